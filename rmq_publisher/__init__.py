@@ -1,0 +1,77 @@
+"""Emit tasks and events from Django to RabbitMQ: after commit, persistent, mandatory, confirmed."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmq_publisher.exceptions import (
+        BrokerUnavailable,
+        ConfirmTimeout,
+        InvalidMessage,
+        Nacked,
+        PublishError,
+        PublishManyError,
+        Rejected,
+        Unroutable,
+    )
+    from rmq_publisher.handler import connections
+    from rmq_publisher.message import Message
+    from rmq_publisher.producer import Producer
+    from rmq_publisher.publishing import apublish, publish, publish_many
+    from rmq_publisher.topology import Binding, ExchangeConfig, QueueConfig
+
+__version__ = "0.1.0"
+
+# Looked up on first use (PEP 562): an app's package is imported before Django's apps are ready.
+_HOMES = {
+    "publish": "publishing",
+    "apublish": "publishing",
+    "publish_many": "publishing",
+    "Message": "message",
+    "Producer": "producer",
+    "QueueConfig": "topology",
+    "ExchangeConfig": "topology",
+    "Binding": "topology",
+    "connections": "handler",
+    "PublishError": "exceptions",
+    "InvalidMessage": "exceptions",
+    "Unroutable": "exceptions",
+    "Nacked": "exceptions",
+    "Rejected": "exceptions",
+    "ConfirmTimeout": "exceptions",
+    "BrokerUnavailable": "exceptions",
+    "PublishManyError": "exceptions",
+}
+
+__all__ = [
+    "Binding",
+    "BrokerUnavailable",
+    "ConfirmTimeout",
+    "ExchangeConfig",
+    "InvalidMessage",
+    "Message",
+    "Nacked",
+    "Producer",
+    "PublishError",
+    "PublishManyError",
+    "QueueConfig",
+    "Rejected",
+    "Unroutable",
+    "apublish",
+    "connections",
+    "publish",
+    "publish_many",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # No submodule may have a public name: importing it would put the module in the object's place.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,26 @@
+"""Delays and deadlines: pure arithmetic, no sleeping, no clock of its own."""
+
+import random
+
+
+class Backoff:
+    """Delays that double from ``first`` to ``cap`` seconds, each shortened by up to half.
+
+    The jitter keeps the processes of a host from reconnecting all at once. It only ever shortens, so
+    that ``cap`` is the longest delay.
+    """
+
+    def __init__(self, first: float = 0.1, cap: float = 2.0) -> None:
+        self._first = first
+        self._cap = cap
+        self._next = first
+
+    def delay(self) -> float:
+        """Return the next delay in seconds."""
+        current = self._next
+        self._next = min(self._cap, current * 2)
+        return current * random.uniform(0.5, 1.0)  # noqa: S311 (not for secrets)
+
+    def reset(self) -> None:
+        """Begin again with the first delay."""
+        self._next = self._first

@@ -1,0 +1,123 @@
+"""What topology is made of: names, times, arguments, values equal by content, and steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from rmq_publisher.fields import FieldError, shortstr, table
+
+Operation = Literal["exchange_declare", "queue_declare", "queue_bind", "exchange_bind"]
+Arguments: TypeAlias = Mapping[str, Any]
+Seconds: TypeAlias = float | timedelta
+
+
+class TopologyError(ValueError):
+    """A queue, exchange or binding that no broker can declare; names the argument and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One method on a channel: its name in AMQP's (and pika's) terms and its arguments."""
+
+    operation: Operation
+    arguments: Mapping[str, Any]
+    entity: str  # for people: "queue 'orders'"
+
+
+def check_name(what: str, name: object, *, empty: bool = False) -> str:
+    """Return ``name`` if it can be an AMQP short string.
+
+    Raises:
+        TopologyError: it is no str, too long, holds a surrogate, or is empty where it must not be.
+    """
+    try:
+        shortstr(what, name)
+    except FieldError as error:
+        raise TopologyError(str(error)) from error
+    if not name and not empty:
+        raise TopologyError(f"{what} must not be empty")
+    return str(name)
+
+
+def milliseconds(what: str, value: Seconds) -> int:
+    """Return seconds or a timedelta as AMQP's whole milliseconds."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TopologyError(f"{what} must be seconds or a timedelta, not {type(value).__name__}")
+    if not 0 <= value < float("inf"):
+        raise TopologyError(f"{what} must be zero or more seconds, not {value!r}")
+    return round(value * 1000)
+
+
+def _frozen(value: Any) -> Any:
+    """Return a hashable stand-in for ``value`` that keeps the types apart."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return ("list", *(_frozen(item) for item in value))
+    return (type(value).__name__, value)
+
+
+class Value:
+    """Equality and hash by the frozen ``_key``, computed once: publishing compares them often."""
+
+    _key: tuple[Any, ...]
+    _hash: int
+
+    def seal(self, *parts: Any) -> None:
+        """Fix what it is equal by."""
+        key = (type(self).__name__, *(_frozen(part) for part in parts))
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def merge_arguments(
+    what: str, given: Arguments | None, named: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Merge the keywords' x-arguments with ``arguments``, read-only and as plain types.
+
+    Raises:
+        TopologyError: the same argument given twice, or a value that cannot be sent.
+    """
+    merged = {key: value for key, value in named.items() if value is not None}
+    for key, value in plain_arguments(what, given).items():
+        if key in merged and merged[key] != value:
+            raise TopologyError(f"{what} gives {key!r} both as a keyword and in arguments")
+        merged[key] = value
+    return MappingProxyType(merged)
+
+
+def plain_arguments(what: str, arguments: Arguments | None) -> dict[str, Any]:
+    """Return arguments as pika takes them: dicts and lists, and no float, which it cannot send.
+
+    Raises:
+        TopologyError: no mapping, or a value that cannot be sent.
+    """
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        raise TopologyError(f"{what}: arguments must be a mapping, not {type(arguments).__name__}")
+    try:
+        table(f"{what}: arguments", arguments)
+    except FieldError as error:
+        raise TopologyError(str(error)) from error
+    return {key: _plain(f"{what}: arguments[{key!r}]", value) for key, value in arguments.items()}
+
+
+def _plain(what: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(f"{what}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(f"{what}[]", item) for item in value]
+    if isinstance(value, float):
+        raise TopologyError(f"{what} is a float; RabbitMQ's arguments take whole numbers")
+    return value

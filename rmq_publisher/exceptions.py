@@ -1,0 +1,116 @@
+"""The outcomes of a publish that are not a confirm.
+
+Every error knows the message it speaks of and whether sending the same message again may work. No
+error carries a body, a header's value or a password: only names, sizes, ids and reply codes.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class PublishError(Exception):
+    """Root of all outcomes that are not a confirm.
+
+    Attributes:
+        message_id: id of the message, empty where it has none yet.
+        exchange: exchange that it was meant for; empty for the default exchange.
+        routing_key: its routing key.
+        retryable: whether the same message may go through later, once the broker, the network or
+            the topology is mended.
+    """
+
+    retryable: bool = True
+
+    def __init__(
+        self, text: str, *, message_id: str = "", exchange: str = "", routing_key: str = ""
+    ) -> None:
+        super().__init__(text)
+        self.message_id = message_id
+        self.exchange = exchange
+        self.routing_key = routing_key
+
+
+class InvalidMessage(PublishError, ValueError):
+    """Refused before a byte was sent: the message cannot be expressed in AMQP or is over a limit."""
+
+    retryable = False
+
+
+class BrokerAnswer(PublishError):
+    """Base of the outcomes that carry the broker's reply: a code and its words."""
+
+    words: ClassVar[str] = "refused"
+
+    def __init__(
+        self,
+        reply_code: int,
+        reply_text: str,
+        *,
+        message_id: str = "",
+        exchange: str = "",
+        routing_key: str = "",
+    ) -> None:
+        message = (
+            f" (exchange {exchange!r}, routing key {routing_key!r}, message {message_id})"
+            if message_id
+            else ""
+        )
+        super().__init__(
+            f"{self.words}: {reply_code} {reply_text}{message}",
+            message_id=message_id,
+            exchange=exchange,
+            routing_key=routing_key,
+        )
+        self.reply_code = reply_code
+        self.reply_text = reply_text
+
+
+class Unroutable(BrokerAnswer):
+    """Returned by the broker (basic.return): no queue is bound for this exchange and routing key."""
+
+    words = "returned by the broker, no queue took it"
+
+
+class Rejected(BrokerAnswer):
+    """The broker closed a channel over it: 403 (forbidden), 404 (no such thing), 406 (mismatch)."""
+
+    words = "rejected by the broker"
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        """Only a missing exchange or queue may come into being; 403 and 406 want a person."""
+        return self.reply_code == 404
+
+
+class Nacked(PublishError):
+    """A queue refused it (basic.nack): full with ``reject-publish``, or the queue failed."""
+
+
+class ConfirmTimeout(PublishError):
+    """Outcome unknown: it was sent, and neither confirmed nor refused by the deadline."""
+
+
+class BrokerUnavailable(PublishError):
+    """Not sent: no connection, the login was refused, or the broker blocks publishing."""
+
+
+class PublishManyError(PublishError):
+    """Some messages of ``publish_many(delivery="now")`` were not confirmed.
+
+    Attributes:
+        outcomes: one entry a message, in order: None where confirmed, else its `PublishError`.
+    """
+
+    def __init__(self, outcomes: Sequence[PublishError | None]) -> None:
+        failed = [outcome for outcome in outcomes if outcome is not None]
+        kinds = ", ".join(sorted({type(error).__name__ for error in failed}))
+        first = failed[0]
+        super().__init__(
+            f"{len(failed)} of {len(outcomes)} messages were not confirmed ({kinds}); "
+            f"the first: {first}",
+            message_id=first.message_id,
+            exchange=first.exchange,
+            routing_key=first.routing_key,
+        )
+        self.outcomes = list(outcomes)
+        self.retryable = all(error.retryable for error in failed)

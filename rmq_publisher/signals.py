@@ -1,0 +1,10 @@
+"""What others may listen to. Receivers run in the publishing thread; one that raises is logged."""
+
+from django.dispatch import Signal
+
+# Arguments: message_id, exchange, routing_key, using. Sent after the broker's confirm.
+message_published = Signal()
+
+# Arguments: error, message_id, exchange, routing_key, will_retry. Sent after a publish failed for
+# good within its call; will_retry says whether a stored row will be sent again without anybody's doing.
+publish_failed = Signal()
