@@ -1,0 +1,72 @@
+"""Alias to transport, once per process: made on first use, renewed after a fork, closed at exit."""
+
+import atexit
+import os
+import threading
+from collections.abc import Iterator
+
+from django.core.exceptions import ImproperlyConfigured
+
+from rmq_publisher import conf
+from rmq_publisher.transport.amqp import AmqpTransport
+
+
+class ConnectionHandler:
+    """The RabbitMQ connections of this process: ``connections["default"]``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._transports: dict[str, AmqpTransport] = {}
+        # Kept for ever: their destructors must not run in a child, where pika must not be called.
+        self._left_behind: list[dict[str, AmqpTransport]] = []
+
+    def __getitem__(self, alias: str) -> AmqpTransport:
+        """Return the transport of an alias; it connects when something is published.
+
+        Raises:
+            ImproperlyConfigured: no such alias, or its settings are wrong.
+        """
+        settings = conf.connection(alias)
+        transport = self._transports.get(alias)
+        if transport is not None and transport.settings is settings:
+            return transport
+        return self._renew(alias, settings)
+
+    def _renew(self, alias: str, settings: conf.ConnectionSettings) -> AmqpTransport:
+        """Make the transport, or another one where its settings have changed."""
+        with self._lock:
+            old = self._transports.get(alias)
+            if old is not None and old.settings == settings:
+                old.settings = settings  # only what is not the connection's has changed
+                return old
+            if settings.memory:
+                raise ImproperlyConfigured(
+                    "RMQ_URL: memory:// is not available in this version: use amqp:// or amqps://"
+                )
+            transport = self._transports[alias] = AmqpTransport(settings)
+        if old is not None:
+            old.close()
+        return transport
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the configured aliases."""
+        return iter(conf.aliases())
+
+    def close(self) -> None:
+        """Drain and close the connections of this process; the next publish opens one anew."""
+        for transport in list(self._transports.values()):
+            transport.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held it
+        for transport in self._transports.values():
+            transport.leave_behind()
+        self._left_behind.append(self._transports)
+        self._transports = {}
+
+
+connections = ConnectionHandler()
+
+# Registered at import, and so run after the exit handlers of those who publish in theirs.
+atexit.register(connections.close)
+os.register_at_fork(after_in_child=connections._after_fork)

@@ -1,0 +1,77 @@
+"""pika's errors in the words of people who mend them: which host, what went wrong, no secret.
+
+pika's own texts are never passed on: some carry values, others a repr of everything.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+from pika import exceptions
+from pika.adapters.utils import connection_workflow
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what lies behind it, as pika nests them."""
+    if error is None:
+        return
+    yield error
+    nested = (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args)
+    for inner in nested:
+        if isinstance(inner, BaseException):
+            yield from causes(inner)
+
+
+def describe(error: BaseException | None) -> str:
+    """Return what a failed or lost connection died of, in a few words."""
+    for cause in causes(error):
+        for kind, words in _WORDS:
+            if isinstance(cause, kind):
+                return words(cause)
+    return type(error).__name__ if error is not None else "connection lost"
+
+
+def _closed(error: BaseException) -> str:
+    assert isinstance(error, exceptions.ConnectionClosed)  # noqa: S101 (narrowing)
+    return f"the broker closed the connection: {error.reply_code} {error.reply_text}"
+
+
+def _certificate(error: BaseException) -> str:
+    assert isinstance(error, ssl.SSLCertVerificationError)  # noqa: S101 (narrowing)
+    return f"TLS: the broker's certificate is not accepted: {error.verify_message}"
+
+
+def _tls(error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or type(error).__name__
+    hint = ""
+    if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason:
+        hint = " (the port does not speak TLS; amqp:// or another port?)"
+    return f"TLS handshake failed: {reason}{hint}"
+
+
+def _name(error: BaseException) -> str:
+    return f"the host's name cannot be resolved ({type(error).__name__})"
+
+
+def _os(error: BaseException) -> str:
+    assert isinstance(error, OSError)  # noqa: S101 (narrowing)
+    return error.strerror or type(error).__name__
+
+
+_WORDS = (
+    (ssl.SSLCertVerificationError, _certificate),
+    (ssl.SSLError, _tls),
+    (socket.gaierror, _name),
+    (exceptions.ProbableAuthenticationError, lambda _: "the login was refused"),
+    (exceptions.AuthenticationError, lambda _: "no login mechanism in common"),
+    (
+        exceptions.ProbableAccessDeniedError,
+        lambda _: "access to the vhost was refused, or it does not exist",
+    ),
+    (exceptions.ConnectionClosedByBroker, _closed),
+    (exceptions.IncompatibleProtocolError, lambda _: "the port does not speak AMQP 0-9-1"),
+    (exceptions.AMQPHeartbeatTimeout, lambda _: "no heartbeat came"),
+    (connection_workflow.AMQPConnectorStackTimeout, lambda _: "no answer in time"),
+    (TimeoutError, lambda _: "no answer in time"),
+    (OSError, _os),
+)
