@@ -1,0 +1,181 @@
+"""A call's arguments made into a message and where it goes; every bad one is refused here."""
+
+import functools
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypedDict
+
+from rmq_publisher import conf
+from rmq_publisher.entities import TopologyError, check_name
+from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.message import Envelope, MessageOptions, PropertyOptions, seal
+from rmq_publisher.topology import ExchangeConfig, ExchangeName, QueueConfig, QueueName, Topology
+
+Queue = str | QueueConfig
+Exchange = str | ExchangeConfig
+
+
+class PlaceOptions(TypedDict, total=False):
+    """Where a message goes and how.
+
+    ``queue`` and ``exchange`` are names or configs, ``using`` the RabbitMQ alias, ``declare`` configs
+    to be declared first, ``timeout`` seconds for the whole call.
+    """
+
+    queue: Queue
+    exchange: Exchange
+    using: str | None
+    declare: Iterable[QueueConfig | ExchangeConfig]
+    timeout: float | timedelta | None
+
+
+class ProducerOptions(PropertyOptions, PlaceOptions, total=False):
+    """What `Producer.publish` takes besides body, routing key and properties."""
+
+
+class NowOptions(MessageOptions, PlaceOptions, total=False):
+    """What `publish` takes besides the body, without what concerns a transaction."""
+
+    routing_key: str | None
+
+
+PRODUCER_OPTIONS = frozenset(ProducerOptions.__annotations__)
+NOW_OPTIONS = frozenset(NowOptions.__annotations__)
+
+
+def seconds(name: str, value: float | timedelta | None, default: float) -> float:
+    """Return a timeout in seconds.
+
+    Raises:
+        InvalidMessage: it is not a positive number.
+    """
+    if value is None:
+        return default
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidMessage(f"{name} must be seconds, not {type(value).__name__}")
+    if not 0 < value <= threading.TIMEOUT_MAX:
+        raise InvalidMessage(f"{name} must be more than zero seconds")
+    return float(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _topology(
+    exchange: Exchange, queue: Queue, declare: tuple[QueueConfig | ExchangeConfig, ...]
+) -> Topology:
+    """What to declare or verify before a message: ``declare``, then its exchange, then its queue."""
+    entities: list[Any] = list(declare)
+    if isinstance(exchange, ExchangeConfig):
+        entities.append(exchange)
+    elif exchange:
+        entities.append(ExchangeName(exchange))
+    if isinstance(queue, QueueConfig):
+        entities.append(queue)
+    elif queue:
+        entities.append(QueueName(queue))
+    return tuple(entities)
+
+
+def _destination(
+    queue: Queue, exchange: Exchange, routing_key: str | None, declare: Iterable[Any]
+) -> tuple[str, str, Topology]:
+    """Return exchange, routing key and topology of a call's arguments.
+
+    Raises:
+        InvalidMessage: they name nowhere to go, or are of the wrong type.
+    """
+    declare = tuple(declare)
+    for item in declare:
+        if not isinstance(item, QueueConfig | ExchangeConfig):
+            raise InvalidMessage(
+                f"declare= takes QueueConfig and ExchangeConfig objects, not {type(item).__name__}"
+            )
+    try:
+        if not isinstance(queue, QueueConfig):
+            check_name("queue", queue, empty=True)
+        if not isinstance(exchange, ExchangeConfig):
+            check_name("exchange", exchange, empty=True)
+        if routing_key is not None:
+            check_name("routing_key", routing_key, empty=True)
+    except TopologyError as error:
+        raise InvalidMessage(str(error)) from error
+    queue_name = queue.name if isinstance(queue, QueueConfig) else queue
+    exchange_name = exchange.name if isinstance(exchange, ExchangeConfig) else exchange
+    key = queue_name if routing_key is None else routing_key
+    if not exchange_name and not key:
+        raise InvalidMessage("nowhere to go: name a queue, an exchange or a routing key")
+    return exchange_name, key, _topology(exchange, queue, declare)
+
+
+def compose(
+    settings: conf.ConnectionSettings,
+    body: Any,
+    *,
+    queue: Queue = "",
+    exchange: Exchange = "",
+    routing_key: str | None = None,
+    declare: Iterable[QueueConfig | ExchangeConfig] = (),
+    serializer: str | None = None,
+    **options: Any,
+) -> Envelope:
+    """Make the envelope of a call: where it goes, what must be there, what it says.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments.
+    """
+    exchange_name, key, topology = _destination(queue, exchange, routing_key, declare)
+    if settings.app_id is not None and options.get("app_id") is None:
+        own = getattr(options.get("properties"), "app_id", None)
+        options["app_id"] = own or settings.app_id
+    return seal(
+        body,
+        exchange=exchange_name,
+        routing_key=key,
+        topology=topology,
+        max_body_size=settings.max_body_size,
+        serializer=serializer or settings.serializer,
+        **options,
+    )
+
+
+class Plan(NamedTuple):
+    """A composed message, where it goes and how long its call may take."""
+
+    using: str
+    envelope: Envelope
+    timeout: float
+
+
+def alias_of(using: str | None, *entities: object) -> str:
+    """Return the RabbitMQ alias of a call: ``using``, or that of its queue or exchange config.
+
+    Raises:
+        InvalidMessage: several are configured and none is named, or it does not exist.
+    """
+    named = (
+        entity.using for entity in entities if isinstance(entity, QueueConfig | ExchangeConfig)
+    )
+    return conf.alias_for(using or next((alias for alias in named if alias), None))
+
+
+def prepare(
+    body: Any,
+    *,
+    using: str | None = None,
+    timeout: float | timedelta | None = None,
+    queue: Queue = "",
+    exchange: Exchange = "",
+    **options: Any,
+) -> Plan:
+    """Compose a message by the settings of its alias.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments.
+        ImproperlyConfigured: the settings are wrong.
+    """
+    alias = alias_of(using, queue, exchange)
+    settings = conf.connection(alias)
+    limit = seconds("timeout", timeout, settings.publish_timeout)
+    return Plan(alias, compose(settings, body, queue=queue, exchange=exchange, **options), limit)

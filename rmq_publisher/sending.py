@@ -1,0 +1,144 @@
+"""Hand messages over and wait for their outcome: one, a batch, or one awaited."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from rmq_publisher import signals
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.handler import connections
+from rmq_publisher.message import Envelope
+from rmq_publisher.transport.base import Delivery, Transport, monotonic
+
+logger = logging.getLogger("rmq_publisher")
+
+LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
+
+
+def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
+    """Send the signal of an outcome; a receiver that raises is logged and changes nothing."""
+    names: dict[str, Any] = {**envelope.names, "using": using}
+    if error is None:
+        if signals.message_published.receivers:
+            signals.message_published.send_robust(sender=None, **names)
+    elif signals.publish_failed.receivers:
+        signals.publish_failed.send_robust(
+            sender=None, error=error, will_retry=will_retry, **names
+        )
+
+
+def _late(transport: Transport, timeout: float) -> str:
+    status = transport.status()
+    state = f"blocked: {status.blocked}" if status.blocked else status.state
+    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
+
+
+def deliver(using: str, envelope: Envelope, timeout: float) -> None:
+    """Send one message and wait for its outcome, at most ``timeout`` seconds.
+
+    Raises:
+        PublishError: every outcome but a confirm.
+    """
+    transport = connections[using]
+    deadline = monotonic() + timeout
+    waiter = threading.Lock()
+    waiter.acquire()
+    delivery = Delivery(envelope, waiter.release)
+    transport.submit((delivery,))
+    if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
+        if delivery.fail(_late(transport, timeout)):
+            transport.abandoned()
+        else:
+            waiter.acquire()  # the outcome came in between; it is set in a moment
+    tell(using, envelope, delivery.error, will_retry=False)
+    if delivery.error is not None:
+        raise delivery.error
+
+
+class Batch:
+    """Messages that leave as one pipeline, and the wait for all of them."""
+
+    def __init__(self, using: str, envelopes: Sequence[Envelope]) -> None:
+        self._transport = connections[using]
+        self._finished = 0  # may miss a count when threads meet; only a hint to look
+        self._moved = threading.Event()
+        self._deliveries = [Delivery(envelope, self._one_done, self) for envelope in envelopes]
+
+    def submit(self) -> None:
+        """Hand them over, in order."""
+        self._transport.submit(self._deliveries)
+
+    def _one_done(self) -> None:
+        self._finished += 1
+        if self._finished >= len(self._deliveries):
+            self._moved.set()
+
+    def wait(self, timeout: float, deadline: float, *, extend: bool) -> float:
+        """Wait until all have their outcome; give the rest up at the deadline.
+
+        Args:
+            timeout: seconds, for the error's words and for ``extend``.
+            deadline: the clock's time.
+            extend: every outcome moves the deadline to ``timeout`` seconds from then.
+
+        Returns:
+            The deadline as it stands afterwards.
+        """
+        seen = 0
+        while not all(delivery.done for delivery in self._deliveries):
+            now = monotonic()
+            if extend and self._finished != seen:
+                seen, deadline = self._finished, now + timeout
+            if now >= deadline:
+                self._give_up(timeout)
+                break
+            self._moved.wait(min(deadline - now, LOOK_SECONDS))
+        return deadline
+
+    def _give_up(self, timeout: float) -> None:
+        reason = _late(self._transport, timeout)
+        # The last first: the places of those on the wire must not be taken by those behind them.
+        for delivery in reversed(self._deliveries):
+            delivery.fail(reason)
+        self._transport.abandoned()
+
+    def outcomes(self) -> list[PublishError | None]:
+        """Return the outcomes, in order: None for a confirm."""
+        return [delivery.error for delivery in self._deliveries]
+
+
+async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
+    """Send one message and await its outcome, at most ``timeout`` seconds.
+
+    Raises:
+        PublishError: every outcome but a confirm.
+    """
+    transport = connections[using]
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def on_done() -> None:
+        try:
+            loop.call_soon_threadsafe(done.set)
+        except RuntimeError:
+            logger.debug("the event loop closed before the outcome of %s", envelope.message_id)
+
+    delivery = Delivery(envelope, on_done)
+    transport.submit((delivery,))
+    try:
+        async with asyncio.timeout(timeout):
+            await done.wait()
+    except TimeoutError:
+        if delivery.fail(_late(transport, timeout)):
+            transport.abandoned()
+        else:
+            await done.wait()  # the outcome came in between; it is set in a moment
+    except asyncio.CancelledError:
+        if delivery.fail("the task was cancelled"):
+            transport.abandoned()
+        raise
+    tell(using, envelope, delivery.error, will_retry=False)
+    if delivery.error is not None:
+        raise delivery.error
