@@ -1,0 +1,35 @@
+"""The suite: the rig's brokers, and settings that point the library at them."""
+
+import gc
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from rmq_publisher import connections
+from tests.rig.ladder import Broker
+
+pytest_plugins = ["tests.rig.fixtures"]
+
+# pika tells every lost connection at ERROR with a traceback: here they are lost on purpose.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture
+def rmq(settings, broker: Broker):
+    """Settings that use the suite's broker; the connections are closed afterwards."""
+    settings.RMQ_URL = broker.url
+    yield settings
+    connections.close()
+
+
+@pytest.fixture(autouse=True)
+def _closed_connections() -> Iterator[None]:
+    """No connection outlives its test, whatever it pointed the library at."""
+    yield
+    connections.close()
+
+
+def pytest_sessionfinish() -> None:
+    """What is left of sockets is found here, as an error, and not in silence at exit."""
+    gc.collect()
