@@ -125,6 +125,8 @@ def compose(
     Raises:
         TypeError, InvalidMessage: bad arguments.
     """
+    # Django's debug page and error mails would show the body and the headers.
+    __traceback_hide__ = True
     exchange_name, key, topology = _destination(queue, exchange, routing_key, declare)
     if settings.app_id is not None and options.get("app_id") is None:
         own = getattr(options.get("properties"), "app_id", None)
@@ -175,6 +177,7 @@ def prepare(
         TypeError, InvalidMessage: bad arguments.
         ImproperlyConfigured: the settings are wrong.
     """
+    __traceback_hide__ = True  # as in compose()
     alias = alias_of(using, queue, exchange)
     settings = conf.connection(alias)
     limit = seconds("timeout", timeout, settings.publish_timeout)

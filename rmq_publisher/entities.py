@@ -47,8 +47,8 @@ def milliseconds(what: str, value: Seconds) -> int:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TopologyError(f"{what} must be seconds or a timedelta, not {type(value).__name__}")
-    if not 0 <= value < float("inf"):
-        raise TopologyError(f"{what} must be zero or more seconds, not {value!r}")
+    if not 0 <= value * 1000 < float("inf"):
+        raise TopologyError(f"{what} must be zero or more seconds")
     return round(value * 1000)
 
 

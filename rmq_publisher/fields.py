@@ -10,12 +10,13 @@ The types are those that RabbitMQ reads (its errata to 4.2.1): ``I`` and ``l`` a
 import calendar
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 SHORTSTR_MAX = 255  # AMQP 0-9-1, 4.2.5.3: the length is one octet
+TABLE_MAX = 131_072  # bytes; no frame holds more unless a broker and its clients were told to
 _DEPTH_MAX = 32  # deeper tables are a mistake (or a cycle)
 
 
@@ -46,11 +47,22 @@ def table(what: str, value: Mapping[str, Any], depth: int = 0) -> bytes:
     """Return a mapping as a field table with its length in front."""
     if depth > _DEPTH_MAX:
         raise FieldError(f"{what} is nested more than {_DEPTH_MAX} deep")
-    pieces = []
+    return _sized(what, _fields(what, value, depth))
+
+
+def _fields(what: str, value: Mapping[str, Any], depth: int) -> Iterator[bytes]:
     for key, item in value.items():
-        pieces.append(shortstr(f"a key of {what}", key))
-        pieces.append(_value(f"{what}[{key!r}]", item, depth))
-    data = b"".join(pieces)
+        yield shortstr(f"a key of {what}", key)
+        yield _value(f"{what}[{key!r}]", item, depth)
+
+
+def _sized(what: str, pieces: Iterable[bytes]) -> bytes:
+    """Return pieces with their length in front; stop as soon as there are too many."""
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > TABLE_MAX:
+            raise FieldError(f"{what} takes more than {TABLE_MAX} bytes")
     return len(data).to_bytes(4) + data
 
 
@@ -87,9 +99,14 @@ def _float(what: str, value: float, _: int) -> bytes:
 def _decimal(what: str, value: Decimal, _: int) -> bytes:
     if not value.is_finite():
         raise FieldError(f"{what} is a Decimal that is not finite")
-    exponent = int(value.normalize().as_tuple().exponent)
-    scale = max(0, -exponent)
-    unscaled = int(value.scaleb(scale)) if scale <= SHORTSTR_MAX else 2**31
+    # By its digits: arithmetic would round to the precision of the thread's context.
+    sign, digits, exponent = value.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    power = int(exponent) + len(digits) - len(significant) if significant else 0
+    scale, zeros = max(0, -power), max(0, power)
+    if scale > 255 or len(significant) + zeros > 10:
+        raise FieldError(f"{what} is a Decimal of more digits than AMQP's 32 bits")
+    unscaled = int(f"{'-' if sign else ''}{significant or 0}") * 10**zeros
     if not -(2**31) <= unscaled < 2**31:
         raise FieldError(f"{what} is a Decimal of more digits than AMQP's 32 bits")
     return struct.pack(">cBi", b"D", scale, unscaled)
@@ -101,7 +118,10 @@ def _datetime(what: str, value: datetime, _: int) -> bytes:
 
 def timestamp(what: str, value: datetime | int) -> bytes:
     """Return seconds since 1970 as AMQP's timestamp; a naive datetime is taken as UTC."""
-    seconds = calendar.timegm(value.utctimetuple()) if isinstance(value, datetime) else value
+    try:
+        seconds = calendar.timegm(value.utctimetuple()) if isinstance(value, datetime) else value
+    except OverflowError:  # in UTC it is before the year 1 or after 9999
+        raise FieldError(f"{what} is out of the range of dates") from None
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         raise FieldError(f"{what} must be a datetime or whole seconds, not {type(value).__name__}")
     if not 0 <= seconds < 2**63:
@@ -116,8 +136,7 @@ def _mapping(what: str, value: Mapping[str, Any], depth: int) -> bytes:
 def _sequence(what: str, value: Sequence[Any], depth: int) -> bytes:
     if depth > _DEPTH_MAX:
         raise FieldError(f"{what} is nested more than {_DEPTH_MAX} deep")
-    data = b"".join(_value(f"{what}[]", item, depth + 1) for item in value)
-    return b"A" + len(data).to_bytes(4) + data
+    return b"A" + _sized(what, (_value(f"{what}[]", item, depth + 1) for item in value))
 
 
 # In order: bool is an int to isinstance.

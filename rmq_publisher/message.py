@@ -17,7 +17,7 @@ from pika import BasicProperties
 from rmq_publisher import serialization
 from rmq_publisher.entities import Seconds, TopologyError, milliseconds
 from rmq_publisher.exceptions import InvalidMessage
-from rmq_publisher.fields import FieldError, basic_properties, shortstr, utf8
+from rmq_publisher.fields import SHORTSTR_MAX, FieldError, basic_properties, shortstr, utf8
 from rmq_publisher.topology import Topology
 
 FRAME_MAX = 131_072  # bytes; what RabbitMQ and pika offer unless told otherwise
@@ -135,7 +135,7 @@ class Message:
         ordering_key: str | None = None,
         **options: Unpack[MessageOptions],
     ) -> None:
-        check_options("Message()", options, MESSAGE_OPTIONS)
+        check_options("Message()", options.keys(), MESSAGE_OPTIONS)
         self.body = body
         self.routing_key = routing_key
         self.ordering_key = ordering_key
@@ -176,6 +176,7 @@ def seal(
         TypeError: the body is neither str nor bytes and no serializer is named.
         InvalidMessage: anything that AMQP or RabbitMQ cannot take.
     """
+    __traceback_hide__ = True  # as in compose()
     names = {"exchange": exchange, "routing_key": routing_key}
     encoded = _encoded_body(body, serializer, names)
     if len(encoded.body) > max_body_size:
@@ -189,7 +190,7 @@ def seal(
         for what, name in names.items():
             shortstr(what, name)
     except (FieldError, TopologyError) as error:
-        raise InvalidMessage(str(error), **_printable(names)) from error
+        raise InvalidMessage(str(error), **_printable(names)) from error.with_traceback(None)
     if len(header) + HEADER_OVERHEAD > FRAME_MAX:
         raise InvalidMessage(
             f"properties and headers take {len(header)} bytes; a frame of {FRAME_MAX} must hold them",
@@ -209,13 +210,18 @@ def _printable(names: Mapping[str, Any]) -> dict[str, str]:
 def _encoded_body(
     body: Any, serializer: str | None, names: Mapping[str, str]
 ) -> serialization.Encoded:
+    __traceback_hide__ = True  # as in compose()
     try:
+        if serializer is not None:
+            serialization.check(serializer)  # a wrong name is one whatever the body
         if isinstance(body, bytes):
             return serialization.Encoded(body, "")
         if isinstance(body, str):
             return serialization.Encoded(utf8("the body", body), "")
     except FieldError as error:
-        raise InvalidMessage(str(error), **_printable(names)) from error
+        raise InvalidMessage(str(error), **_printable(names)) from error.with_traceback(None)
+    except LookupError as error:
+        raise InvalidMessage(str(error.args[0]), **_printable(names)) from error
     if serializer is None:
         raise TypeError(
             f"the body must be str or bytes, not {type(body).__name__}: encode it, or name a "
@@ -223,8 +229,6 @@ def _encoded_body(
         )
     try:
         return serialization.encode(serializer, body)
-    except LookupError as error:
-        raise InvalidMessage(str(error.args[0]), **_printable(names)) from error
     except (TypeError, ValueError, RecursionError) as error:
         # The serializer's words may quote the value: only their kind is told, nothing is chained.
         raise InvalidMessage(
@@ -243,7 +247,7 @@ def _merged(
 ) -> dict[str, Any]:
     """Merge the caller's properties, the serializer's and the keywords; the latter win."""
     values: dict[str, Any] = {}
-    own_headers: Mapping[str, Any] = {}
+    own_headers: Mapping[str, Any] | None = None
     if properties is None:
         values["content_type"] = "application/json"
     elif not isinstance(properties, BasicProperties):
@@ -252,7 +256,7 @@ def _merged(
         values.update(
             (name, value) for name, value in vars(properties).items() if value is not None
         )
-        own_headers = values.pop("headers", None) or {}
+        own_headers = values.pop("headers", None)
         _check_own_expiration(values.get("expiration"))
     if encoded.content_type:
         values["content_type"] = encoded.content_type
@@ -261,8 +265,11 @@ def _merged(
     values.update((name, value) for name, value in keywords.items() if value is not None)
     if expiration is not None:
         values["expiration"] = _expiration(expiration)
-    if own_headers or headers or encoded.headers:
-        values["headers"] = _headers(own_headers, headers or {}, encoded.headers)
+    layers = [
+        layer for layer in (own_headers, headers, encoded.headers or None) if layer is not None
+    ]
+    if layers and (merged := _headers(*layers)):
+        values["headers"] = merged
     values.setdefault("delivery_mode", 2)
     if values["delivery_mode"] not in _DELIVERY_MODES:
         raise FieldError("delivery_mode must be 1 (transient) or 2 (persistent)")
@@ -306,5 +313,5 @@ def _check_own_expiration(value: object) -> None:
             "properties.expiration must be a str of whole milliseconds; "
             "the keyword expiration= takes seconds"
         )
-    if int(value) > EXPIRATION_MAX:
+    if len(value) > SHORTSTR_MAX or int(value) > EXPIRATION_MAX:
         raise FieldError(f"properties.expiration must be at most {EXPIRATION_MAX} milliseconds")

@@ -84,8 +84,9 @@ class Producer:
             TypeError, InvalidMessage: bad arguments; nothing was sent.
             PublishError: every other outcome but a confirm.
         """
+        __traceback_hide__ = True  # as in compose()
         refuse_in_event_loop("Producer.publish()")
-        check_options("Producer.publish()", options, PRODUCER_OPTIONS)
+        check_options("Producer.publish()", options.keys(), PRODUCER_OPTIONS)
         call: dict[str, Any] = {
             "exchange": self.exchange, "queue": self.queue, "using": self.using,
             "routing_key": self.routing_key, "serializer": self.serializer,
@@ -104,6 +105,7 @@ class Producer:
 
         @functools.wraps(function)
         def publishing(*args: P.args, **kwargs: P.kwargs) -> R:
+            __traceback_hide__ = True  # as in compose()
             result = function(*args, **kwargs)
             if result is not None:
                 self.publish(result)

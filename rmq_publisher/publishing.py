@@ -99,6 +99,7 @@ def publish(
         PublishError: with ``delivery="now"``, every other outcome but a confirm.
         SynchronousOnlyOperation: called in a running event loop; use `apublish`.
     """
+    __traceback_hide__ = True  # as in compose()
     refuse_in_event_loop("publish()")
     plan = prepare(
         body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,
@@ -127,7 +128,8 @@ async def apublish(body: Any, **options: Unpack[NowOptions]) -> str:
         TypeError, InvalidMessage: bad arguments; nothing is sent.
         PublishError: every other outcome but a confirm.
     """
-    check_options("apublish()", options, NOW_OPTIONS)
+    __traceback_hide__ = True  # as in compose()
+    check_options("apublish()", options.keys(), NOW_OPTIONS)
     plan = prepare(body, **options)
     await adeliver(*plan)
     return plan.envelope.message_id
@@ -148,8 +150,9 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
         TypeError, InvalidMessage: bad arguments; nothing is sent.
         PublishManyError: with ``delivery="now"``, where some were not confirmed.
     """
+    __traceback_hide__ = True  # as in compose()
     refuse_in_event_loop("publish_many()")
-    check_options("publish_many()", options, MANY_OPTIONS)
+    check_options("publish_many()", options.keys(), MANY_OPTIONS)
     call: dict[str, Any] = dict(options)
     database, ordering_key = call.pop("database", None), call.pop("ordering_key", None)
     delivery = call.pop("delivery", None)
@@ -171,6 +174,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
 def _item(
     settings: conf.ConnectionSettings, message: Message, call: Mapping[str, Any]
 ) -> Envelope:
+    __traceback_hide__ = True  # as in compose()
     own: dict[str, Any] = {
         name: value for name, value in message.options.items() if value is not None
     }

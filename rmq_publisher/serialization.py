@@ -60,10 +60,26 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_serializers))
 
 
-def is_known(name: str) -> bool:
+def is_known(name: object) -> bool:
     """Return whether ``name``, with its compression if it has one, can be used."""
+    if not isinstance(name, str):
+        return False
     base, plus, compression = name.partition("+")
     return base in _serializers and (not plus or compression in _compressions)
+
+
+def check(name: object) -> None:
+    """Raise where ``name``, with its compression if it has one, cannot be used.
+
+    Raises:
+        LookupError: no such serializer or compression.
+    """
+    if not is_known(name):
+        known = ", ".join(names())
+        raise LookupError(
+            f"unknown serializer {name!r}: use one of {known} (with +gzip or +zlib to compress) "
+            "or register_serializer()"
+        )
 
 
 def encode(name: str, value: Any) -> Encoded:
@@ -72,16 +88,16 @@ def encode(name: str, value: Any) -> Encoded:
     Raises:
         LookupError: no such serializer or compression.
         TypeError, ValueError: what the serializer raises for a value that it cannot encode.
+        RuntimeError: it made something else than bytes.
     """
-    if not is_known(name):
-        known = ", ".join(names())
-        raise LookupError(
-            f"unknown serializer {name!r}: use one of {known} (with +gzip or +zlib to compress) "
-            "or register_serializer()"
-        )
+    __traceback_hide__ = True  # as in compose()
+    check(name)
     base, _, compression = name.partition("+")
     make, content_type, content_encoding = _serializers[base]
-    encoded = Encoded(make(value), content_type, content_encoding)
+    body: object = make(value)
+    if not isinstance(body, bytes):  # found here, not where it is put on the wire
+        raise RuntimeError(f"serializer {base!r} must return bytes, not {type(body).__name__}")
+    encoded = Encoded(body, content_type, content_encoding)
     if not compression:
         return encoded
     compress, content_encoding, headers = _compressions[compression]
@@ -94,6 +110,7 @@ def encode(name: str, value: Any) -> Encoded:
 
 
 def _json(value: Any) -> bytes:
+    __traceback_hide__ = True  # as in compose()
     # NaN and Infinity are not JSON: consumers in other languages refuse them.
     return json.dumps(
         value, cls=DjangoJSONEncoder, separators=(",", ":"), ensure_ascii=False, allow_nan=False
