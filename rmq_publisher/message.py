@@ -135,6 +135,7 @@ class Message:
         ordering_key: str | None = None,
         **options: Unpack[MessageOptions],
     ) -> None:
+        __traceback_hide__ = True  # as in compose()
         check_options("Message()", options.keys(), MESSAGE_OPTIONS)
         self.body = body
         self.routing_key = routing_key
@@ -270,8 +271,8 @@ def _merged(
     ]
     if layers and (merged := _headers(*layers)):
         values["headers"] = merged
-    values.setdefault("delivery_mode", 2)
-    if values["delivery_mode"] not in _DELIVERY_MODES:
+    mode = values.setdefault("delivery_mode", 2)
+    if not isinstance(mode, int) or mode not in _DELIVERY_MODES:
         raise FieldError("delivery_mode must be 1 (transient) or 2 (persistent)")
     if values.setdefault("message_id", "") == "":
         values["message_id"] = str(uuid.uuid4())

@@ -7,7 +7,7 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 from pika import BasicProperties
 
-from rmq_publisher import Producer, PublishError, publish, publish_many
+from rmq_publisher import Message, Producer, PublishError, publish, publish_many
 from tests.rig.ports import closed_port
 
 BODY, HEADER = "canary-of-the-body", "canary-of-the-header"
@@ -45,6 +45,7 @@ CALLS = {
     "odd value": lambda o: publish({"x": o}, queue="q", serializer="json"),
     "too large": lambda o: publish(BODY * 2_000_000, queue="q"),
     "many, bad item": lambda o: publish_many([BODY, o], queue="q", headers={"x": HEADER}),
+    "item, unknown keyword": lambda o: Message(BODY, header={"x": HEADER}),
     "unknown keyword": lambda o: publish_many([BODY], queue="q", header={"x": HEADER}),
 }
 
