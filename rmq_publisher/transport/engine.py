@@ -182,6 +182,7 @@ class Engine:
             self._abandoned = False
             self.dispatcher.reap()
         self.dispatcher.pump()
+        self._loop.flush()
         if not self._ticking and (self.dispatcher.unanswered or self._close_by is not None):
             self._ticking = True
             self._loop.call_later(TICK_SECONDS, self._tick)

@@ -66,24 +66,48 @@ def guarded(callback: Callable[P, None]) -> Callable[P, None]:
 
 
 class Loop(IOLoop):
-    """pika's loop, which knows the sockets that it watches.
+    """pika's loop, which knows the sockets that it watches and writes to them without asking first.
 
-    They are needed to cut one off, and to let go of them in a forked child without calling pika.
+    The sockets are needed to cut one off, and to let go of them in a forked child without calling
+    pika. A socket that pika wants to write to is nearly always writable: `flush` tries at once, which
+    saves three system calls a turn; only what would block is watched.
     """
 
     def __init__(self) -> None:
         self.descriptors: set[int] = set()
+        self._handlers: dict[int, Callable[[int, int], None]] = {}
+        self._eager: set[int] = set()  # to be written to before the poller is told
         super().__init__()
 
     def add_handler(self, fd: int, handler: Callable[[int, int], None], events: int) -> None:
         """Watch a descriptor."""
         self.descriptors.add(fd)
+        self._handlers[fd] = handler
         super().add_handler(fd, handler, events)
+
+    def update_handler(self, fd: int, events: int) -> None:
+        """Watch it for other events; the wish to write waits for `flush`."""
+        if events & self.WRITE:
+            self._eager.add(fd)
+        elif fd in self._eager:
+            self._eager.discard(fd)  # written, and the poller never knew
+        else:
+            super().update_handler(fd, events)
 
     def remove_handler(self, fd: int) -> None:
         """Stop watching it."""
         self.descriptors.discard(fd)
+        self._handlers.pop(fd)
+        self._eager.discard(fd)
         super().remove_handler(fd)
+
+    def flush(self) -> None:
+        """Write what can be written; watch the rest."""
+        for fd in tuple(self._eager):
+            self._handlers[fd](fd, self.WRITE)
+            if fd in self._eager:
+                self._eager.discard(fd)
+                super().update_handler(fd, self.READ | self.WRITE)
 
 
 def parameters(settings: ConnectionSettings, node: Node, name: str) -> ConnectionParameters:
