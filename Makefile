@@ -1,0 +1,46 @@
+# Each target makes the virtual environment it needs by itself (.ci/setup).
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint docs bench clean
+
+python := .venv/bin/python
+# More arguments for pytest and the benchmark: make test ARGS="-k outbox -x"
+ARGS ?=
+
+help: ## Tell what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables: ARGS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
+
+demo: ## Place 200 orders in the example shop and read their messages back
+	@.ci/setup $(if $(RMQ_URL),,--server) test
+	@$(python) -m example_project.demo
+
+serve: ## Run the example shop until Ctrl-C
+	@.ci/setup $(if $(RMQ_URL),,--server) test
+	@$(python) -m example_project.demo.serve
+
+test: ## Run the test suite
+	@.ci/setup --server test
+	@$(python) -m pytest $(ARGS)
+
+lint: ## Check style, types, migrations and settings
+	@.ci/setup test lint
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	@export DATABASE_URL=sqlite:///:memory: && set -x && \
+	$(python) manage.py makemigrations --check --dry-run && $(python) manage.py check
+
+docs: ## Build the documentation into docs/_build
+	@.ci/setup test docs
+	$(python) -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo 'Built: docs/_build/index.html'
+
+bench: ## Measure throughput and latency
+	@.ci/setup --server test bench
+	@$(python) -m tests.bench $(ARGS)
+
+clean: ## Remove all that the other targets make
+	rm -rf .venv .venv-* build dist docs/_build *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis shop.sqlite3 shop.sqlite3-*
+	find rmq_publisher example_project tests -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""Two hundred orders over HTTP, read back by a consumer that knows nothing of this project."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from . import compare, consumer, customers
+from .running import LOOKING, DemoError, Site, broker, end_on_sigterm, shop
+from .terminal import complain, note, say
+
+ORDERS = 200
+QUEUE = "shop.orders"
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.monotonic()
+    return action(), time.monotonic() - began
+
+
+def main() -> int:
+    end_on_sigterm()
+    began = time.monotonic()
+    try:
+        agreed = run()
+    except DemoError as failure:
+        complain(str(failure))
+        return 1
+    except KeyboardInterrupt:
+        complain("Stopped; the server and the broker are ended.")
+        return 130
+    if agreed:
+        note(f"\nAll agreed, in {time.monotonic() - began:.0f} s.")
+    return 0 if agreed else 1
+
+
+def run() -> bool:
+    note(LOOKING)
+    began = time.monotonic()
+    with broker() as found:
+        say("broker", f"{found}, after {time.monotonic() - began:.1f} s")
+        with shop(found, log=True) as site:
+            differences = orders(site) + unroutable()
+            if differences:
+                complain("\n  ".join(["\nDifferences:", *differences]))
+                complain(f"\nThe server's last words:\n{site.server.last_words()}")
+        if found.rung == "url":
+            say("left there", "the shop's exchanges and queues, empty")
+    return not differences
+
+
+def orders(site: Site) -> list[str]:
+    say("shop", f"{site.address} on SQLite, publishing to shop.events, a topic exchange")
+    say("declared", summary(site.declared))
+    must_be_empty()
+    placed, seconds = timed(lambda: customers.place_orders(site.server.port, ORDERS))
+    say("orders", f"{len(placed)} placed by {customers.THREADS} customers in {seconds:.1f} s")
+    found = look_at(customers.page(site.server.port))
+    messages, seconds = timed(lambda: consume(site.broker.url))
+    say("consumer", f"{len(messages)} messages read by plain pika in {seconds:.1f} s")
+    found += compare.differences(placed, messages)
+    if not found:
+        say("compared", "every order exactly once, its fields as they were placed;")
+        say("", "persistent, application/json, each with an id of its own")
+    return found
+
+
+def summary(declared: str) -> str:
+    """Count the states that rmq_declare shows, one a line."""
+    states = Counter(line.split()[0] for line in declared.splitlines() if line.startswith("  "))
+    return "by rmq_declare: " + ", ".join(f"{count} {state}" for state, count in states.items())
+
+
+def must_be_empty() -> None:
+    """A broker of somebody's (RMQ_URL) may hold messages that are not ours to take."""
+    from rmq_publisher import connections  # noqa: PLC0415  # after Django's setup
+    from rmq_publisher.topology import QueueName  # noqa: PLC0415
+
+    (queue,) = connections["default"].declare((QueueName(QUEUE),), timeout=5)
+    if queue.messages or queue.consumers:
+        raise DemoError(
+            f"The queue {QUEUE} is in use at this broker ({queue.messages} messages, "
+            f"{queue.consumers} consumers): the demo wants it to itself."
+        )
+
+
+def look_at(page: str) -> list[str]:
+    """The page must show the orders' number and the queue's depth."""
+    total = re.search(r'class="total">(\d+)<', page)
+    depth = re.search(rf"<dt>{re.escape(QUEUE)}</dt>\s*<dd><strong>(\d+)<", page)
+    shown = [int(match[1]) if match else None for match in (total, depth)]
+    say("page", f"shows {shown[0]} orders, {shown[1]} messages waiting in {QUEUE}")
+    return [] if shown == [ORDERS, ORDERS] else [f"the page shows {shown}, not {ORDERS} of each"]
+
+
+def consume(url: str) -> list[dict[str, Any]]:
+    # Isolated (-I): from this project it could not import anything by accident.
+    command = [sys.executable, "-I", consumer.__file__, QUEUE, str(ORDERS)]
+    environment = {**os.environ, "AMQP_URL": url}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode:
+        raise DemoError(f"The consumer failed:\n{done.stderr}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def unroutable() -> list[str]:
+    """A message that no queue takes must not vanish."""
+    from rmq_publisher import Unroutable, publish  # noqa: PLC0415  # after Django's setup
+
+    try:
+        publish("{}", exchange="shop.events", routing_key="payments.created", delivery="now")
+    except Unroutable as error:
+        say("unroutable", f"caught: {error.reply_code} {error.reply_text}, for payments.created")
+        if error.reply_code == 312:
+            return []
+        return [f"an unroutable message gave {error.reply_code}, not 312"]
+    return ["an unroutable message was taken for delivered"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""The shop as a Django app."""
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    name = "example_project.shop"
+    label = "shop"
+    verbose_name = "Shop"
+
+    def ready(self) -> None:
+        from . import signals  # noqa: F401, PLC0415
