@@ -4,7 +4,6 @@ A text never repeats a string that was given, since it may hold a password; numb
 """
 
 import difflib
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -72,8 +71,7 @@ def seconds(*, zero: bool = False) -> Callable[[object], float]:
         fits = (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and math.isfinite(value)
-            and 0 <= value < 2**31
+            and 0 <= value < 2**31  # nor NaN, which is in no range
         )
         if not fits or (value == 0 and not zero):
             raise _unlike(value, f"{wanted} (an int or a float)", "float")

@@ -1,0 +1,209 @@
+"""Django's system checks: all that can be known wrong without a broker, each with its mend.
+
+The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
+
+| id | with `--deploy` only | says |
+|---|---|---|
+| `rmq_publisher.E001` | | a setting or key that does not exist |
+| `rmq_publisher.E002` | | a setting of the wrong type or out of range |
+| `rmq_publisher.E003` | | `RMQ_URL` cannot be read, or its nodes disagree |
+| `rmq_publisher.E004` | | `RMQ_TLS` contradicts the URL or itself |
+| `rmq_publisher.E005` | | a setting of all connections inside `RMQ_CONNECTIONS` |
+| `rmq_publisher.E006` | | `RMQ_OUTBOX_GRACE` or `_LEASE` does not exceed `RMQ_PUBLISH_TIMEOUT` |
+| `rmq_publisher.E007` | | `RMQ_SERIALIZER` names no serializer |
+| `rmq_publisher.E008` | | `RMQ_DELIVERY` names a delivery that this release does not have |
+| `rmq_publisher.E009` | | something among the queues and exchanges is none |
+| `rmq_publisher.E010` | | one queue or exchange declared in two ways |
+| `rmq_publisher.E011` | | a queue or exchange of an unknown or unnamed connection |
+| `rmq_publisher.E012` | yes | no `RMQ_URL` |
+| `rmq_publisher.W001` | | no `RMQ_URL` |
+| `rmq_publisher.W002` | | a user without a password |
+| `rmq_publisher.W003` | | `RMQ_CONFIRM_TIMEOUT` is too short beside `RMQ_HEARTBEAT` |
+| `rmq_publisher.W004` | | a file of `RMQ_TLS` is not there |
+| `rmq_publisher.W005` | | dead letters or unroutable messages go to an unknown exchange |
+| `rmq_publisher.W006` | yes | the user `guest` or the password `guest` |
+| `rmq_publisher.W007` | yes | no TLS to another host |
+| `rmq_publisher.W008` | yes | the memory broker |
+| `rmq_publisher.W009` | yes | a password inside a URL |
+"""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+
+from rmq_publisher import conf, registry, serialization
+from rmq_publisher.conf import ConnectionSettings, Problem
+from rmq_publisher.options import DEFAULT_ALIAS, NO_URL
+from rmq_publisher.ordering import alternate_exchange, dead_letter_exchange
+from rmq_publisher.topology import QueueConfig
+
+TAG = "rmq_publisher"
+# What a network and a busy broker may add to a heartbeat's half interval.
+HEARTBEAT_SLACK = 2.0
+
+
+def register_checks() -> None:
+    """Make the checks known to Django; reads no setting."""
+    checks.register(check_settings, TAG)
+    checks.register(check_topology, TAG)
+    checks.register(check_deployment, TAG, deploy=True)
+
+
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """Return what is wrong in the settings."""
+    found = list(conf.problems())
+    for settings in conf.usable():
+        found += _judged(settings)
+    found += _outbox_times()
+    return _messages(found)
+
+
+def check_topology(**_: Any) -> list[checks.CheckMessage]:
+    """Return what is wrong in the declared queues and exchanges."""
+    found = registry.problems()
+    for alias in conf.aliases() or (DEFAULT_ALIAS,):
+        found += _dropping(alias)
+    return _messages(found)
+
+
+def check_deployment(**_: Any) -> list[checks.CheckMessage]:
+    """Return what may stand in development and not in production."""
+    found = [
+        Problem(problem.setting, problem.text, problem.hint, f"{TAG}.E012")
+        for problem in conf.problems()
+        if problem.id == NO_URL
+    ]
+    for settings in conf.usable():
+        found += _exposed(settings)
+    for label in conf.urls_with_password():
+        text = "holds a password, which Django's debug page and error mails show"
+        hint = "Take it out of the URL and set RMQ_PASSWORD, which they hide."
+        found.append(Problem(label, text, hint, f"{TAG}.W009"))
+    return _messages(found)
+
+
+def _messages(problems: Iterable[Problem]) -> list[checks.CheckMessage]:
+    """Return each once: a flat setting concerns several connections."""
+    return [
+        (checks.Error if problem.is_error else checks.Warning)(
+            f"{problem.setting} {problem.text}.", hint=problem.hint, id=problem.id
+        )
+        for problem in dict.fromkeys(problems)
+    ]
+
+
+def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
+    alias = settings.alias
+    if settings.serializer is not None and not serialization.is_known(settings.serializer):
+        known = ", ".join(serialization.names())
+        yield Problem(
+            conf.place(alias, "SERIALIZER"),
+            f"names the unknown serializer {settings.serializer!r}",
+            f"Known are {known}; add one with register_serializer() in an AppConfig's ready().",
+            f"{TAG}.E007",
+        )
+    if settings.delivery == "outbox":
+        yield Problem(
+            conf.place(alias, "DELIVERY"),
+            'is "outbox", whose table comes in a later release',
+            'Set it to "on_commit".',
+            f"{TAG}.E008",
+        )
+    least = settings.heartbeat / 2 + HEARTBEAT_SLACK
+    if settings.confirm_timeout <= least and not settings.memory:
+        yield Problem(
+            conf.place(alias, "CONFIRM_TIMEOUT"),
+            f"of {settings.confirm_timeout:g} s may end a healthy connection: a broker with "
+            f"nothing to say sends a heartbeat every {settings.heartbeat / 2:g} s only",
+            f"Set it above {least:g} s, or RMQ_HEARTBEAT lower.",
+            f"{TAG}.W003",
+        )
+    for key in ("CA_FILE", "CERT_FILE", "KEY_FILE"):
+        path = getattr(settings.tls, key.lower())
+        if path is not None and not Path(path).is_file():
+            yield Problem(
+                conf.place(alias, "TLS"),
+                f"names a {key} that is not there: {path}",
+                "Connecting will fail where it is missing; mend the path or mount the file.",
+                f"{TAG}.W004",
+            )
+
+
+def _outbox_times() -> Iterator[Problem]:
+    """Yield grace or lease that could end while the row's own process still sends it."""
+    timeouts = [settings.publish_timeout for settings in conf.usable()]
+    try:
+        outbox = conf.outbox()
+    except ImproperlyConfigured:
+        return  # reported as a problem of the setting
+    longest = max(timeouts, default=0)
+    for name, value in (
+        ("RMQ_OUTBOX_GRACE", outbox.outbox_grace),
+        ("RMQ_OUTBOX_LEASE", outbox.outbox_lease),
+    ):
+        off = value == 0 and name == "RMQ_OUTBOX_GRACE"  # leaves all sending to the relay
+        if value <= longest and not off:
+            yield Problem(
+                name,
+                f"of {value:g} s does not exceed RMQ_PUBLISH_TIMEOUT ({longest:g} s), so that two "
+                "processes could send one row",
+                f"Set it above {longest:g} s, or RMQ_PUBLISH_TIMEOUT lower.",
+                f"{TAG}.E006",
+            )
+
+
+def _dropping(alias: str) -> Iterator[Problem]:
+    """Yield queues and exchanges whose leftovers go to an exchange that nobody declares."""
+    declared = {exchange.name for exchange in registry.exchanges(alias)}
+    for declaration in registry.declarations(alias):
+        config = declaration.config
+        if isinstance(config, QueueConfig):
+            target, what = dead_letter_exchange(config), "dead letters"
+        else:
+            target, what = alternate_exchange(config), "unroutable messages"
+        if target and target not in declared and not target.startswith("amq."):
+            yield Problem(
+                declaration.sources[0],
+                f"sends the {what} of {config} to exchange {target!r}, which the project does not "
+                "declare: if it is missing, the broker drops them",
+                f"Declare ExchangeConfig({target!r}), with a queue bound to it.",
+                f"{TAG}.W005",
+            )
+
+
+def _exposed(settings: ConnectionSettings) -> Iterator[Problem]:
+    url = conf.place(settings.alias, "URL")
+    if settings.memory:
+        text = "is memory://, whose messages end with the process"
+        yield Problem(url, text, "Set the URL of a RabbitMQ broker.", f"{TAG}.W008")
+        return
+    if "guest" in (settings.username, settings.password):
+        yield Problem(
+            url,
+            "logs in with guest, which everyone knows",
+            "Make a user with the least rights, and set RMQ_USERNAME and RMQ_PASSWORD.",
+            f"{TAG}.W006",
+        )
+    open_to_all = [node for node in settings.nodes if not node.tls and not _is_here(node.host)]
+    if open_to_all:
+        yield Problem(
+            url,
+            f"speaks to {', '.join(map(str, open_to_all))} without TLS: the network sees the "
+            "password and the messages",
+            "Write amqps://.",
+            f"{TAG}.W007",
+        )
+
+
+def _is_here(host: str) -> bool:
+    """Tell whether the host is this one by its name; no look-up."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name

@@ -1,0 +1,46 @@
+"""``manage.py rmq_check``: connects, and says what it sees."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rmq_publisher import declaring
+from rmq_publisher.declaring import Report
+from rmq_publisher.management.base import ConnectionsCommand
+
+
+class Command(ConnectionsCommand):
+    """One message that no queue takes shows whether publishing works; no queue gets anything."""
+
+    help = (
+        "Connect to RabbitMQ and say what is there: node, version, TLS, which declared queues and "
+        "exchanges are missing, and whether publishing is allowed. Exits 1 if anything is amiss. "
+        "The probe goes to the default exchange, and needs write permission on amq.default."
+    )
+
+    def examine(self, alias: str, found: dict[str, Any], **_: Any) -> str:
+        """Look, probe, and show it.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached.
+        """
+        report = declaring.inspect(alias)
+        found.update(asdict(report))
+        self._show(report)
+        complaints = [f"{row.name} is {row.state}" for row in report.missing]
+        if report.publishing != declaring.ALLOWED:
+            complaints.append(f"publishing is {report.publishing}")
+        return "; ".join(complaints)
+
+    def _show(self, report: Report) -> None:
+        self.line(f"  node        {report.node or 'memory'}, vhost {report.vhost!r}")
+        self.line(f"  broker      {report.product or 'unknown'}")
+        self.line(f"  TLS         {'yes' if report.tls else 'no'}")
+        good = self.style.SUCCESS("nothing")
+        for row in report.missing:
+            self.line(f"  {self.style.ERROR(row.state):<11} {row.name}: {row.detail}")
+        if not report.missing:
+            self.line(f"  missing     {good}")
+        allowed = report.publishing == declaring.ALLOWED
+        style = self.style.SUCCESS if allowed else self.style.ERROR
+        detail = f": {report.detail}" if report.detail else ""
+        self.line(f"  publishing  {style(report.publishing)}{detail}")
