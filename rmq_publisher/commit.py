@@ -1,11 +1,12 @@
 """What happens after commit: the hooks of one transaction leave as one batch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connections as databases
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.message import Envelope
@@ -28,6 +29,26 @@ class Commit:
     def __init__(self, hooks: list[Any]) -> None:
         self.hooks = hooks
         self.deadline: float | None = None
+
+
+class Savepoints(set[str]):
+    """The savepoints whose rollback drops a hook: those that Django noted, and those made by hand.
+
+    Django notes only the savepoints of ``atomic``; a hook registered after ``savepoint_create()`` would
+    outlive its rollback. Django numbers them all, so that one made before the hook has a number not
+    above the last one then, and one made afterwards a higher one, until ``clean_savepoints()``.
+    """
+
+    def __init__(self, noted: Iterable[str], connection: BaseDatabaseWrapper) -> None:
+        super().__init__(noted)
+        self._connection = connection
+        self._last = connection.savepoint_state
+
+    def __contains__(self, sid: object) -> bool:
+        if super().__contains__(sid) or self._connection.savepoint_state < self._last:
+            return super().__contains__(sid)
+        number = str(sid).rpartition("_x")[2]
+        return number.isdigit() and int(number) <= self._last
 
 
 class CommitHook:
@@ -74,10 +95,24 @@ def on_commit(
         TransactionManagementError: Django's own, with autocommit off outside ``atomic``.
     """
     hook = CommitHook(using, envelopes, timeout, many=many)
-    hooks = databases[database].run_on_commit
+    connection = databases[database]
+    if not connection.in_atomic_block and _is_autocommitting(connection):
+        # Not by Django's on_commit, which would connect to the database to learn the same.
+        hook()
+        return
+    hooks: list[Any] = connection.run_on_commit
     hook.join(_current_commit(hooks), len(hooks))
     # robust: should a hook of ours raise all the same, those of others must still run.
     transaction.on_commit(hook, using=database, robust=True)
+    if hooks and hooks[-1][1] is hook:
+        noted, *rest = hooks[-1]
+        hooks[-1] = (Savepoints(noted, connection), *rest)
+
+
+def _is_autocommitting(connection: BaseDatabaseWrapper) -> bool:
+    if connection.connection is None:
+        return bool(connection.settings_dict["AUTOCOMMIT"])
+    return connection.autocommit
 
 
 def _current_commit(hooks: list[Any]) -> Commit:

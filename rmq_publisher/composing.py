@@ -137,7 +137,7 @@ def compose(
         routing_key=key,
         topology=topology,
         max_body_size=settings.max_body_size,
-        serializer=serializer or settings.serializer,
+        serializer=settings.serializer if serializer is None else serializer,
         **options,
     )
 
@@ -154,12 +154,18 @@ def alias_of(using: str | None, *entities: object) -> str:
     """Return the RabbitMQ alias of a call: ``using``, or that of its queue or exchange config.
 
     Raises:
-        InvalidMessage: several are configured and none is named, or it does not exist.
+        InvalidMessage: several are configured and none is named, or two are, or it does not exist.
     """
-    named = (
-        entity.using for entity in entities if isinstance(entity, QueueConfig | ExchangeConfig)
-    )
-    return conf.alias_for(using or next((alias for alias in named if alias), None))
+    if using is None:
+        configs = [e for e in entities if isinstance(e, QueueConfig | ExchangeConfig)]
+        named = {config.using for config in configs if config.using is not None}
+        if len(named) > 1:
+            raise InvalidMessage(
+                f"{' and '.join(map(str, configs))} belong to different RabbitMQ connections: "
+                "say which one is meant with using="
+            )
+        using = next(iter(named), None)
+    return conf.alias_for(using)
 
 
 def prepare(

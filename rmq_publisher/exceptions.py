@@ -5,7 +5,7 @@ error carries a body, a header's value or a password: only names, sizes, ids and
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PublishError(Exception):
@@ -28,6 +28,18 @@ class PublishError(Exception):
         self.message_id = message_id
         self.exchange = exchange
         self.routing_key = routing_key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Test runners and task queues carry errors between processes; __init__ takes other arguments.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[PublishError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> PublishError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidMessage(PublishError, ValueError):

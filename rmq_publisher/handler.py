@@ -3,12 +3,16 @@
 import atexit
 import os
 import threading
-from collections.abc import Iterator
-
-from django.core.exceptions import ImproperlyConfigured
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
 
 from rmq_publisher import conf
 from rmq_publisher.transport.amqp import AmqpTransport
+from rmq_publisher.transport.base import Transport
+from rmq_publisher.transport.memory import MemoryTransport
+
+MakeTransport: TypeAlias = Callable[[conf.ConnectionSettings], Transport]
 
 
 class ConnectionHandler:
@@ -16,34 +20,53 @@ class ConnectionHandler:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._transports: dict[str, AmqpTransport] = {}
+        self._transports: dict[str, Transport] = {}
+        self._stand_ins: tuple[MakeTransport, ...] = ()  # the last one counts
         # Kept for ever: their destructors must not run in a child, where pika must not be called.
-        self._left_behind: list[dict[str, AmqpTransport]] = []
+        self._left_behind: list[dict[str, Transport]] = []
 
-    def __getitem__(self, alias: str) -> AmqpTransport:
+    def __getitem__(self, alias: str) -> Transport:
         """Return the transport of an alias; it connects when something is published.
 
         Raises:
             ImproperlyConfigured: no such alias, or its settings are wrong.
         """
         settings = conf.connection(alias)
+        if self._stand_ins:
+            return self._stand_ins[-1](settings)
         transport = self._transports.get(alias)
         if transport is not None and transport.settings is settings:
             return transport
         return self._renew(alias, settings)
 
-    def _renew(self, alias: str, settings: conf.ConnectionSettings) -> AmqpTransport:
+    @contextmanager
+    def replaced(self, make: MakeTransport) -> Iterator[None]:
+        """For tests: hand out what ``make`` returns, in all threads, until the end of the block.
+
+        The connections that are open stay as they are and come back with the end of the block.
+
+        Args:
+            make: called on each access with the settings of the alias.
+        """
+        with self._lock:
+            self._stand_ins = (*self._stand_ins, make)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stand_ins = tuple(item for item in self._stand_ins if item is not make)
+
+    def _renew(self, alias: str, settings: conf.ConnectionSettings) -> Transport:
         """Make the transport, or another one where its settings have changed."""
         with self._lock:
             old = self._transports.get(alias)
             if old is not None and old.settings == settings:
                 old.settings = settings  # only what is not the connection's has changed
                 return old
-            if settings.memory:
-                raise ImproperlyConfigured(
-                    "RMQ_URL: memory:// is not available in this version: use amqp:// or amqps://"
-                )
-            transport = self._transports[alias] = AmqpTransport(settings)
+            transport: Transport = (
+                MemoryTransport(settings) if settings.memory else AmqpTransport(settings)
+            )
+            self._transports[alias] = transport
         if old is not None:
             old.close()
         return transport

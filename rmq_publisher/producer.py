@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, Unpack
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -58,7 +59,7 @@ class Producer:
         routing_key: str | None = None,
         serializer: str | None = None,
         declare: Iterable[QueueConfig | ExchangeConfig] = (),
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> None:
         self.exchange = exchange
         self.queue = queue

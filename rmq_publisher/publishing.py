@@ -109,7 +109,9 @@ def publish(
         content_encoding=content_encoding, serializer=serializer, declare=declare,
         timeout=timeout,
     )  # fmt: skip
-    if _delivery(plan.using, delivery, ordering_key) == "now":
+    mode = _delivery(plan.using, delivery, ordering_key)
+    _check_database(database)
+    if mode == "now":
         deliver(*plan)
     else:
         on_commit(plan.using, [plan.envelope], plan.timeout, _database(database), many=False)
@@ -160,15 +162,37 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     settings = conf.connection(using)
     timeout = seconds("timeout", call.pop("timeout", None), settings.publish_timeout)
     call["declare"] = tuple(call.get("declare", ()))
+    _check_many(bodies, call)
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
     keys = {ordering_key, *(message.ordering_key for message in messages)} - {None}
     mode = _delivery(using, delivery, next(iter(keys), None))
+    _check_database(database)
     envelopes = [_item(settings, message, call) for message in messages]
+    if not envelopes:
+        return []
     if mode == "now":
         _now(using, envelopes, timeout)
-    elif envelopes:
+    else:
         on_commit(using, envelopes, timeout, _database(database), many=True)
     return [envelope.message_id for envelope in envelopes]
+
+
+def _check_many(bodies: object, call: Mapping[str, Any]) -> None:
+    """Refuse what would make other messages than were meant.
+
+    Raises:
+        TypeError: one body in the place of many.
+        InvalidMessage: one id for all.
+    """
+    __traceback_hide__ = True  # as in compose()
+    if isinstance(bodies, str | bytes | bytearray | Mapping):
+        raise TypeError(
+            f"bodies must be a list (or the like) of bodies, not {type(bodies).__name__}"
+        )
+    if getattr(call.get("properties"), "message_id", None):
+        raise InvalidMessage(
+            "properties.message_id would be that of every message: give each Message its own"
+        )
 
 
 def _item(
@@ -213,19 +237,27 @@ def _delivery(using: str, delivery: str | None, ordering_key: str | None) -> str
     return mode
 
 
-def _database(database: str | None) -> str:
-    """Return the alias of the database whose transaction counts.
+def _check_database(database: str | None) -> None:
+    """Refuse an alias that is not that of a database, whether or not its transaction counts.
 
     Raises:
-        InvalidMessage: it does not exist, or several have an open ``atomic`` block.
+        InvalidMessage: there is no such database.
     """
-    if database is not None:
-        if database in databases:
-            return database
+    if database is not None and database not in databases:
         hint = (
             f"; it is a RabbitMQ alias: using={database!r}" if database in conf.aliases() else ""
         )
         raise InvalidMessage(f"database={database!r} is not in DATABASES{hint}")
+
+
+def _database(database: str | None) -> str:
+    """Return the alias of the database whose transaction counts.
+
+    Raises:
+        InvalidMessage: several have an open ``atomic`` block, and none is named.
+    """
+    if database is not None:
+        return database
     open_aliases = [
         connection.alias
         for connection in databases.all(initialized_only=True)

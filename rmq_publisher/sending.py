@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from django.dispatch import Signal
+
 from rmq_publisher import signals
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.handler import connections
@@ -17,16 +19,30 @@ logger = logging.getLogger("rmq_publisher")
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
 
 
-def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
-    """Send the signal of an outcome; a receiver that raises is logged and changes nothing."""
+def _news(
+    using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool
+) -> tuple[Signal, dict[str, Any]]:
+    """Return the signal of an outcome and its arguments."""
     names: dict[str, Any] = {**envelope.names, "using": using}
     if error is None:
-        if signals.message_published.receivers:
-            signals.message_published.send_robust(sender=None, **names)
-    elif signals.publish_failed.receivers:
-        signals.publish_failed.send_robust(
-            sender=None, error=error, will_retry=will_retry, **names
-        )
+        return signals.message_published, names
+    return signals.publish_failed, {**names, "error": error, "will_retry": will_retry}
+
+
+def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
+    """Send the signal of an outcome; a receiver that raises is logged and changes nothing."""
+    signal, arguments = _news(using, envelope, error, will_retry=will_retry)
+    if signal.receivers:
+        signal.send_robust(sender=None, **arguments)
+
+
+def _submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
+    """Hand deliveries over; where that cannot be done any more, they fail as any other does."""
+    try:
+        transport.submit(deliveries)
+    except PublishError as error:
+        for delivery in deliveries:
+            delivery.fail(str(error))
 
 
 def _late(transport: Transport, timeout: float) -> str:
@@ -46,7 +62,7 @@ def deliver(using: str, envelope: Envelope, timeout: float) -> None:
     waiter = threading.Lock()
     waiter.acquire()
     delivery = Delivery(envelope, waiter.release)
-    transport.submit((delivery,))
+    _submit(transport, (delivery,))
     if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
         if delivery.fail(_late(transport, timeout)):
             transport.abandoned()
@@ -68,7 +84,7 @@ class Batch:
 
     def submit(self) -> None:
         """Hand them over, in order."""
-        self._transport.submit(self._deliveries)
+        _submit(self._transport, self._deliveries)
 
     def _one_done(self) -> None:
         self._finished += 1
@@ -126,7 +142,7 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
             logger.debug("the event loop closed before the outcome of %s", envelope.message_id)
 
     delivery = Delivery(envelope, on_done)
-    transport.submit((delivery,))
+    _submit(transport, (delivery,))
     try:
         async with asyncio.timeout(timeout):
             await done.wait()
@@ -139,6 +155,9 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
         if delivery.fail("the task was cancelled"):
             transport.abandoned()
         raise
-    tell(using, envelope, delivery.error, will_retry=False)
+    # Not by tell(): in the event loop's thread a receiver must neither block nor be a coroutine.
+    signal, arguments = _news(using, envelope, delivery.error, will_retry=False)
+    if signal.receivers:
+        await signal.asend_robust(sender=None, **arguments)
     if delivery.error is not None:
         raise delivery.error

@@ -113,4 +113,7 @@ def _refused(topology: Topology, answered: int, code: int, text: str) -> Publish
     if not code:
         return BrokerUnavailable(text)
     names = [step.entity for entity in topology for step in entity.steps()]
-    return Rejected(code, f"{names[answered]}: {text}" if answered < len(names) else text)
+    error = Rejected(code, text)
+    if answered < len(names):
+        error.add_note(f"while declaring {names[answered]}")
+    return error

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
 from rmq_publisher.message import Envelope
+from rmq_publisher.options import ConnectionSettings
 from rmq_publisher.topology import Topology
 
 
@@ -102,6 +103,8 @@ class Declared:
 class Transport(Protocol):
     """The way to one broker from one process."""
 
+    settings: ConnectionSettings
+
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries, in order; each gets its outcome from here or from its caller."""
 
@@ -117,8 +120,14 @@ class Transport(Protocol):
     def status(self) -> Status:
         """Return what is known now."""
 
-    def close(self, timeout: float) -> None:
-        """Drain what is in flight for at most ``timeout`` seconds, then close."""
+    def close(self, timeout: float | None = None) -> None:
+        """Drain what is in flight for at most ``timeout`` seconds, then close.
+
+        ``timeout`` defaults to RMQ_PUBLISH_TIMEOUT.
+        """
+
+    def leave_behind(self) -> None:
+        """In a forked child: let go of what is the parent's."""
 
 
 def monotonic() -> float:

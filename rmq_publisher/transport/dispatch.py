@@ -14,9 +14,15 @@ from rmq_publisher.topology import Topology
 from rmq_publisher.transport.base import Delivery, monotonic
 from rmq_publisher.transport.confirms import Confirms
 from rmq_publisher.transport.frames import header_fits, marshal
-from rmq_publisher.transport.gates import Denials, SetAside, TopologyGate
+from rmq_publisher.transport.gates import (
+    SICK_SECONDS,
+    Denials,
+    Refusing,
+    SetAside,
+    TopologyGate,
+    in_order,
+)
 
-SICK_SECONDS = 1.0  # unanswered for longer, while others are answered: set aside
 FRAME_ERROR = 501
 
 
@@ -27,6 +33,7 @@ class Dispatcher:
         max_in_flight: places in the window.
         write: hands the frames of messages over to the channel, all or none.
         verify: begins to verify a topology; `verified` is called with the answer.
+        renew: begins to close the channel and open another one; `reopened` is called then.
         clock: monotonic seconds.
     """
 
@@ -35,6 +42,7 @@ class Dispatcher:
         max_in_flight: int,
         write: Callable[[Sequence[Delivery]], None],
         verify: Callable[[Topology], None],
+        renew: Callable[[], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
@@ -45,11 +53,13 @@ class Dispatcher:
         self.set_aside = SetAside()
         self._max_in_flight = max_in_flight
         self._write = write
+        self._renew = renew
         self._clock = clock
-        self._pending: deque[Delivery] = deque()
+        self._pending: deque[Delivery] = deque()  # in the order of arrival, always
         self._confirms = Confirms()
         self._gate = TopologyGate(verify)
         self._denials = Denials()
+        self._refusing = Refusing()
         self._held: dict[str, deque[Delivery]] = {}  # the same id is in flight
         self._suspects: set[Delivery] = set()  # one of them made the broker close the channel
         self._probing = False  # nothing was answered on this connection yet
@@ -62,7 +72,9 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Messages that are not on the wire."""
-        return len(self._pending) + len(self._gate)
+        # Copies: the status is read by other threads.
+        held = sum(map(len, tuple(self._held.values())))
+        return len(self._pending) + len(self._gate) + len(self.set_aside) + held
 
     @property
     def unanswered(self) -> int:
@@ -106,34 +118,66 @@ class Dispatcher:
         if not self.ready or self.blocked:
             return
         now = self._clock()
+        if self._refusing.long and self._is_renewing(now):
+            return
         batch: list[Delivery] = []
         if self.set_aside and not self._suspects:
             for delivery in self.set_aside.due():
-                if self._take(delivery, batch):
+                if self._is_admitted(delivery, now) and self._take(delivery, batch):
                     self.set_aside.sent(delivery.envelope.destination)
-        pending, window = self._pending, self.window
-        while pending and self._confirms.in_flight < window:
-            delivery = pending.popleft()
+        window = self.window
+        while self._pending and self._confirms.in_flight < window:
+            delivery = self._pending.popleft()
             if self._may_go(delivery, now) and self._take(delivery, batch):
                 self._confirms.place(delivery)
+                if self._suspects:
+                    self.set_aside.sent(delivery.envelope.destination)
             elif self._suspects:
                 self._suspects.discard(delivery)
         self._hand_over(batch, now)
 
+    def _is_renewing(self, now: float) -> bool:
+        """Take another channel as soon as nobody waits for an answer on this one.
+
+        Return whether nothing may be written meanwhile.
+        """
+        waited_for = any(not delivery.claimed for delivery in self._confirms)
+        if waited_for and self._refusing.may_wait(now):
+            return True
+        self._refusing.clear()
+        if waited_for or self._suspects:
+            return False
+        self.ready = False
+        self._clear_wire()
+        self._renew()
+        return True
+
+    def _put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Let messages that waited elsewhere wait in their order of arrival."""
+        self._pending = in_order(deliveries, self._pending)
+
     def _may_go(self, delivery: Delivery, now: float) -> bool:
         """Return whether it may be written; else it has its outcome or waits elsewhere."""
-        envelope = delivery.envelope
-        if delivery.claimed:
+        if not self._is_admitted(delivery, now):
             return False
-        if self._denials and (denied := self._denials.answer(envelope, now)):
-            delivery.resolve(denied)
-            return False
-        if not self._gate.admits(delivery):
-            return False
-        if self.set_aside and envelope.destination in self.set_aside:
+        # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
+        if (
+            self.set_aside
+            and delivery.envelope.destination in self.set_aside
+            and delivery not in self._suspects
+        ):
             self.set_aside.hold(delivery)
             return False
         return True
+
+    def _is_admitted(self, delivery: Delivery, now: float) -> bool:
+        """Return whether its caller waits, it is not refused from memory, and its topology is there."""
+        if delivery.claimed:
+            return False
+        if self._denials and (denied := self._denials.answer(delivery.envelope, now)):
+            delivery.resolve(denied)
+            return False
+        return self._gate.admits(delivery)
 
     def _take(self, delivery: Delivery, batch: list[Delivery]) -> bool:
         """Put a message into the batch about to be written, unless its id is in flight."""
@@ -147,6 +191,7 @@ class Dispatcher:
                 delivery.resolve(Rejected(FRAME_ERROR, text, **envelope.names))
                 return False
             delivery.data = marshal(envelope, self.frame_max)
+        delivery.returned = None  # what came back on a lost connection may be routable by now
         # Marked before `claimed` is read: see Delivery.fail().
         delivery.written = True
         if delivery.claimed:
@@ -183,6 +228,8 @@ class Dispatcher:
             self._answered.add(where)
             if self.set_aside and where in self.set_aside:
                 self._take_back(where)
+            if nack or self._refusing:
+                self._refusing.answered(where, self._clock(), nack=nack)
             if delivery.returned is not None:
                 delivery.resolve(delivery.returned)
             elif nack:
@@ -192,7 +239,7 @@ class Dispatcher:
 
     def _take_back(self, where: Destination) -> None:
         """A destination that was set aside answered: its messages take places again."""
-        self._pending.extendleft(reversed(self.set_aside.release(where)))
+        self._put_back(self.set_aside.release(where))
         for delivery in self._confirms:
             if not delivery.claimed and delivery.envelope.destination == where:
                 self._confirms.place(delivery)
@@ -201,12 +248,9 @@ class Dispatcher:
         """Let go of what waited for a message's answer, and of the suspicion."""
         if self._suspects:
             self._suspects.discard(delivery)
-        if self._held:
-            message_id = delivery.envelope.message_id
-            if waiting := self._held.pop(message_id, None):
-                self._pending.appendleft(waiting.popleft())
-                if waiting:
-                    self._held[message_id] = waiting
+        if self._held and (waiting := self._held.pop(delivery.envelope.message_id, None)):
+            # All of them: should the first have its outcome by now, the next must not wait for it.
+            self._put_back(waiting)
 
     def verified(self, topology: Topology, error: tuple[int, str] | None) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
@@ -215,7 +259,7 @@ class Dispatcher:
             for delivery in parked:
                 if delivery.envelope.topology == topology:
                     delivery.resolve(Rejected(error[0], error[1], **delivery.envelope.names))
-        self._pending.extendleft(reversed([item for item in parked if not item.claimed]))
+        self._put_back(item for item in parked if not item.claimed)
 
     # What callers, the clock and the connection do
 
@@ -230,19 +274,12 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Set sick destinations aside; where the window is full of them, try another one."""
-        if self.blocked or not self.ready:
-            return
+        if self.blocked or not self.ready or self._suspects:
+            return  # suspects go one at a time, whatever their queues are like
         now = self._clock()
         by_destination = self._confirms.by_destination()
-        for where, deliveries in by_destination.items():
-            late = now - deliveries[0].sent_at > SICK_SECONDS
-            silent = where not in self._answered and where not in self.set_aside
-            given_up = any(delivery.claimed for delivery in deliveries)
-            if late and silent and (self._answered or given_up):
-                for delivery in deliveries:
-                    self._confirms.free(delivery)
-                waited_for = sum(not delivery.claimed for delivery in deliveries)
-                self.set_aside.add(where, waited_for)
+        for delivery in self.set_aside.judge(by_destination, self._answered, now):
+            self._confirms.free(delivery)
         self._answered.clear()
         if self._confirms.in_flight >= self.window and now - self._last_write > SICK_SECONDS:
             self._try_another(set(by_destination), now)
@@ -252,8 +289,6 @@ class Dispatcher:
 
         Its answer tells a sick queue from a sick broker.
         """
-        if self._suspects:
-            return
         for index, delivery in enumerate(self._pending):
             if delivery.envelope.destination not in tried and not delivery.claimed:
                 del self._pending[index]
@@ -291,32 +326,33 @@ class Dispatcher:
         for delivery in list(self._waiting()):
             delivery.fail(reason)
         self._pending.clear()
+        self._suspects.intersection_update(self._confirms)
 
     def channel_closed(self, code: int, text: str) -> None:
         """The broker closed the channel over one of the messages on it.
 
-        With one live message on the wire it is that one. Else they are all sent again, one at a time,
-        before anything else, until the culprit is alone.
+        Alone on the wire it is that one. Else those that callers wait for are sent again, one at a
+        time, before anything else, until the culprit is alone.
         """
         self.ready = False
         unanswered = self._clear_wire()
-        live = [delivery for delivery in unanswered if not delivery.claimed]
-        if len(live) == 1 and (len(unanswered) == 1 or live[0] in self._suspects):
-            culprit = live[0]
-            self._suspects.discard(culprit)
+        self._suspects.difference_update(unanswered)
+        if len(unanswered) == 1:
+            culprit = unanswered[0]
             self._denials.remember(culprit.envelope, code, text, self._clock())
             self._gate.forget(culprit.envelope.topology)
             culprit.resolve(Rejected(code, text, **culprit.envelope.names))
         else:
+            live = [delivery for delivery in unanswered if not delivery.claimed]
             self._suspects.update(live)
-            self._pending.extendleft(reversed(live))
+            self._put_back(live)
 
     def _clear_wire(self) -> list[Delivery]:
         unanswered = self._confirms.clear()
         self.set_aside.channel_lost()
-        for waiting in self._held.values():
-            self._pending.extend(waiting)
-        self._held.clear()
+        held, self._held = self._held, {}
+        for waiting in held.values():
+            self._put_back(waiting)
         return unanswered
 
     def lost(self) -> None:
@@ -327,14 +363,14 @@ class Dispatcher:
         self._probing = False
         self._suspects.clear()
         self._denials.clear()
+        self._refusing.clear()
         unanswered = self._clear_wire()
         for delivery in unanswered:
             delivery.losses += 1
             if delivery.losses > 1:
                 delivery.fail("the connection was lost a second time before the confirm")
-        rest = [*unanswered, *self._gate.reset(), *self.set_aside.reset(), *self._pending]
-        alive = [delivery for delivery in rest if not delivery.claimed]
-        self._pending = deque(sorted(alive, key=lambda delivery: delivery.sequence))
+        rest = (*unanswered, *self._gate.reset(), *self.set_aside.reset())
+        self._put_back(delivery for delivery in rest if not delivery.claimed)
 
     def fail_all(self, reason: str) -> None:
         """End everything that callers wait for."""

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rmq_publisher.conf import ConnectionSettings
@@ -21,6 +21,7 @@ logger = logging.getLogger("rmq_publisher.transport")
 
 TICK_SECONDS = 0.25
 CLOSE_SECONDS = 1.0  # for the polite end of a connection
+CLOSING_TURNS = 20  # of the loop, more than pika takes to close a socket
 
 
 class Engine:
@@ -46,7 +47,9 @@ class Engine:
         self._crash: Exception | None = None
         self._ticking = False
         self._received = (0, 0.0)  # bytes, and since when no more came
-        self.dispatcher = Dispatcher(settings.max_in_flight, self._write, self._verify)
+        self.dispatcher = Dispatcher(
+            settings.max_in_flight, self._write, self._verify, self._renew_channel
+        )
         self._thread = threading.Thread(
             target=self._run, name=f"rmq_publisher {settings.alias}", daemon=True
         )
@@ -143,8 +146,7 @@ class Engine:
             self._loop.activate_poller()
             self._connect()
             while not self._stopped:
-                self._loop.poll()
-                self._loop.process_timeouts()
+                self._turn()
                 self._cycle()
         except Exception as error:  # noqa: BLE001 (rule 12: whatever it died of, nobody may wait for it)
             reason = f"the I/O thread died of {type(error).__name__}"
@@ -162,9 +164,29 @@ class Engine:
         self.dispatcher.fail_all(reason)
         while self._requests:
             self._requests.popleft().answer([], (0, reason))
-        if self._link is not None:
-            self._link.abort()
+        try:
+            self._let_go()
+        except Exception as error:  # noqa: BLE001 (nobody waits any more, whatever pika says)
+            logger.debug("%s: letting go: %s", self._settings.alias, type(error).__name__)
         self._loop.close()
+
+    def _let_go(self) -> None:
+        """Cut off what is left of the connection, and let pika close its socket.
+
+        It does so in the turns of the loop that follow; each is made to return at once. One that is
+        still being opened may come by a socket in any of them.
+        """
+        self._closing = True
+        if self._link is not None:
+            for _ in range(CLOSING_TURNS):
+                self._link.abort()
+                self._turn(_nothing)
+
+    def _turn(self, callback: Callable[[], None] | None = None) -> None:
+        if callback is not None:
+            self._loop.add_callback_threadsafe(callback)
+        self._loop.poll()
+        self._loop.process_timeouts()
 
     def _cycle(self) -> None:
         """Once per turn of the loop: take in what callers brought, write what may be written."""
@@ -182,12 +204,12 @@ class Engine:
             self._abandoned = False
             self.dispatcher.reap()
         self.dispatcher.pump()
-        self._loop.flush()
         if not self._ticking and (self.dispatcher.unanswered or self._close_by is not None):
             self._ticking = True
             self._loop.call_later(TICK_SECONDS, self._tick)
         if self._close_by is not None:
             self._drain()
+        self._loop.flush()  # last: all of the above may have written
 
     def _tick(self) -> None:
         self._ticking = False
@@ -200,7 +222,7 @@ class Engine:
         received, since = self._received
         if link.received != received:
             self._received = (link.received, now)
-        elif now - since > self._settings.confirm_timeout:
+        elif not self.dispatcher.blocked and now - since > self._settings.confirm_timeout:
             link.give_up(f"nothing came for {self._settings.confirm_timeout:g} s")
 
     def _drain(self) -> None:
@@ -210,7 +232,8 @@ class Engine:
         if self.dispatcher.idle or monotonic() >= self._close_by:
             self._closing = True
             self.dispatcher.fail_all("the connection was closed before the confirm")
-            if self._link is not None and self.dispatcher.ready:
+            was_ready, self.dispatcher.ready = self.dispatcher.ready, False  # nothing goes after it
+            if self._link is not None and was_ready:
                 self._link.close()
                 self._loop.call_later(CLOSE_SECONDS, self._stop)
             else:
@@ -311,6 +334,11 @@ class Engine:
     def _write(self, deliveries: Sequence[Delivery]) -> None:
         assert self._link is not None  # noqa: S101 (narrowing; it writes only while ready)
         self._link.write(deliveries)
+
+    def _renew_channel(self) -> None:
+        assert self._link is not None  # noqa: S101 (narrowing; it asks only while ready)
+        logger.info("%s: all is nacked: another channel is tried", self._settings.alias)
+        self._link.renew_channel()
 
     def _verify(self, topology: Topology) -> None:
         assert self._link is not None  # noqa: S101 (narrowing; it verifies only while ready)

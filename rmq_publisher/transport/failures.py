@@ -3,12 +3,17 @@
 pika's own texts are never passed on: some carry values, others a repr of everything.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
 
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
+
+
+# RabbitMQ quotes the beginning of a frame that it cannot read, which may be a body's.
+_QUOTED = re.compile(r"octets = .*", re.DOTALL)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -33,7 +38,8 @@ def describe(error: BaseException | None) -> str:
 
 def _closed(error: BaseException) -> str:
     assert isinstance(error, exceptions.ConnectionClosed)  # noqa: S101 (narrowing)
-    return f"the broker closed the connection: {error.reply_code} {error.reply_text}"
+    words = _QUOTED.sub("octets are not shown", error.reply_text)
+    return f"the broker closed the connection: {error.reply_code} {words}"
 
 
 def _certificate(error: BaseException) -> str:
@@ -71,7 +77,9 @@ _WORDS = (
     (exceptions.ConnectionClosedByBroker, _closed),
     (exceptions.IncompatibleProtocolError, lambda _: "the port does not speak AMQP 0-9-1"),
     (exceptions.AMQPHeartbeatTimeout, lambda _: "no heartbeat came"),
+    (exceptions.StreamLostError, lambda _: "it was cut off"),
     (connection_workflow.AMQPConnectorStackTimeout, lambda _: "no answer in time"),
+    (exceptions.ConnectionOpenAborted, lambda _: "no answer in time"),  # pika aborts at its limit
     (TimeoutError, lambda _: "no answer in time"),
     (OSError, _os),
 )

@@ -1,10 +1,12 @@
 """What keeps a message from being written at once: topology, a broker's refusal, a sick queue.
 
-Three small rooms of the dispatcher, without I/O; all run on the I/O thread only.
+Four small rooms of the dispatcher, without I/O; all run on the I/O thread only.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.message import Destination, Envelope
@@ -12,6 +14,13 @@ from rmq_publisher.topology import Topology
 from rmq_publisher.transport.base import Delivery
 
 DENIAL_SECONDS = 5.0  # how long a refused destination is answered from memory
+SICK_SECONDS = 1.0  # unanswered for longer, while others are answered: set aside
+REFUSING_SECONDS = 2.0  # nacked for longer, and never acked: perhaps only on this channel
+
+
+def in_order(*groups: Iterable[Delivery]) -> deque[Delivery]:
+    """Return the messages of all groups in the order of their arrival."""
+    return deque(sorted(chain(*groups), key=attrgetter("sequence")))
 
 
 class TopologyGate:
@@ -126,6 +135,10 @@ class SetAside:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
+    def __len__(self) -> int:
+        """Return how many messages are held; read by other threads, hence the copy."""
+        return sum(map(len, tuple(self._queues.values())))
+
     def __contains__(self, where: Destination) -> bool:
         return where in self._queues
 
@@ -137,10 +150,30 @@ class SetAside:
         for queue in self._queues.values():
             yield from queue
 
-    def add(self, where: Destination, live: int) -> None:
-        """Set a destination aside that has ``live`` messages in flight whose callers wait."""
-        self._queues[where] = deque()
-        self._live[where] = live
+    def judge(
+        self,
+        unanswered: Mapping[Destination, Sequence[Delivery]],
+        answered: set[Destination],
+        now: float,
+    ) -> list[Delivery]:
+        """Set aside the destinations that are sick; return what they have in flight.
+
+        Args:
+            unanswered: what is in flight, oldest first, by destination.
+            answered: destinations that answered lately.
+            now: the clock's time.
+        """
+        sick: list[Delivery] = []
+        for where, deliveries in unanswered.items():
+            late = now - deliveries[0].sent_at > SICK_SECONDS
+            silent = where not in answered and where not in self._queues
+            given_up = any(delivery.claimed for delivery in deliveries)
+            if late and silent and (answered or given_up):
+                self._queues[where] = deque()
+                # Those given up count until they are reaped, for `gone` is told then.
+                self._live[where] = sum(delivery.data is not None for delivery in deliveries)
+                sick += deliveries
+        return sick
 
     def hold(self, delivery: Delivery) -> None:
         """Keep a message until its destination has nothing in flight."""
@@ -155,8 +188,9 @@ class SetAside:
                     yield delivery
 
     def sent(self, where: Destination) -> None:
-        """Note a message in flight."""
-        self._live[where] += 1
+        """Note a message in flight, where its destination is one of them."""
+        if where in self._live:
+            self._live[where] += 1
 
     def gone(self, where: Destination) -> None:
         """Note that a message in flight has its outcome from its caller."""
@@ -178,3 +212,39 @@ class SetAside:
         self._queues.clear()
         self._live.clear()
         return held
+
+
+class Refusing:
+    """Destinations that nack all they get, for so long that another channel is worth a try.
+
+    Tried with RabbitMQ 3.10: a channel that first publishes to a quorum queue while its leader's node
+    is down nacks all that follows, also when there is another leader; a new channel is acked.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[Destination, float] = {}
+        self._long_since: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    @property
+    def long(self) -> bool:
+        """Whether one of them has nacked for long."""
+        return self._long_since is not None
+
+    def answered(self, where: Destination, now: float, *, nack: bool) -> None:
+        """Note an answer."""
+        if not nack:
+            self._since.pop(where, None)
+        elif now - self._since.setdefault(where, now) > REFUSING_SECONDS and not self.long:
+            self._long_since = now
+
+    def may_wait(self, now: float) -> bool:
+        """Return whether others may be kept waiting, until nothing is in flight on this channel."""
+        return self._long_since is not None and now - self._long_since < SICK_SECONDS
+
+    def clear(self) -> None:
+        """Count anew, on another channel or on this one."""
+        self._since.clear()
+        self._long_since = None

@@ -10,14 +10,13 @@ import logging
 import os
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, Protocol
 
 from pika import BasicProperties, ConnectionParameters, PlainCredentials, SSLOptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
 from pika.frame import Method
 from pika.spec import Basic
 
@@ -27,13 +26,17 @@ from rmq_publisher.message import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.failures import describe
 from rmq_publisher.transport.frames import PUBLISH_CHANNEL
-from rmq_publisher.transport.verification import OnVerified, Verification
+from rmq_publisher.transport.verification import (
+    LOST,
+    OnVerified,
+    Refusal,
+    Replies,
+    Verifications,
+)
 
 logger = logging.getLogger("rmq_publisher.transport")
 
 P = ParamSpec("P")
-
-VERIFICATIONS_MAX = 32  # channels at once; more wait
 
 
 class LinkOwner(Protocol):
@@ -154,8 +157,7 @@ class Link:
         self._over = False
         self._channel: Channel | None = None
         self._timer: Any = None
-        self._numbers: set[int] = set()
-        self._queue: deque[tuple[Sequence[Step], OnVerified]] = deque()
+        self._verifications: Verifications | None = None
         self._connection = SelectConnection(
             parameters(settings, node, name),
             on_open_callback=self._on_open,
@@ -180,20 +182,37 @@ class Link:
         properties = connection.server_properties or {}
         self.product = f"{properties.get('product', '')} {properties.get('version', '')}".strip()
         self.frame_max = connection.params.frame_max or FRAME_MAX
-        # pika's own time limit ends here; a broker that freezes now must not be waited for.
-        self._timer = self._loop.call_later(self._timeout, self._on_setup_timeout)
+        later = self._loop.add_callback_threadsafe
+        self._verifications = Verifications(connection, PUBLISH_CHANNEL + 1, later)
         self._open_channel()
 
     @guarded
-    def _on_setup_timeout(self) -> None:
-        self._timer = None
-        self._end(self._owner.link_failed, "no answer in time")
-        self.abort()
+    def _open_channel(self) -> None:
+        if self._over or not self._connection.is_open:
+            return
+        self._start_timer()
+        self._connection.channel(PUBLISH_CHANNEL, self._on_channel_open)
+
+    def renew_channel(self) -> None:
+        """Close the publishing channel and open another one; the owner is told as of any reopened."""
+        if self._channel is not None:
+            self._start_timer()
+            self._channel.close()
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            # pika's own time limit has ended; a broker that freezes now must not be waited for.
+            self._timer = self._loop.call_later(self._timeout, self._on_channel_timeout)
 
     @guarded
-    def _open_channel(self) -> None:
-        if not self._over and self._connection.is_open:
-            self._connection.channel(PUBLISH_CHANNEL, self._on_channel_open)
+    def _on_channel_timeout(self) -> None:
+        self._timer = None
+        self.give_up("no answer in time")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._loop.remove_timeout(self._timer)
+            self._timer = None
 
     @guarded
     def _on_channel_open(self, channel: Channel) -> None:
@@ -205,16 +224,14 @@ class Link:
     @guarded
     def _on_select_ok(self, channel: Channel) -> None:
         self._channel = channel
+        self._stop_timer()
         if self._over:
             return
         if self._ready:
             self._owner.link_channel_reopened()
-            return
-        self._ready = True
-        if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
-            self._timer = None
-        self._owner.link_ready(self)
+        else:
+            self._ready = True
+            self._owner.link_ready(self)
 
     def crashed(self, error: Exception) -> None:
         """A callback raised."""
@@ -222,24 +239,21 @@ class Link:
 
     # Ending
 
-    def _end(self, tell: Callable[["Link", str], None], reason: str) -> None:
+    def _end(self, reason: str) -> None:
         """Tell the owner once, whatever pika calls back afterwards."""
         if not self._over:
             self._over = True
+            tell = self._owner.link_lost if self._ready else self._owner.link_failed
             tell(self, reason)
 
     @guarded
     def _on_open_error(self, _connection: Any, error: BaseException | str) -> None:
-        reason = describe(error) if isinstance(error, BaseException) else "not opened"
-        self._end(self._owner.link_failed, reason)
+        self._end(describe(error) if isinstance(error, BaseException) else "not opened")
 
     @guarded
     def _on_close(self, _connection: Any, error: BaseException) -> None:
-        if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
-            self._timer = None
-        tell = self._owner.link_lost if self._ready else self._owner.link_failed
-        self._end(tell, describe(error))
+        self._stop_timer()
+        self._end(describe(error))
 
     def close(self) -> None:
         """Close politely; the owner is told when it is over."""
@@ -248,11 +262,17 @@ class Link:
 
     def give_up(self, reason: str) -> None:
         """Treat it as lost now, and cut it off."""
-        self._end(self._owner.link_lost, reason)
-        self.abort()
+        self._cut_off()  # first: the owner may begin the next link at once, on the same loop
+        self._end(reason)
 
     def abort(self) -> None:
-        """Cut the socket off; pika notices as if the network had done it."""
+        """Cut the socket off; pika notices as if the network had done it, the owner is not told."""
+        self._over = True
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        # Not by pika's close(): it asserts while the connection is being opened, and waits for the
+        # broker afterwards.
         for descriptor in self._loop.descriptors:
             with socket.socket(fileno=os.dup(descriptor)) as double:
                 try:
@@ -302,9 +322,10 @@ class Link:
     @guarded
     def _on_channel_close(self, _channel: Channel, reason: Exception) -> None:
         self._channel = None
-        if self._over or not isinstance(reason, ChannelClosedByBroker):
+        if self._over or not isinstance(reason, ChannelClosedByBroker | ChannelClosedByClient):
             return  # the connection's own end is told by _on_close
-        self._owner.link_channel_closed(reason.reply_code, reason.reply_text)
+        if isinstance(reason, ChannelClosedByBroker):
+            self._owner.link_channel_closed(reason.reply_code, reason.reply_text)
         # Not at once: pika still has to forget the channel of this number.
         self._loop.add_callback_threadsafe(self._open_channel)
 
@@ -322,22 +343,10 @@ class Link:
 
     def verify(self, steps: Iterable[Step], done: OnVerified) -> None:
         """Run steps in order on a channel of their own; ``done`` gets replies or the refusal."""
-        self._queue.append((tuple(steps), done))
-        self._verify_next()
+        assert self._verifications is not None  # noqa: S101 (narrowing; the owner waits for link_ready)
+        self._verifications.add(steps, functools.partial(self._tell, done))
 
-    def _verify_next(self) -> None:
-        while self._queue and len(self._numbers) < VERIFICATIONS_MAX and not self._over:
-            if not self._connection.is_open:
-                return
-            number = next(n for n in range(2, VERIFICATIONS_MAX + 3) if n not in self._numbers)
-            self._numbers.add(number)
-            steps, done = self._queue.popleft()
-            Verification(self._connection, number, steps, done, self._verified)
-
-    def _verified(self, number: int) -> None:
-        def release() -> None:
-            self._numbers.discard(number)
-            self._verify_next()
-
-        # Not at once: pika still has to forget the channel of this number.
-        self._loop.add_callback_threadsafe(release)
+    @guarded
+    def _tell(self, done: OnVerified, replies: Replies, refusal: Refusal | None) -> None:
+        # What comes late on a lost connection says nothing of the next one.
+        done(replies, (LOST, "the connection was lost") if self._over else refusal)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pika.channel import Channel
@@ -15,8 +15,11 @@ from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.failures import describe
 
 Replies = list[Declared]
-Refusal = tuple[int, str]  # reply code and text; code 0: the connection was lost
+Refusal = tuple[int, str]  # reply code and text
 OnVerified = Callable[[Replies, Refusal | None], None]
+
+LOST = 0  # the code of a refusal that is none: the connection was lost
+CHANNELS_MAX = 32  # at once; more wait
 
 
 class Verification:
@@ -34,7 +37,7 @@ class Verification:
         self,
         connection: Any,
         number: int,
-        steps: Sequence[Step],
+        steps: Iterable[Step],
         done: OnVerified,
         closed: Callable[[int], None],
     ) -> None:
@@ -68,13 +71,50 @@ class Verification:
         if isinstance(reason, ChannelClosedByBroker):
             self._finish((reason.reply_code, reason.reply_text))
         else:
-            self._finish((0, describe(reason)))
+            self._finish((LOST, describe(reason)))
         self._closed(self._number)
 
     def _finish(self, refusal: Refusal | None) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(self._replies, refusal)
+
+
+class Verifications:
+    """Those of one connection: so many at a time, each on a channel of its own.
+
+    Args:
+        connection: pika's, open.
+        first: the first free channel number.
+        later: has something called by the loop.
+    """
+
+    def __init__(
+        self, connection: Any, first: int, later: Callable[[Callable[[], None]], object]
+    ) -> None:
+        last = min(first + CHANNELS_MAX - 1, connection.params.channel_max or CHANNELS_MAX)
+        self._connection = connection
+        self._later = later
+        self._free = deque(range(first, max(first, last) + 1))
+        self._waiting: deque[tuple[Iterable[Step], OnVerified]] = deque()
+
+    def add(self, steps: Iterable[Step], done: OnVerified) -> None:
+        """Run steps as soon as a channel is free; ``done`` gets replies or the refusal."""
+        self._waiting.append((steps, done))
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting and self._free and self._connection.is_open:
+            steps, done = self._waiting.popleft()
+            Verification(self._connection, self._free.popleft(), steps, done, self._closed)
+
+    def _closed(self, number: int) -> None:
+        # Not at once: pika still has to forget the channel of this number.
+        self._later(lambda: self._release(number))
+
+    def _release(self, number: int) -> None:
+        self._free.append(number)
+        self._next()
 
 
 class Request:

@@ -1,0 +1,46 @@
+"""Fixtures for pytest, there as soon as the package is installed."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rmq_publisher.testing import MemoryBroker, Published
+
+
+def _ensure_url(request: pytest.FixtureRequest) -> None:
+    """Where no broker is configured, name one by pytest-django's settings.
+
+    By its fixture, and before the capture, since what a test sets afterwards is undone first.
+    """
+    from rmq_publisher import conf  # noqa: PLC0415 (as below)
+
+    if request.config.pluginmanager.hasplugin("django"):
+        settings = request.getfixturevalue("settings")
+        if not conf.aliases():
+            settings.RMQ_URL = "memory://"
+
+
+@pytest.fixture
+def rmq_published(request: pytest.FixtureRequest) -> "Iterator[Published]":
+    """What the test publishes: nothing leaves, everything is confirmed (`capture`)."""
+    # Imported here: every run of pytest in this environment loads the plugin, few use Django.
+    from rmq_publisher.testing import capture  # noqa: PLC0415
+
+    _ensure_url(request)
+    with capture() as published:
+        yield published
+
+
+@pytest.fixture
+def rmq_broker(request: pytest.FixtureRequest) -> "Iterator[MemoryBroker]":
+    """A fresh memory broker with the project's queues and exchanges (``capture(route=True)``).
+
+    Where there are several RabbitMQ aliases, `capture` has the broker of each.
+    """
+    from rmq_publisher.testing import capture  # noqa: PLC0415 (as above)
+
+    _ensure_url(request)
+    with capture(route=True) as published:
+        yield published.broker()

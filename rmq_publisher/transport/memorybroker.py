@@ -1,0 +1,225 @@
+"""The memory broker: RabbitMQ's exchanges and queues inside this process, for tests and development.
+
+It says what RabbitMQ says and routes as RabbitMQ routes; one suite of tests runs against both. What
+takes time (messages that expire) happens when somebody looks, in the order in which it was due, or at
+once by `MemoryBroker.advance`.
+
+Not simulated: streams beyond taking messages, the expiry of unused queues (``x-expires``), priorities
+of quorum queues, exchange types of plugins, policies, permissions, and consumers that are pushed to.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from rmq_publisher.entities import Step
+from rmq_publisher.exceptions import Rejected
+from rmq_publisher.message import Envelope
+from rmq_publisher.topology import Entity
+from rmq_publisher.transport.base import Declared, monotonic
+from rmq_publisher.transport.content import Content
+from rmq_publisher.transport.memorycore import Core, Routed, Verdict, delivered_header
+from rmq_publisher.transport.memoryqueue import Entry, MemoryQueue
+
+# One for all brokers: held over a fork, so that a child's copies are whole and free.
+_LOCK = threading.Lock()
+os.register_at_fork(
+    before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+)
+
+
+class Received(Content):
+    """A message that a consumer took, to be acknowledged or rejected.
+
+    Attributes:
+        queue: where it was.
+        redelivered: whether a consumer gave it back before.
+    """
+
+    def __init__(
+        self, queue: MemoryQueue, entry: Entry, settle: Callable[[Verdict], object]
+    ) -> None:
+        message = entry.message
+        header = delivered_header(queue, entry)
+        super().__init__(message.exchange, message.keys[0], header, message.body)
+        self.queue = queue.name
+        self.redelivered = entry.attempts > 0
+        self._settle = settle
+
+    def ack(self) -> None:
+        """Acknowledge it: it is gone.
+
+        Raises:
+            Rejected: 406, it was acknowledged or rejected before.
+        """
+        self._settle("ack")
+
+    def reject(self, *, requeue: bool = False) -> None:
+        """Reject it: to the dead letters where the queue has them, or back to its place.
+
+        Raises:
+            Rejected: 406, it was acknowledged or rejected before.
+        """
+        self._settle("requeue" if requeue else "reject")
+
+
+class MemoryBroker:
+    """Exchanges and queues of one RabbitMQ alias, shared by all threads of the process.
+
+    Args:
+        name: the alias.
+        before_look: called before a consumer looks, outside of all locks.
+
+    Attributes:
+        epoch: how often it was emptied: what was verified before does not hold.
+    """
+
+    def __init__(
+        self, name: str = "default", before_look: Callable[[], object] | None = None
+    ) -> None:
+        self.name = name
+        self.epoch = 0
+        self._before_look = before_look or (lambda: None)
+        self._changed = threading.Condition(_LOCK)
+        self._ahead = 0.0  # of the real clock
+        self._core = Core(self._clock())
+
+    def __repr__(self) -> str:
+        return f"<MemoryBroker {self.name}: {len(self._core.catalogue.queues)} queues>"
+
+    def _clock(self) -> float:
+        return time.time() + self._ahead
+
+    def _current(self) -> Core:
+        """Return the core once all has happened that was due; to be called under the lock."""
+        self._core.advance(self._clock())
+        return self._core
+
+    def declare(self, *entities: Entity) -> list[Declared]:
+        """Declare configs and verify names, in order.
+
+        Raises:
+            Rejected: as RabbitMQ refuses, with a note of what; what came before it is declared.
+        """
+        declared = []
+        for step in (step for entity in entities for step in entity.steps()):
+            try:
+                declared += self.run([step])
+            except Rejected as refused:
+                refused.add_note(f"while declaring {step.entity}")
+                raise
+        return declared
+
+    def run(self, steps: Sequence[Step]) -> list[Declared]:
+        """Run steps of topology, in order.
+
+        Raises:
+            Rejected: as RabbitMQ refuses.
+        """
+        with self._changed:
+            catalogue = self._current().catalogue
+            return [
+                Declared(step.entity, *getattr(catalogue, step.operation)(**step.arguments))
+                for step in steps
+            ]
+
+    def publish(self, envelope: Envelope, user: str = "guest") -> Routed:
+        """Route a message, without regard to its topology.
+
+        Args:
+            envelope: the message.
+            user: who publishes; a ``user_id`` must name the same.
+
+        Raises:
+            Rejected: 404, no such exchange; 403, it is internal; 406, another's ``user_id``.
+        """
+        with self._changed:
+            routed = self._current().publish(envelope, user)
+            self._changed.notify_all()
+            return routed
+
+    def get(self, queue: str, timeout: float = 0.0) -> Received | None:
+        """Take the next message of a queue; it is the caller's until acknowledged or rejected.
+
+        Args:
+            queue: its name.
+            timeout: seconds to wait for one.
+
+        Returns:
+            The message, or None where there is none.
+
+        Raises:
+            Rejected: 404, there is no such queue; 540, it is a stream.
+        """
+        self._before_look()
+        deadline = monotonic() + timeout
+        with self._changed:
+            while (taken := self._current().take(queue)) is None:
+                left = deadline - monotonic()
+                if left <= 0:
+                    return None
+                expiry = self._core.next_expiry
+                self._changed.wait(left if expiry is None else min(left, expiry - self._core.now))
+        return Received(*taken, lambda verdict: self._settle(*taken, verdict))
+
+    def _settle(self, queue: MemoryQueue, entry: Entry, verdict: Verdict) -> None:
+        with self._changed:
+            self._current().settle(queue, entry, verdict)
+            self._changed.notify_all()
+
+    def drain(self, queue: str) -> list[Received]:
+        """Take and acknowledge all messages of a queue, in order.
+
+        Raises:
+            Rejected: 404, there is no such queue; 540, it is a stream.
+        """
+        taken = []
+        while (message := self.get(queue)) is not None:
+            message.ack()
+            taken.append(message)
+        return taken
+
+    def depth(self, queue: str) -> int:
+        """Return how many messages wait in a queue, without those that consumers hold.
+
+        Raises:
+            Rejected: 404, there is no such queue.
+        """
+        self._before_look()
+        with self._changed:
+            return len(self._current().catalogue.queue(queue))
+
+    def depths(self) -> dict[str, int]:
+        """Return how many messages wait in each queue, by name."""
+        self._before_look()
+        with self._changed:
+            queues = self._current().catalogue.queues
+            return {name: len(queue) for name, queue in queues.items()}
+
+    def advance(self, seconds: float) -> None:
+        """Set the broker's clock forward: what expires meanwhile expires now."""
+        self._before_look()
+        with self._changed:
+            self._ahead += seconds
+            self._current()
+            self._changed.notify_all()
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue, its messages and bindings, if it is there."""
+        with self._changed:
+            self._core.catalogue.delete_queue(name)
+            self._changed.notify_all()
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange and its bindings, if it is there."""
+        with self._changed:
+            self._core.catalogue.delete_exchange(name)
+
+    def reset(self) -> None:
+        """Delete every queue, exchange and message, and set the clock right."""
+        with self._changed:
+            self.epoch += 1
+            self._ahead = 0.0
+            self._core = Core(self._clock())
+            self._changed.notify_all()
