@@ -1,0 +1,579 @@
+"""The engine on a broker or a network that fails: each fault hits, and costs what was promised."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rmq_publisher import (
+    BrokerUnavailable,
+    ConfirmTimeout,
+    ExchangeConfig,
+    PublishManyError,
+    QueueConfig,
+    Rejected,
+    connections,
+    publish_many,
+)
+from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
+from tests.rig.amqp import Amqp, Names, Received
+from tests.rig.faults import Fault, Verdict
+from tests.rig.link import Link
+from tests.rig.node import PrivateNode
+from tests.rig.ports import SilentPort, closed_port
+from tests.rig.proxy import Proxy
+from tests.rig.wire import Frame
+
+
+@pytest.fixture
+def through(rmq: Any, proxy: Proxy) -> Iterator[Proxy]:
+    """The library publishes through a proxy that breaks things."""
+    rmq.RMQ_URL = proxy.url
+    rmq.RMQ_PUBLISH_TIMEOUT = PATIENCE
+    yield proxy
+    connections.close()
+
+
+@pytest.fixture
+def on_node(settings: Any, node: PrivateNode, node_proxy: Proxy) -> Iterator[Proxy]:
+    """The same in front of the node that may be disturbed."""
+    settings.RMQ_URL = node_proxy.url
+    settings.RMQ_PUBLISH_TIMEOUT = PATIENCE
+    yield node_proxy
+    node.thaw()
+    connections.close()
+
+
+def message_ids(received: list[Received]) -> list[str]:
+    return [message.properties.message_id for message in received]
+
+
+def count(proxy: Proxy, what: str) -> int:
+    return sum(event.what == what for event in proxy.events)
+
+
+# -- lost connections ------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("reset", [True, False])
+def test_cut_while_idle_costs_one_silent_reconnection(
+    through: Proxy, amqp: Amqp, reset: bool
+) -> None:
+    queue = amqp.declare_queue()
+    sent = [now(queue=queue)]
+    assert through.cut(reset) == 1
+    sent.append(now(queue=queue))
+    assert status().connects == 2
+    assert message_ids(amqp.drain(queue, 2)) == sent
+
+
+def test_cut_before_its_ack_it_is_sent_again_under_the_same_id(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(b"first", queue=queue)
+    fault = through.cut_after_publish()
+    sent = now(b"twice", queue=queue)
+    assert fault.hits == 1
+    assert fault.answered
+    received = amqp.drain(queue, 3)
+    assert [message.body for message in received] == [b"first", b"twice", b"twice"]
+    assert message_ids(received)[1:] == [sent, sent]
+    assert status().connects == 2
+
+
+def test_cut_before_it_left_it_is_sent_once(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    fault = through.cut_before_publish()
+    now(queue=queue)
+    assert fault.hits == 1
+    assert len(amqp.drain(queue, 2)) == 2
+
+
+def test_a_second_loss_ends_it(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    first, second = through.cut_after_publish(1), through.cut_after_publish(2)
+    error = error_of(queue=queue)
+    assert (first.hits, second.hits) == (1, 1)
+    assert isinstance(error, ConfirmTimeout)
+    assert "second time" in str(error)
+    assert through.publishes == 3
+    now(queue=queue)
+    assert status().connects == 3
+
+
+def test_a_pipeline_that_is_cut_goes_on_in_order(through: Proxy, amqp: Amqp) -> None:
+    """At most a window of duplicates, and each message first arrives in its place."""
+    queue = amqp.declare_queue()
+    now(b"first", queue=queue)
+    fault = through.cut_after_publish(100)
+    bodies = [b"%03d" % number for number in range(300)]
+    publish_many(bodies, queue=queue, delivery="now")
+    assert fault.hits == 1
+    received = [message.body for message in amqp.drain(queue, 301)][1:]
+    assert list(dict.fromkeys(received)) == bodies
+    assert len(received) - len(bodies) <= 64
+
+
+def test_reset_in_the_middle_of_a_body(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    fault = through.reset_in_body()
+    now(b"b" * 1_000_000, queue=queue)
+    assert fault.hits == 1
+    assert [len(message.body) for message in amqp.drain(queue, 2)] == [1, 1_000_000]
+    assert status().connects == 2
+
+
+def test_a_swallowed_ack_is_a_timeout_at_the_deadline(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    fault = through.swallow_acks()
+    with Took() as took:
+        error = error_of(queue=queue, timeout=0.3)
+    assert fault.hits == 1
+    assert isinstance(error, ConfirmTimeout)
+    assert error.retryable
+    assert 0.3 <= took.seconds < 6
+    now(queue=queue)  # the answers that follow are not taken for its own
+    assert status().connects == 1
+    assert len(amqp.drain(queue, 3)) == 3  # outcome unknown: it was there
+
+
+def test_stalled_bytes_are_a_timeout_at_the_deadline(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    stall = through.stall()
+    with Took() as took:
+        error = error_of(queue=queue, timeout=0.3)
+    assert stall.wait()
+    assert isinstance(error, ConfirmTimeout)
+    assert took.seconds < 6
+    stall.disarm()
+    now(queue=queue)
+    assert status().connects == 1
+    assert len(amqp.drain(queue, 3)) == 3
+
+
+def test_a_large_message_does_not_hang_on_a_peer_that_does_not_read(
+    through: Proxy, amqp: Amqp
+) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    stall = through.stall("broker")
+    with Took() as took:
+        error = error_of(b"l" * 12_000_000, queue=queue, timeout=0.5)
+    assert stall.wait()
+    assert isinstance(error, ConfirmTimeout)
+    assert took.seconds < 10
+    stall.disarm()
+    now(b"next", queue=queue)
+    assert [len(message.body) for message in amqp.drain(queue, 3)] == [1, 12_000_000, 4]
+
+
+def test_silence_while_something_is_unconfirmed_is_a_lost_connection(
+    rmq: Any, through: Proxy, amqp: Amqp
+) -> None:
+    """The retry after it goes through: only the one stream was dead."""
+    rmq.RMQ_HEARTBEAT, rmq.RMQ_CONFIRM_TIMEOUT = 600, 0.5
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    stall = through.stall("client")
+    call = calling(queue=queue)
+    assert through.wait_for_connections(2)
+    stall.disarm()
+    assert isinstance(call.value(), str)
+    assert "nothing came for 0.5 s" in status().last_error
+    assert status().connects == 2
+
+
+def test_heartbeats_are_a_sign_of_life(rmq: Any, through: Proxy, amqp: Amqp) -> None:
+    """An unanswered message alone kills no connection: its queue may be sick."""
+    rmq.RMQ_HEARTBEAT, rmq.RMQ_CONFIRM_TIMEOUT = 1, 1.5
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    fault = through.swallow_acks()
+    assert isinstance(error_of(queue=queue, timeout=3.5), ConfirmTimeout)
+    assert fault.hits == 1
+    assert through.connections_made == 1
+
+
+def test_an_idle_connection_stays_alive_by_heartbeats(
+    rmq: Any, through: Proxy, amqp: Amqp
+) -> None:
+    """RabbitMQ cuts off a client that is silent for two intervals."""
+    rmq.RMQ_HEARTBEAT = 1
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    assert not through.wait_for_open(0, timeout=4)
+    now(queue=queue)
+    assert (status().connects, through.connections_made) == (1, 1)
+    swallowed = through.drop_heartbeats()
+    assert swallowed.wait()
+    assert through.wait_for_open(0, timeout=10)  # and that is what would have happened without
+    swallowed.disarm()
+    now(queue=queue)
+    assert status().connects == 2
+
+
+@pytest.mark.parametrize("kind", ["active", "passive"])
+def test_topology_is_there_again_on_every_reconnection(
+    through: Proxy, amqp: Amqp, kind: str
+) -> None:
+    """The queue is deleted while the connection is down; what was verified on it counts no more."""
+    name = amqp.names.queue()
+    queue = QueueConfig(name) if kind == "active" else name
+    amqp.declare_queue(name)
+    now(queue=queue)
+    for number in range(50 if kind == "active" else 3):
+        assert through.cut() == 1
+        amqp.delete_queue(name)
+        if kind == "passive":
+            assert isinstance(error_of(queue=queue), Rejected)
+            amqp.declare_queue(name)
+        now(b"%d" % number, queue=queue)
+        assert status().connects == number + 2
+        assert amqp.depth(name) == 1
+
+
+# -- no broker -------------------------------------------------------------------------------------
+
+
+def test_nobody_listens(rmq: Any) -> None:
+    port = closed_port()
+    rmq.RMQ_URL = f"amqp://someone:pa55word@127.0.0.1:{port}/v"
+    with Took() as took:
+        error = error_of(queue="q", timeout=PATIENCE)
+    assert took.seconds < AT_ONCE * 5
+    assert isinstance(error, BrokerUnavailable)
+    assert f"127.0.0.1:{port}" in str(error)
+    assert "Connection refused" in str(error)
+    assert "pa55word" not in f"{error!r} {error} {status()}"
+    with Took() as took:  # known down: no attempt is waited for
+        again = error_of(queue="q", timeout=PATIENCE)
+    assert took.seconds < AT_ONCE
+    assert isinstance(again, BrokerUnavailable)
+    assert (status().state, status().connects) == ("down", 0)
+
+
+def test_a_name_that_nobody_knows(rmq: Any) -> None:
+    rmq.RMQ_URL = "amqp://nowhere.invalid:5672"
+    error = error_of(queue="q", timeout=PATIENCE)
+    assert isinstance(error, BrokerUnavailable)
+    assert "nowhere.invalid:5672" in str(error)
+    assert "cannot be resolved" in str(error)
+
+
+def test_a_port_that_says_nothing(rmq: Any) -> None:
+    rmq.RMQ_CONNECT_TIMEOUT = 0.3
+    with SilentPort() as silent:
+        rmq.RMQ_URL = silent.url
+        with Took() as took:
+            error = error_of(queue="q", timeout=PATIENCE)
+        connections.close()
+    assert took.seconds < 10
+    assert isinstance(error, BrokerUnavailable)
+    assert "no answer in time" in str(error)
+
+
+def test_a_port_that_is_no_brokers(rmq: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        rmq.RMQ_URL = f"amqp://127.0.0.1:{server.getsockname()[1]}"
+        call = calling(queue="q")
+        with server.accept()[0] as client:
+            client.recv(8)
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        error = call.outcome()
+    assert isinstance(error, BrokerUnavailable)
+
+
+CHANNEL_OPEN_OK = (20, 11)
+
+
+class NoPublishingChannel(Fault):
+    """The broker's Channel.OpenOk for the publishing channel never comes."""
+
+    def from_broker(self, link: Link, frame: Frame) -> Verdict:
+        if (frame.method, frame.channel) != (CHANNEL_OPEN_OK, 1):
+            return Verdict.PASS
+        self.hit()
+        return Verdict.DROP
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_broker_that_freezes_while_the_channel_is_opened(
+    rmq: Any, through: Proxy, amqp: Amqp, nodes: int
+) -> None:
+    """pika's own time limit ends with the connection's opening."""
+    rmq.RMQ_CONNECT_TIMEOUT, rmq.RMQ_HEARTBEAT = 0.5, 600
+    queue = amqp.declare_queue()
+    fault = through._arm(NoPublishingChannel())
+    if nodes == 2:  # the other one is tried at once, and works
+        rmq.RMQ_URL = [through.url, amqp.url]
+        now(queue=queue)
+        assert (fault.hits, status().connects) == (1, 1)
+        return
+    error = error_of(queue=queue)
+    assert isinstance(error, BrokerUnavailable)
+    assert "no answer in time" in str(error)
+    fault.disarm()
+    eventually(lambda: status().state == "open")
+    now(queue=queue)
+    assert fault.hits >= 1
+
+
+def test_a_broker_that_freezes_while_the_channel_is_opened_again(
+    rmq: Any, through: Proxy, amqp: Amqp
+) -> None:
+    rmq.RMQ_CONNECT_TIMEOUT, rmq.RMQ_HEARTBEAT = 0.5, 600
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    fault = through._arm(NoPublishingChannel())
+    assert isinstance(error_of(queue=queue, user_id="somebody"), Rejected)
+    call = calling(queue=queue)
+    assert fault.wait()
+    eventually(lambda: status().state != "open")
+    fault.disarm()
+    assert isinstance(call.value(), str)
+    assert "no answer in time" in status().last_error
+
+
+def test_the_first_connection_is_waited_for(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    stall = through.stall()
+    call = calling(queue=queue)
+    assert stall.wait()
+    assert status().state == "connecting"
+    assert not call.done
+    stall.disarm()
+    assert isinstance(call.value(), str)
+
+
+def test_the_first_reconnection_is_waited_for(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    stall = through.stall()
+    through.cut()
+    eventually(lambda: status().state == "reconnecting")
+    call = calling(queue=queue)
+    assert stall.wait()
+    assert not call.done
+    stall.disarm()
+    assert isinstance(call.value(), str)
+
+
+def test_down_and_up_again(through: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    through.refuse()
+    through.cut()
+    assert isinstance(error_of(queue=queue), BrokerUnavailable)
+    with Took() as took:
+        assert all(isinstance(error_of(queue=queue), BrokerUnavailable) for _ in range(20))
+    assert took.seconds < AT_ONCE
+    with pytest.raises(PublishManyError) as caught:
+        publish_many([b"1", b"2"], queue=queue, delivery="now")
+    assert {type(error) for error in caught.value.outcomes} == {BrokerUnavailable}
+    through.accept()
+    eventually(lambda: status().state == "open")
+    now(queue=queue)
+    assert len(amqp.drain(queue, 2)) == 2  # nothing that was told "not sent" was sent
+
+
+def test_what_was_written_before_the_broker_went_down_is_unknown(
+    through: Proxy, amqp: Amqp
+) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    fault = through.cut_after_publish()
+    through.refuse()
+    assert isinstance(error_of(queue=queue), ConfirmTimeout)
+    assert fault.hits == 1
+
+
+def test_the_next_node_takes_over(rmq: Any, proxy: Proxy, amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    with Proxy.to(proxy.url) as first:
+        rmq.RMQ_URL = [first.url, proxy.url]
+        now(queue=queue)
+        assert (first.connections_made, proxy.connections_made) == (1, 1)
+        first.refuse()
+        first.cut()
+        now(queue=queue)
+        assert status().node == f"127.0.0.1:{proxy.port}"
+        connections.close()
+        now(queue=queue)  # a new start: the closed one is tried first, within the same call
+        assert status().node == f"127.0.0.1:{proxy.port}"
+        assert first.connections_made == 1
+        connections.close()
+    assert len(amqp.drain(queue, 3)) == 3
+
+
+def test_all_nodes_down(rmq: Any) -> None:
+    ports = [closed_port(), closed_port()]
+    rmq.RMQ_URL = [f"amqp://127.0.0.1:{port}" for port in ports]
+    error = error_of(queue="q", timeout=PATIENCE)
+    assert isinstance(error, BrokerUnavailable)
+    assert str(ports[1]) in str(error)
+
+
+# -- refused writing -------------------------------------------------------------------------------
+
+
+@pytest.mark.disturbs
+def test_a_forbidden_exchange_hurts_nobody_else(
+    settings: Any, node: PrivateNode, node_proxy: Proxy, node_amqp: Amqp
+) -> None:
+    """Eight threads publish elsewhere meanwhile; the refusal is answered from memory."""
+    queue = node_amqp.declare_queue("allowed")
+    forbidden = node_amqp.declare_exchange("forbidden", "fanout")
+    node_amqp.bind(queue, forbidden)
+    node.add_user("writer", "secret", write="^amq\\.default$")
+    settings.RMQ_URL = node_proxy.url.replace("guest:guest", "writer:secret")
+    settings.RMQ_PUBLISH_TIMEOUT = PATIENCE
+    now(queue=queue)
+    stop = threading.Event()
+
+    def work() -> list[str]:
+        sent = []
+        while not stop.is_set():
+            sent.append(now(queue=queue))
+        return sent
+
+    calls = [Call(work) for _ in range(8)]
+    errors = []
+    for _ in range(20):
+        assert node_proxy.wait_for_publishes(node_proxy.publishes + 10)
+        errors.append(error_of(b"poison", exchange=forbidden))
+    stop.set()
+    sent = [message_id for call in calls for message_id in call.value()]
+    assert {type(error) for error in errors} == {Rejected}
+    assert {(error.reply_code, error.retryable) for error in errors} == {(403, False)}  # type: ignore[union-attr]
+    # One refusal may cost several channels: the culprit is looked for among those in flight.
+    assert 1 <= count(node_proxy, "broker Channel.Close") <= 9
+    assert status().connects == 1
+    received = message_ids(node_amqp.drain(queue, len(sent) + 1))
+    assert set(sent) <= set(received)
+    assert len(set(received)) == len(sent) + 1
+
+
+# -- alarms ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.disturbs
+def test_blocked_by_an_alarm(
+    settings: Any, node: PrivateNode, on_node: Proxy, node_amqp: Amqp
+) -> None:
+    """A deadline first, then at once; nothing is sent twice, the connection stays."""
+    settings.RMQ_HEARTBEAT, settings.RMQ_CONFIRM_TIMEOUT = 600, 0.5
+    queue = node_amqp.declare_queue()
+    now(b"before", queue=queue)
+    node.block()
+    first = calling(b"written", queue=queue, timeout=2)
+    assert on_node.wait_for_event("broker Connection.Blocked")
+    eventually(lambda: status().blocked)
+    waiting = calling(b"not written", queue=queue, timeout=PATIENCE)
+    assert isinstance(first.outcome(), ConfirmTimeout)
+    assert "blocked: low on memory" in str(first.outcome())
+    error = waiting.outcome(5)  # it ends with the first deadline, not with its own
+    assert isinstance(error, BrokerUnavailable)
+    with Took() as took:
+        errors = [error_of(queue=queue) for _ in range(20)]
+    assert took.seconds < AT_ONCE
+    assert {type(error) for error in errors} == {BrokerUnavailable}
+    assert "low on memory" in str(errors[0])
+    node.unblock()
+    eventually(lambda: not status().blocked)
+    now(b"after", queue=queue)
+    assert status().connects == 1
+    assert on_node.publishes == 3
+    received = [message.body for message in node_amqp.drain(queue, 3)]
+    assert received == [b"before", b"written", b"after"]
+
+
+@pytest.mark.disturbs
+def test_an_alarm_that_ends_in_time_is_not_noticed(
+    node: PrivateNode, on_node: Proxy, node_amqp: Amqp
+) -> None:
+    queue = node_amqp.declare_queue()
+    now(queue=queue)
+    node.block()
+    calls = [calling(queue=queue)]
+    eventually(lambda: status().blocked)
+    calls += [calling(queue=queue) for _ in range(5)]
+    eventually(lambda: status().waiting == 5)
+    node.unblock()
+    assert all(isinstance(call.value(), str) for call in calls)
+    assert on_node.publishes == 7
+    assert len(node_amqp.drain(queue, 7)) == 7
+
+
+# -- a frozen broker, a killed one ---------------------------------------------------------------
+
+
+@pytest.mark.disturbs
+def test_a_frozen_broker(
+    settings: Any, node: PrivateNode, on_node: Proxy, node_amqp: Amqp
+) -> None:
+    settings.RMQ_HEARTBEAT, settings.RMQ_CONFIRM_TIMEOUT = 600, 1.0
+    settings.RMQ_CONNECT_TIMEOUT = 1.0
+    queue = node_amqp.declare_queue()
+    now(queue=queue)
+    node.freeze()
+    with Took() as took:
+        call = calling(queue=queue)
+        error = call.outcome()
+    assert isinstance(error, ConfirmTimeout)  # it may still arrive
+    assert took.seconds < PATIENCE
+    assert on_node.connections_made >= 2
+    assert "no answer in time" in str(error)
+    with Took() as took:
+        assert isinstance(error_of(queue=queue), BrokerUnavailable)
+    assert took.seconds < AT_ONCE
+    node.thaw()
+    eventually(lambda: status().state == "open")
+    now(queue=queue)
+
+
+@pytest.mark.disturbs
+def test_a_killed_broker(settings: Any, node: PrivateNode, names: Names) -> None:
+    """Confirmed is kept over kill -9; what was not is known; then it goes on by itself."""
+    settings.RMQ_URL = node.url()
+    queue = QueueConfig(names.queue())
+    confirmed: list[str] = []
+    failed: dict[str, Exception] = {}
+    stop = threading.Event()
+
+    def work(thread: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            message_id = f"{thread}.{number}"
+            error = error_of(queue=queue, message_id=message_id)
+            if error is None:
+                confirmed.append(message_id)
+            else:
+                failed[message_id] = error
+                stop.wait(0.01)
+
+    calls = [Call(lambda number=number: work(number)) for number in range(4)]
+    eventually(lambda: len(confirmed) > 200)
+    node.kill()
+    eventually(lambda: failed)
+    node.restart()
+    before = len(confirmed)
+    eventually(lambda: len(confirmed) > before + 200)
+    stop.set()
+    for call in calls:
+        call.value()
+    reader = Amqp(node.url())
+    received = message_ids(reader.drain(queue.name, len(confirmed)))
+    reader.close()
+    assert set(confirmed) <= set(received)
+    not_sent = {name for name, error in failed.items() if isinstance(error, BrokerUnavailable)}
+    assert not_sent
+    assert not not_sent & set(received)
+    assert len(received) - len(set(received)) <= 64
