@@ -6,10 +6,12 @@
 python := .venv/bin/python
 # More arguments for pytest and the benchmark: make test ARGS="-k outbox -x"
 ARGS ?=
+# Processes that share the suite; each starts the nodes that it needs.
+WORKERS ?= auto
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: ARGS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
+	@echo 'Variables: ARGS, WORKERS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
 
 demo: ## Place 200 orders in the example shop and read their messages back
 	@.ci/setup $(if $(RMQ_URL),,--server) test
@@ -21,7 +23,7 @@ serve: ## Run the example shop until Ctrl-C
 
 test: ## Run the test suite
 	@.ci/setup --server test
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: ## Check style, types, migrations and settings
 	@.ci/setup test lint
