@@ -1,0 +1,105 @@
+"""Run the benchmark: ``python -m tests.bench [--quick|--full] [--output FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.rig.amqp import Amqp
+from tests.rig.ladder import Broker, NoBrokerError
+
+from . import broker, extras, machine, plan, table
+from .contest import Contest, Stage, say
+
+_RENDER = {"transaction": table.transactions, "call": table.calls}
+NAMES = ("one", "threads", "many", "transaction", "call", "footprint", "imports")
+_EXPLAINED = """\
+Each message: 1 KB, persistent, mandatory, confirmed, to one durable classic queue of one real broker.
+Each client in a process of its own. They take turns in many short rounds: a rate is the median of the
+rounds, a ratio the median of the rounds' ratios (in brackets their middle half). The queue is emptied
+before each round and counted after it: what was confirmed has arrived. CPU is the client's own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    started = time.monotonic()
+    say("Starting a broker")
+    try:
+        found = broker.start(in_memory=options.memory)
+    except NoBrokerError as error:
+        say(str(error))
+        return 2
+    try:
+        text, failed = _measure(options, found)
+    finally:
+        found.stop()
+    print(text)
+    if options.output is not None:
+        table.write(options.output, text)
+    say(f"Done in {time.monotonic() - started:.0f} s")
+    return 1 if failed else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="about a minute (the default)")
+    size.add_argument("--full", action="store_true", help="every peer, more rounds: some minutes")
+    parser.add_argument("--only", action="append", choices=NAMES, help="this part; repeatable")
+    parser.add_argument(
+        "--memory", action="store_true", help="keep the broker's files in memory, not on disk"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a page whose marked part is made anew"
+    )
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="another checkout of the library, measured too"
+    )
+    return parser.parse_args(arguments)
+
+
+def _measure(options: argparse.Namespace, found: Broker) -> tuple[str, bool]:
+    kept = "its files in memory" if options.memory else "its files on disk"
+    described = machine.describe(f"{found.description} ({found.rung}), {kept}")
+    size = plan.FULL if options.full else plan.QUICK
+    wanted = options.only or NAMES
+    library = str(options.beside.resolve()) if options.beside else None
+    amqp = Amqp(found.url)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            stage = Stage(broker.Queue(amqp, "messages"), Path(directory), library)
+            contests = {}
+            for contest in plan.contests(size, beside=library is not None):
+                if contest.key in wanted:
+                    contests[contest.key] = stage.hold(contest)
+            held = extras.footprints(stage) if "footprint" in wanted else []
+    finally:
+        amqp.close()
+    imported = extras.imports(size.batches) if "imports" in wanted else []
+    sections = [_head(described, contests)]
+    sections += [f"### {c.title}\n\n{_render(c)}" for c in contests.values()]
+    if held:
+        title = f"### A process in which {plan.THREADS} threads have published"
+        sections.append(f"{title}\n\n{table.footprints(held)}")
+    if imported:
+        sections.append(f"### Imports in a fresh interpreter\n\n{table.imports(imported)}")
+    return "\n\n".join(sections) + "\n", any(c.failed for c in contests.values())
+
+
+def _render(contest: Contest) -> str:
+    return _RENDER.get(contest.key, table.rates)(contest)
+
+
+def _head(described: Sequence[tuple[str, str]], contests: dict[str, Contest]) -> str:
+    parts = [table.markdown(["machine", ""], described), _EXPLAINED]
+    if figures := table.figures(contests):
+        parts.append(table.markdown(["figure", "measured", "aim"], figures))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The broker of a run, and the queues that are counted."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.rig.amqp import Amqp
+from tests.rig.ladder import Broker, NoBrokerError, find_broker
+from tests.rig.node import server_program
+
+_MEMORY = Path("/dev/shm")  # Linux's file system in memory
+
+
+def start(*, in_memory: bool = False) -> Broker:
+    """A broker that is the benchmark's own, as far as it can be had.
+
+    A local server comes before a container here: a container's network would be measured too.
+
+    Args:
+        in_memory: its files are kept in memory, so that no disk is measured.
+    """
+    alone = "RMQ_TEST_URL" not in os.environ and "RMQ_TEST_RUNG" not in os.environ
+    if in_memory and not (alone and server_program() is not None and _MEMORY.is_dir()):
+        raise NoBrokerError("--memory needs a local RabbitMQ server, and Linux")
+    if not (alone and server_program() is not None):
+        return find_broker()
+    os.environ["RMQ_TEST_RUNG"] = "local"
+    tempfile.tempdir = str(_MEMORY) if in_memory else None
+    try:
+        return find_broker()
+    finally:
+        tempfile.tempdir = None
+        del os.environ["RMQ_TEST_RUNG"]
+
+
+class Queue:
+    """A durable classic queue: emptied before each round and counted after it."""
+
+    def __init__(self, amqp: Amqp, name: str) -> None:
+        self.name = amqp.declare_queue(f"benchmark.{name}")
+        self.url = amqp.url
+        self.port = urlsplit(amqp.url).port or 5672
+        self._amqp = amqp
+
+    def purge(self, name: str = "") -> None:
+        self._amqp.channel.queue_purge(name or self.name)
+
+    def count(self, name: str = "") -> int:
+        return self._amqp.depth(name or self.name)

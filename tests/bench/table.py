@@ -1,0 +1,149 @@
+"""The tables of a run, as Markdown that is readable on a terminal too."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from .contest import Contest, Entry
+from .extras import Import
+
+BEGIN = "<!-- benchmark: made by `make bench ARGS=...`, not by hand -->"
+END = "<!-- benchmark: end -->"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose columns are aligned; all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(head), line(rule), *map(line, rows)])
+
+
+def ratio(contest: Contest, entry: Entry) -> str:
+    """The median, and between what the middle half of the rounds was."""
+    found = contest.ratios(entry)
+    if not found or entry is contest.first:
+        return ""
+    quarter = len(found) // 4
+    low, high = found[quarter], found[-1 - quarter]
+    return f"{statistics.median(found):.2f} ({low:.2f} to {high:.2f})"
+
+
+def rates(contest: Contest) -> str:
+    """Of messages published as fast as it goes."""
+    waits = any("latencies" in m for entry in contest.entries for m in entry.rounds)
+    head = ["client", "messages/s", "CPU µs/message", "ours ÷ it"]
+    if waits:
+        head[2:2] = ["p50 ms", "p99 ms"]
+    rows = []
+    for entry in contest.entries:
+        if entry.error:
+            rows.append([entry.label, entry.error, *[""] * (len(head) - 2)])
+            continue
+        row = [entry.label, f"{contest.scored(entry):,.0f}"]
+        if waits:
+            known = "latencies" in entry.rounds[0]
+            row += [f"{entry.percentile(share):.2f}" if known else "" for share in (0.5, 0.99)]
+        rows.append([*row, f"{entry.cpu_per_message:.0f}", ratio(contest, entry)])
+    return markdown(head, rows)
+
+
+def transactions(contest: Contest) -> str:
+    head = ["client", "p50 ms", "p99 ms", "CPU µs/message", "ours ÷ it"]
+    rows = []
+    for entry in contest.entries:
+        if entry.error:
+            rows.append([entry.label, entry.error, "", "", ""])
+            continue
+        row = [entry.label, *(f"{entry.percentile(share):.1f}" for share in (0.5, 0.99))]
+        rows.append([*row, f"{entry.cpu_per_message:.0f}", ratio(contest, entry)])
+    return markdown(head, rows)
+
+
+def share(entry: Entry) -> float:
+    """The call before the commit over one confirmed publish."""
+    return statistics.median(m["call"] / m["confirmed"] for m in entry.rounds)
+
+
+def calls(contest: Contest) -> str:
+    head = ["client", "the call, µs", "mean", "confirmed publish, µs", "share"]
+    rows = []
+    for entry in contest.entries:
+        if entry.error:
+            rows.append([entry.label, entry.error, "", "", ""])
+            continue
+        times = [f"{entry.median(what):.0f}" for what in ("call", "call_mean", "confirmed")]
+        rows.append([entry.label, *times, f"{share(entry):.3f}"])
+    return markdown(head, rows)
+
+
+def footprints(entries: Sequence[Entry]) -> str:
+    head = ["client", "connections", "threads", "MiB", "of these by publishing"]
+    rows = []
+    for entry in entries:
+        if entry.error:
+            rows.append([entry.label, entry.error, "", "", ""])
+            continue
+        held = entry.rounds[0]
+        counts = [str(held["connections"]), str(held["threads"])]
+        rows.append([entry.label, *counts, f"{held['memory']:.1f}", f"{held['grown']:.1f}"])
+    return markdown(head, rows)
+
+
+def imports(rows: Sequence[Import]) -> str:
+    head = ["import", "ms", "modules"]
+    cells = [
+        [row.label, row.error or f"{row.milliseconds:.0f}", "" if row.error else str(row.modules)]
+        for row in rows
+    ]
+    return markdown(head, cells)
+
+
+def figures(contests: dict[str, Contest]) -> list[tuple[str, str, str]]:
+    """What is aimed at: the figure's name, the figure, the aim."""
+    found = []
+
+    def compare(key: str, aim: str, what: str, names: Sequence[str] = ()) -> None:
+        contest = contests.get(key)
+        if contest is None:
+            return
+        if names == ("native",):
+            other = next((e for e in contest.entries if e.peer == "native" and e.rounds), None)
+        else:
+            other = contest.fastest(names)
+        if other is None or not contest.first.rounds:
+            found.append((f"{what}, {', '.join(names) or 'fastest peer'}", "not measured", aim))
+        else:
+            found.append((f"{what} ÷ {other.label}", ratio(contest, other), aim))
+
+    compare("one", "1.0", "one thread")
+    compare("threads", "2.0", "16 threads")
+    compare("many", "2.0", "many at once", ("aio_pika", "aio_pika_uvloop"))
+    compare("many", "1.0", "many at once", ("native",))
+    compare("transaction", "6", "100 in a transaction", ("flask_rmq", "blocking"))
+    if (call := contests.get("call")) is not None and call.first.rounds:
+        worst = max(share(entry) for entry in call.entries if entry.ours and entry.rounds)
+        found.append(("publish() before the commit ÷ confirmed publish", f"{worst:.3f}", "< 0.1"))
+    return found
+
+
+def write(path: Path, text: str) -> None:
+    """Put the tables between their marks in a page; without such a page make one."""
+    marked = f"{BEGIN}\n\n{text}\n{END}\n"
+    page = path.read_text() if path.exists() else ""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        marked = before + marked.rstrip("\n") + after
+    elif page.strip():
+        raise SystemExit(
+            f"{path} is a page without the two marks of the benchmark:\n{BEGIN}\n{END}"
+        )
+    path.write_text(marked)
