@@ -167,7 +167,9 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     keys = {ordering_key, *(message.ordering_key for message in messages)} - {None}
     mode = _delivery(using, delivery, next(iter(keys), None))
     _check_database(database)
-    envelopes = [_item(settings, message, call) for message in messages]
+    envelopes: list[Envelope] = []
+    for message in messages:  # not a comprehension: before Python 3.12 it has a frame that shows
+        envelopes.append(_item(settings, message, call))  # noqa: PERF401
     if not envelopes:
         return []
     if mode == "now":

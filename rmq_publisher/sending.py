@@ -152,8 +152,8 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
         else:
             await done.wait()  # the outcome came in between; it is set in a moment
     except asyncio.CancelledError:
-        if delivery.fail("the task was cancelled"):
-            transport.abandoned()
+        # Without abandoned(): no deadline has passed. Its place is given back a little later.
+        delivery.fail("the task was cancelled")
         raise
     # Not by tell(): in the event loop's thread a receiver must neither block nor be a coroutine.
     signal, arguments = _news(using, envelope, delivery.error, will_retry=False)

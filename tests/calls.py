@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from rmq_publisher import PublishError, connections, publish
 from rmq_publisher.transport.base import Status
@@ -81,7 +81,7 @@ class Took:
 
     seconds = 0.0
 
-    def __enter__(self) -> "Took":
+    def __enter__(self) -> Self:
         self._began = time.monotonic()
         return self
 

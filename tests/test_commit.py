@@ -28,7 +28,7 @@ from rmq_publisher import (
     signals,
 )
 from tests.rig.proxy import SilentPort, closed_port
-from tests.test_publish import LONG, HoldAnswers, bodies, now
+from tests.test_publish import LONG, HoldAnswers, bodies, now, taken
 
 both = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 one = pytest.mark.django_db(transaction=True)
@@ -603,6 +603,17 @@ class UnderTestCase(TestCase):
             assert len(callbacks) == 2
             assert bodies(self.amqp, self.queue) == [b"%da" % n, b"%db" % n]
 
+    def test_a_later_capture_has_a_deadline_of_its_own(self):
+        """All hooks stay on one list here: what was sent long ago must not end what is sent now."""
+        failures = []
+        signals.publish_failed.connect(receive := lambda error, **_: failures.append(error))
+        for _ in range(2):
+            with self.captureOnCommitCallbacks(execute=True):
+                publish("x", queue=self.queue, timeout=0.3)
+            time.sleep(0.4)  # the time itself is what is waited for
+        signals.publish_failed.disconnect(receive)
+        assert failures == []
+
     def test_callbacks_may_be_called_by_hand_and_again(self):
         with self.captureOnCommitCallbacks() as callbacks:
             publish("1", queue=self.queue)
@@ -824,6 +835,38 @@ def test_a_dead_connection_takes_no_other_with_it(rmq, amqp, failed, dead):
         connections["a-dead-one"].close(0)
     assert bodies(amqp, queue) == [b"%d" % n for n in range(5)]
     assert [error.message_id for error in failed] == [f"lost-{n}" for n in range(5)]
+
+
+@one
+@pytest.mark.parametrize("way", ["before", "after"])
+def test_a_connection_lost_in_the_middle_loses_nothing(rmq, amqp, proxy, failed, way):
+    """A duplicate carries the same ``message_id``."""
+    rmq.RMQ_URL = proxy.url
+    queue = amqp.declare_queue()
+    now("first", queue=queue)
+    fault = proxy.cut_before_publish(50) if way == "before" else proxy.cut_after_publish(50)
+    in_one_transaction("plainly", queue)
+    assert (failed, fault.hits) == ([], 1)
+    arrived = taken(amqp, queue)
+    ids = {message.body: message.properties.message_id for message in arrived}
+    assert list(ids) == [b"first", *(b"%d" % n for n in range(100))]
+    assert len(set(ids.values())) == 101
+    assert all(message.properties.message_id == ids[message.body] for message in arrived)
+
+
+@one
+def test_one_id_to_two_queues_in_one_transaction(rmq, amqp, failed):
+    """The same ``message_id`` twice in flight: one event may go to two queues."""
+    queues = [amqp.declare_queue() for _ in range(2)]
+    with transaction.atomic():
+        for queue in queues:
+            publish("x", queue=queue, message_id="event")
+            publish("y", queue=queue)
+    assert failed == []
+    for queue in queues:
+        first, second = taken(amqp, queue)
+        assert {first.body, second.body} == {b"x", b"y"}
+        assert "event" in (first.properties.message_id, second.properties.message_id)
 
 
 # -- one deadline -----------------------------------------------------------------------------

@@ -991,6 +991,7 @@ def test_a_message_given_back_comes_first_again(side: Side) -> None:
     time.sleep(WHILE)
     again = side.take(queue)
     assert (again.body, again.redelivered) == (b"1", True)
+    assert again.properties.headers is None
     second.reject(requeue=True)
     again.ack()
     time.sleep(WHILE)
@@ -1197,7 +1198,7 @@ def test_a_retry_by_way_of_a_waiting_queue(side: Side) -> None:
         QueueConfig(work, dead_letter_exchange="", dead_letter_routing_key=waiting),
     )
     send(queue=work)
-    for tries in range(3):
+    for tries in range(4):
         if tries:
             side.wait(0.2)
         message = side.take(work)
@@ -1222,6 +1223,20 @@ def test_dead_letters_do_not_run_in_circles(side: Side) -> None:
     send(queue=one)
     side.wait(0.5)
     assert (side.depth(one), side.depth(two)) == (0, 0)
+
+
+def test_dead_letters_do_not_come_back_by_themselves_after_a_rejection_either(side: Side) -> None:
+    waiting = side.unused_queue()
+    side.declare(
+        QueueConfig(
+            waiting, message_ttl=0.05, dead_letter_exchange="", dead_letter_routing_key=waiting
+        )
+    )
+    work = side.queue(dead_letter_exchange="", dead_letter_routing_key=waiting)
+    send(queue=work.name)
+    side.take(work.name).reject()
+    side.wait(0.3)
+    assert side.depth(waiting) == 0
 
 
 def test_a_quorum_queue_buries_what_was_given_back_too_often(side: Side) -> None:

@@ -54,7 +54,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_no_frame_of_ours_shows_the_body_or_a_header(call, settings):
     settings.RMQ_URL = f"amqp://user@127.0.0.1:{closed_port()}"
-    settings.RMQ_PASSWORD = "canary-of-the-password"  # noqa: S105
+    settings.RMQ_PASSWORD = "canary-of-the-password"
     settings.DEBUG = True
     odd = Odd()
     try:

@@ -1,6 +1,5 @@
-"""The rules of the engine that need no broker: a fake channel, a fake clock, and every order of events."""
+"""The engine's rules that need no broker: a fake channel, a fake clock, every order of events."""
 
-from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -154,10 +153,10 @@ def test_a_tag_counts_only_what_was_handed_over(channel: Channel) -> None:
     message = Told()
 
     def raise_instead(_: object) -> None:
-        raise OSError
+        raise OSError("no memory")
 
     channel.dispatcher._write, write = raise_instead, channel.dispatcher._write  # type: ignore[method-assign,assignment]
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no memory"):
         channel.send(message)
     channel.dispatcher._write = write  # type: ignore[method-assign]
     assert channel.dispatcher.unanswered == 0
@@ -261,7 +260,7 @@ def test_the_same_id_does_not_wait_for_one_that_is_denied(channel: Channel) -> N
     channel.close()
     first, denied, third = Told("same"), Told("same", FORBIDDEN), Told("same")
     channel.send(first)
-    channel.dispatcher._held.setdefault("same", deque()).append(denied)
+    channel.dispatcher._same_ids.hold(denied)
     channel.send(third)
     assert channel.ack("same") == ["same"]
     channel.ack("same")
@@ -385,6 +384,20 @@ def test_blocked_sends_nothing_and_nothing_twice(channel: Channel) -> None:
     channel.dispatcher.unblock()
     assert channel.send(Told("after")) == ["after"]
     assert channel.log.count("before") == 1
+
+
+def test_a_cancelled_caller_is_no_deadline(channel: Channel) -> None:
+    """While blocked, the others wait on; its place is given back by the clock."""
+    cancelled, waiting = Told("cancelled"), Told("waiting")
+    channel.send(cancelled)
+    channel.dispatcher.block("low on memory")
+    channel.send(waiting)
+    cancelled.fail("the task was cancelled")
+    channel.later(0.25)
+    assert not waiting.done
+    channel.dispatcher.unblock()
+    assert channel.pump() == ["waiting"]
+    assert channel.dispatcher._confirms.in_flight == 1
 
 
 def test_unblocked_in_time_costs_nothing(channel: Channel) -> None:

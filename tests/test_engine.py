@@ -1,8 +1,13 @@
 """The engine on a real broker that is well: confirms, answers, topology, threads, closing."""
 
 import asyncio
+import gc
+import os
+import socket
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +33,7 @@ from rmq_publisher import (
 )
 from rmq_publisher.transport import gates
 from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
+from tests.deliveries import Told
 from tests.rig.amqp import Amqp, Names
 from tests.rig.node import PrivateNode
 from tests.rig.ports import closed_port
@@ -321,6 +327,47 @@ def test_a_publish_that_meets_a_close_is_sent_by_the_next_connection(
     assert len(amqp.drain(queue, sent)) == sent
 
 
+def test_closing_takes_a_moment_only(through: Proxy, amqp: Amqp) -> None:
+    """The goodbye leaves at once, not with the next event."""
+    queue = amqp.declare_queue()
+    with Took() as took:
+        for _ in range(20):
+            now(queue=queue)
+            connections.close()
+    assert through.connections_made == 20
+    assert took.seconds < 4
+
+
+def test_what_comes_after_the_goodbye_is_not_written(through: Proxy, amqp: Amqp) -> None:
+    """A caller that met the closing engine: it is told "not sent", and that is true."""
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    engine = connections["default"]._engine  # type: ignore[attr-defined]
+    held = through.stall("client")
+    closing = Call(connections.close)
+    eventually(lambda: engine._closing)
+    late = Told("late", ("", queue))
+    engine._inbox.append((late,))
+    engine.wake()
+    closing.value()
+    held.disarm()
+    assert isinstance(late.error, BrokerUnavailable)
+    assert through.publishes == 1
+    assert len(amqp.drain(queue, 1)) == 1
+
+
+def test_closing_while_it_connects(through: Proxy, amqp: Amqp) -> None:
+    """No socket is left behind, whatever it was about to do: a warning here is an error."""
+    queue = amqp.declare_queue()
+    for _ in range(30):
+        call = calling(routing_key=queue, timeout=PATIENCE)
+        connections["default"].close(0)
+        assert isinstance(call.outcome(), str | BrokerUnavailable | ConfirmTimeout)
+    connections.close()
+    gc.collect()
+    eventually(lambda: through.connections_open == 0)
+
+
 def test_closing_what_was_never_opened(rmq: Any) -> None:
     rmq.RMQ_URL = f"amqp://127.0.0.1:{closed_port()}"
     connections["default"].close()
@@ -502,11 +549,6 @@ def test_in_a_running_event_loop_a_blocking_publish_is_refused(call: Any) -> Non
 
 @pytest.mark.disturbs
 def test_the_connection_says_who_it_is(rmq: Any, node: PrivateNode) -> None:
-    import os
-    import socket
-    import sys
-    from pathlib import Path
-
     rmq.RMQ_URL = node.url()
     with pytest.raises(Unroutable):
         now(routing_key="nowhere")

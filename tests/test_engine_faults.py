@@ -10,13 +10,13 @@ import pytest
 from rmq_publisher import (
     BrokerUnavailable,
     ConfirmTimeout,
-    ExchangeConfig,
     PublishManyError,
     QueueConfig,
     Rejected,
     connections,
     publish_many,
 )
+from rmq_publisher.transport.verification import LOST
 from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
 from tests.rig.amqp import Amqp, Names, Received
 from tests.rig.faults import Fault, Verdict
@@ -239,6 +239,18 @@ def test_topology_is_there_again_on_every_reconnection(
         assert amqp.depth(name) == 1
 
 
+def test_a_late_answer_says_nothing_of_the_next_connection(through: Proxy, amqp: Amqp) -> None:
+    """Else what was verified on the lost one would count as verified on its successor."""
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    link = connections["default"]._engine._link  # type: ignore[attr-defined]
+    through.cut()
+    now(queue=queue)
+    told: list[Any] = []
+    link._tell(lambda replies, refusal: told.append((replies, refusal)), [], None)
+    assert told == [([], (LOST, "the connection was lost"))]
+
+
 # -- no broker -------------------------------------------------------------------------------------
 
 
@@ -290,39 +302,49 @@ def test_a_port_that_is_no_brokers(rmq: Any) -> None:
     assert isinstance(error, BrokerUnavailable)
 
 
-CHANNEL_OPEN_OK = (20, 11)
+CHANNEL_OPEN_OK, CONFIRM_SELECT_OK = (20, 11), (85, 11)
 
 
 class NoPublishingChannel(Fault):
-    """The broker's Channel.OpenOk for the publishing channel never comes."""
+    """An answer of the broker for the publishing channel never comes."""
+
+    def __init__(self, method: tuple[int, int] = CHANNEL_OPEN_OK) -> None:
+        super().__init__()
+        self._method = method
 
     def from_broker(self, link: Link, frame: Frame) -> Verdict:
-        if (frame.method, frame.channel) != (CHANNEL_OPEN_OK, 1):
+        if (frame.method, frame.channel) != (self._method, 1):
             return Verdict.PASS
         self.hit()
         return Verdict.DROP
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("method", [CHANNEL_OPEN_OK, CONFIRM_SELECT_OK])
 def test_a_broker_that_freezes_while_the_channel_is_opened(
-    rmq: Any, through: Proxy, amqp: Amqp, nodes: int
+    rmq: Any, through: Proxy, amqp: Amqp, method: tuple[int, int]
 ) -> None:
-    """pika's own time limit ends with the connection's opening."""
+    """pika's own time limit ends with the connection's opening; nothing leaves before SelectOk."""
     rmq.RMQ_CONNECT_TIMEOUT, rmq.RMQ_HEARTBEAT = 0.5, 600
     queue = amqp.declare_queue()
-    fault = through._arm(NoPublishingChannel())
-    if nodes == 2:  # the other one is tried at once, and works
-        rmq.RMQ_URL = [through.url, amqp.url]
-        now(queue=queue)
-        assert (fault.hits, status().connects) == (1, 1)
-        return
-    error = error_of(queue=queue)
+    fault = through._arm(NoPublishingChannel(method))
+    error = error_of(routing_key=queue)
     assert isinstance(error, BrokerUnavailable)
     assert "no answer in time" in str(error)
+    assert through.publishes == 0
     fault.disarm()
     eventually(lambda: status().state == "open")
     now(queue=queue)
     assert fault.hits >= 1
+
+
+def test_the_next_node_is_tried_when_one_freezes_while_it_is_opened(
+    rmq: Any, through: Proxy, amqp: Amqp
+) -> None:
+    rmq.RMQ_CONNECT_TIMEOUT, rmq.RMQ_HEARTBEAT = 0.5, 600
+    rmq.RMQ_URL = [through.url, amqp.url]
+    fault = through._arm(NoPublishingChannel())
+    now(queue=amqp.declare_queue())
+    assert (fault.hits, status().connects) == (1, 1)
 
 
 def test_a_broker_that_freezes_while_the_channel_is_opened_again(

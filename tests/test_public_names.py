@@ -6,6 +6,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 
@@ -300,6 +301,27 @@ def test_closing_lets_the_next_publish_open_anew(rmq, amqp, proxy):
     publish("2", queue=queue, delivery="now")
     assert proxy.connections_made == 2
     assert [message.body for message in taken(amqp, queue)] == [b"1", b"2"]
+
+
+def test_closing_waits_for_what_is_in_flight(rmq, amqp, proxy):
+    """drains within the timeout: the message that is on its way gets its confirm"""
+    rmq.RMQ_URL = proxy.url
+    queue = amqp.declare_queue()
+    publish("1", queue=queue, delivery="now")
+    held = proxy.delay_acks(0.3)
+    outcomes = []
+
+    def send():
+        outcomes.append(publish("2", queue=queue, delivery="now", timeout=30, message_id="m"))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert held.wait(30)  # the broker has answered, and its answer is held back
+    assert connections["default"].status().in_flight == 1
+    connections["default"].close(30)
+    thread.join(30)
+    assert outcomes == ["m"]
+    assert connections["default"].status().state == "closed"
 
 
 def test_connections_iterates_over_the_aliases(rmq):

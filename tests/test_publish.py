@@ -322,6 +322,16 @@ def test_mandatory_is_always_on(rmq, amqp):
         now(routing_key=amqp.names.unique())
 
 
+def test_a_confirmed_message_is_in_every_queue_it_was_routed_to(rmq, amqp):
+    """A confirmed message is in every queue it was routed to."""
+    exchange = amqp.declare_exchange(kind="topic")
+    queues = [amqp.declare_queue() for _ in range(4)]
+    for queue in queues[:3]:
+        amqp.bind(queue, exchange, "a.#")
+    now(exchange=exchange, routing_key="a.b", headers={"CC": ["a.c"], "BCC": ["z"]})
+    assert [len(taken(amqp, queue)) for queue in queues] == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize("given", [{}, {"routing_key": ""}, {"queue": "", "exchange": ""}])
 @pytest.mark.parametrize("delivery", ["now", "on_commit"])
 def test_naming_nothing_is_refused(rmq, given, delivery):
@@ -356,6 +366,21 @@ def test_a_plain_queue_needs_no_configure_permission(rmq, node, node_amqp):
     assert (caught.value.reply_code, caught.value.retryable) == (403, False)
     now(queue=queue)
     assert bodies(node_amqp, queue) == [b"x"]
+
+
+def test_what_may_not_be_written_to_is_rejected_for_good(rmq, node, node_amqp):
+    """Rejected: 403. A 403 on writing is not seen by a passive declare: the channel is closed."""
+    exchange, queue = node_amqp.declare_exchange(kind="fanout"), node_amqp.declare_queue()
+    node_amqp.bind(queue, exchange)
+    node.add_user("reader", "reader", write=r"^amq\.default$")
+    rmq.RMQ_URL = node.url("reader")
+    with pytest.raises(Rejected) as caught:
+        now(SECRET, exchange=exchange, message_id="m")
+    assert (caught.value.reply_code, caught.value.retryable) == (403, False)
+    assert (caught.value.message_id, caught.value.exchange) == ("m", exchange)
+    assert SECRET not in str(caught.value)
+    now("allowed", queue=queue)
+    assert bodies(node_amqp, queue) == [b"allowed"]
 
 
 def test_a_queue_that_is_missing_is_rejected_and_may_come(rmq, amqp):
@@ -770,6 +795,9 @@ def test_no_broker_is_unavailable_and_it_may_come(rmq, amqp):
     assert caught.value.retryable
     assert (caught.value.message_id, caught.value.routing_key) == ("m", "q")
     assert SECRET not in str(caught.value)
+    status = connections["default"].status()
+    assert status.state == "down"
+    assert status.node in status.last_error
     rmq.RMQ_URL = good
     queue = amqp.declare_queue()
     now(queue=queue, message_id="m")
@@ -798,6 +826,7 @@ def test_a_blocked_broker_is_unavailable(rmq, node, node_amqp):
     with pytest.raises(BrokerUnavailable, match="block") as caught:
         now("during", queue=queue, timeout=LONG)
     assert caught.value.retryable
+    assert connections["default"].status().blocked
 
 
 # -- the timeout ------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ def test_from_a_generator_and_of_nothing(rmq, amqp, proxy):
     queue = amqp.declare_queue()
     assert many([], queue=queue) == []
     assert many(iter(()), queue=queue) == []
+    assert connections["default"].status().state == "closed"
     assert proxy.connections_made == 0
     assert len(many((str(n) for n in range(3)), queue=queue)) == 3
     assert bodies(amqp, queue) == [b"0", b"1", b"2"]

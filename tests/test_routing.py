@@ -153,7 +153,7 @@ def test_the_same_binding_twice_is_one() -> None:
     for arguments in ({}, {}, {"a": 1}):
         exchange.bind(to_queue("q"), "k", arguments)
     assert list(exchange.matching(("k",), {})) == [to_queue("q")] * 2
-    assert not Exchange("y").unbind_all(to_queue("q"))
+    assert not Exchange("y", "direct").unbind_all(to_queue("q"))
     assert exchange.unbind_all(to_queue("q"))
     assert not exchange.unbind_all(to_queue("q"))
 
@@ -255,6 +255,7 @@ def test_whatever_is_bound_goes_where_rabbitmq_sends_it(
     for queue in topology.queues:
         ours = [(message.body, message.headers) for message in memory.broker.drain(queue)]
         theirs = [
-            (message.body, message.properties.headers or {}) for message in amqp.drain(queue)
+            (message.body, message.properties.headers or {})
+            for message in amqp.drain(queue, len(ours))
         ]
         assert ours == theirs

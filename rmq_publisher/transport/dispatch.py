@@ -18,6 +18,7 @@ from rmq_publisher.transport.gates import (
     SICK_SECONDS,
     Denials,
     Refusing,
+    SameIds,
     SetAside,
     TopologyGate,
     in_order,
@@ -60,7 +61,7 @@ class Dispatcher:
         self._gate = TopologyGate(verify)
         self._denials = Denials()
         self._refusing = Refusing()
-        self._held: dict[str, deque[Delivery]] = {}  # the same id is in flight
+        self._same_ids = SameIds()
         self._suspects: set[Delivery] = set()  # one of them made the broker close the channel
         self._probing = False  # nothing was answered on this connection yet
         self._last_write = 0.0
@@ -72,9 +73,8 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Messages that are not on the wire."""
-        # Copies: the status is read by other threads.
-        held = sum(map(len, tuple(self._held.values())))
-        return len(self._pending) + len(self._gate) + len(self.set_aside) + held
+        elsewhere = len(self._gate) + len(self._same_ids) + len(self.set_aside)
+        return len(self._pending) + elsewhere
 
     @property
     def unanswered(self) -> int:
@@ -92,8 +92,7 @@ class Dispatcher:
 
     def _waiting(self) -> Iterable[Delivery]:
         yield from self._gate
-        for queue in self._held.values():
-            yield from queue
+        yield from self._same_ids
         yield from self.set_aside
         yield from self._pending
 
@@ -183,7 +182,7 @@ class Dispatcher:
         """Put a message into the batch about to be written, unless its id is in flight."""
         envelope = delivery.envelope
         if self._confirms.find(envelope.message_id) is not None:
-            self._held.setdefault(envelope.message_id, deque()).append(delivery)
+            self._same_ids.hold(delivery)
             return False
         if self.frame_max != FRAME_MAX:
             if not header_fits(envelope, self.frame_max):
@@ -248,9 +247,8 @@ class Dispatcher:
         """Let go of what waited for a message's answer, and of the suspicion."""
         if self._suspects:
             self._suspects.discard(delivery)
-        if self._held and (waiting := self._held.pop(delivery.envelope.message_id, None)):
-            # All of them: should the first have its outcome by now, the next must not wait for it.
-            self._put_back(waiting)
+        if self._same_ids:
+            self._put_back(self._same_ids.release(delivery.envelope.message_id))
 
     def verified(self, topology: Topology, error: tuple[int, str] | None) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
@@ -264,9 +262,13 @@ class Dispatcher:
     # What callers, the clock and the connection do
 
     def reap(self) -> None:
-        """Free the places of messages whose callers gave up; their tags stay tracked."""
+        """A caller's deadline has passed; while blocked, others need not wait for theirs."""
         if self.blocked:
             self.refuse(f"RabbitMQ blocks publishing: {self.blocked}")
+        self._free_given_up()
+
+    def _free_given_up(self) -> None:
+        """Free the places of messages whose callers gave up; their tags stay tracked."""
         for delivery in self._confirms.reap():
             self._probing = False
             self._suspects.discard(delivery)
@@ -274,6 +276,7 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Set sick destinations aside; where the window is full of them, try another one."""
+        self._free_given_up()
         if self.blocked or not self.ready or self._suspects:
             return  # suspects go one at a time, whatever their queues are like
         now = self._clock()
@@ -350,9 +353,7 @@ class Dispatcher:
     def _clear_wire(self) -> list[Delivery]:
         unanswered = self._confirms.clear()
         self.set_aside.channel_lost()
-        held, self._held = self._held, {}
-        for waiting in held.values():
-            self._put_back(waiting)
+        self._put_back(self._same_ids.reset())
         return unanswered
 
     def lost(self) -> None:

@@ -15,7 +15,7 @@ from rmq_publisher.transport.base import Delivery, Status, monotonic
 from rmq_publisher.transport.dispatch import Dispatcher
 from rmq_publisher.transport.link import Link, Loop
 from rmq_publisher.transport.route import Route
-from rmq_publisher.transport.verification import Refusal, Replies, Request
+from rmq_publisher.transport.verification import LOST, Refusal, Replies, Request
 
 logger = logging.getLogger("rmq_publisher.transport")
 
@@ -85,7 +85,7 @@ class Engine:
         self._requests.append(request)
         self.wake()
         if self._stopped:
-            request.answer([], (0, "the I/O thread has ended"))
+            request.answer([], (LOST, "the I/O thread has ended"))
 
     def abandoned(self) -> None:
         """Be told that callers gave up."""
@@ -163,7 +163,7 @@ class Engine:
             self.dispatcher.add(self._inbox.popleft())
         self.dispatcher.fail_all(reason)
         while self._requests:
-            self._requests.popleft().answer([], (0, reason))
+            self._requests.popleft().answer([], (LOST, reason))
         try:
             self._let_go()
         except Exception as error:  # noqa: BLE001 (nobody waits any more, whatever pika says)
@@ -199,7 +199,7 @@ class Engine:
             request = self._requests.popleft()
             self._link.verify(request.steps(), request.answer)
         while self._requests and self.dispatcher.refusal:
-            self._requests.popleft().answer([], (0, self.dispatcher.refusal))
+            self._requests.popleft().answer([], (LOST, self.dispatcher.refusal))
         if self._abandoned:
             self._abandoned = False
             self.dispatcher.reap()
@@ -232,7 +232,8 @@ class Engine:
         if self.dispatcher.idle or monotonic() >= self._close_by:
             self._closing = True
             self.dispatcher.fail_all("the connection was closed before the confirm")
-            was_ready, self.dispatcher.ready = self.dispatcher.ready, False  # nothing goes after it
+            was_ready = self.dispatcher.ready
+            self.dispatcher.ready = False  # what a caller still brings is not sent after the close
             if self._link is not None and was_ready:
                 self._link.close()
                 self._loop.call_later(CLOSE_SECONDS, self._stop)
@@ -344,7 +345,7 @@ class Engine:
         assert self._link is not None  # noqa: S101 (narrowing; it verifies only while ready)
 
         def done(_replies: Replies, refusal: Refusal | None) -> None:
-            if refusal is None or refusal[0]:
+            if refusal is None or refusal[0] != LOST:
                 self.dispatcher.verified(topology, refusal)
             # Else the connection is gone, and with it what was parked goes to the next one.
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
-
 # RabbitMQ quotes the beginning of a frame that it cannot read, which may be a body's.
 _QUOTED = re.compile(r"octets = .*", re.DOTALL)
 

@@ -1,12 +1,14 @@
 """What keeps a message from being written at once: topology, a broker's refusal, a sick queue.
 
-Four small rooms of the dispatcher, without I/O; all run on the I/O thread only.
+Small rooms of the dispatcher, without I/O. All run on the I/O thread only, but for their length,
+which is a part of the status.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
+from typing import Any
 
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.message import Destination, Envelope
@@ -21,6 +23,10 @@ REFUSING_SECONDS = 2.0  # nacked for longer, and never acked: perhaps only on th
 def in_order(*groups: Iterable[Delivery]) -> deque[Delivery]:
     """Return the messages of all groups in the order of their arrival."""
     return deque(sorted(chain(*groups), key=attrgetter("sequence")))
+
+
+def _held(queues: Mapping[Any, Collection[Delivery]]) -> int:
+    return sum(map(len, tuple(queues.values())))  # a copy, since other threads ask
 
 
 class TopologyGate:
@@ -81,8 +87,7 @@ class TopologyGate:
             yield from deliveries
 
     def __len__(self) -> int:
-        # A copy: the status is read by other threads.
-        return sum(map(len, tuple(self._parked.values())))
+        return _held(self._parked)
 
 
 class Denials:
@@ -121,6 +126,37 @@ class Denials:
         self._until.clear()
 
 
+class SameIds:
+    """Messages that wait until another one with their id is answered: a return names only the id."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Delivery]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __len__(self) -> int:
+        return _held(self._waiting)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for deliveries in self._waiting.values():
+            yield from deliveries
+
+    def hold(self, delivery: Delivery) -> None:
+        """Keep a message."""
+        self._waiting.setdefault(delivery.envelope.message_id, []).append(delivery)
+
+    def release(self, message_id: str) -> list[Delivery]:
+        """Return all with this id: should the first be given up by now, the next must not wait."""
+        return self._waiting.pop(message_id, [])
+
+    def reset(self) -> list[Delivery]:
+        """Nothing is in flight any more: return all."""
+        waiting = list(self)
+        self._waiting.clear()
+        return waiting
+
+
 class SetAside:
     """Destinations that do not answer while others do: one message in flight each, no places.
 
@@ -136,8 +172,7 @@ class SetAside:
         return bool(self._queues)
 
     def __len__(self) -> int:
-        """Return how many messages are held; read by other threads, hence the copy."""
-        return sum(map(len, tuple(self._queues.values())))
+        return _held(self._queues)
 
     def __contains__(self, where: Destination) -> bool:
         return where in self._queues

@@ -105,7 +105,7 @@ class Core:
         key = queue.arguments.get(DEAD_LETTER_KEY)
         dead = dead_letter(message, queue.name, reason, exchange, key, self.now)
         for target in self._reached(dead):
-            if reason == REJECTED or not runs_in_circle(dead, target.name):
+            if not runs_in_circle(dead, target.name):
                 self._put(target, dead)
 
     def take(self, name: str) -> tuple[MemoryQueue, Entry] | None:

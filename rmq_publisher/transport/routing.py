@@ -95,7 +95,7 @@ class Exchange:
     """An exchange and the bindings from it."""
 
     name: str
-    type: str = "direct"
+    type: str
     durable: bool = True
     auto_delete: bool = False
     internal: bool = False

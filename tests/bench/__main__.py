@@ -79,7 +79,7 @@ def _measure(options: argparse.Namespace, found: Broker) -> tuple[str, bool]:
             held = extras.footprints(stage) if "footprint" in wanted else []
     finally:
         amqp.close()
-    imported = extras.imports(size.batches) if "imports" in wanted else []
+    imported = extras.imports(size.turns // 6) if "imports" in wanted else []
     sections = [_head(described, contests)]
     sections += [f"### {c.title}\n\n{_render(c)}" for c in contests.values()]
     if held:

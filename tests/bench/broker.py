@@ -44,9 +44,20 @@ class Queue:
         self.url = amqp.url
         self.port = urlsplit(amqp.url).port or 5672
         self._amqp = amqp
+        self._id_size: int | None = None
 
     def purge(self, name: str = "") -> None:
         self._amqp.channel.queue_purge(name or self.name)
+
+    def id_size(self) -> int:
+        """Bytes of the ids that the library gives its messages; 0 while none is known."""
+        return self._id_size or 0
+
+    def look(self) -> None:
+        """Learn it from the first message in the queue, which is taken out."""
+        if self._id_size is None:
+            _, properties, _ = self._amqp.channel.basic_get(self.name, auto_ack=True)
+            self._id_size = len(properties.message_id or "") if properties else None
 
     def count(self, name: str = "") -> int:
         return self._amqp.depth(name or self.name)

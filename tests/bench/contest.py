@@ -99,12 +99,12 @@ class Contest:
         return sorted(rate(ours) / rate(theirs) for ours, theirs in pairs)
 
     def fastest(self, names: Iterable[str] = ()) -> Entry | None:
-        """The fastest confirmed peer, of some by name or of all."""
+        """The fastest of some by name; without names, the fastest confirmed peer."""
         names = set(names)
         measured = [
             entry
             for entry in self.entries
-            if entry.rounds and entry.info.confirmed_peer and (not names or entry.peer in names)
+            if entry.rounds and (entry.peer in names if names else entry.info.confirmed_peer)
         ]
         return max(measured, key=self.scored, default=None)
 
@@ -154,7 +154,9 @@ class Stage:
         arrived = self.queue.count(runner.queue)
         if arrived != measured["messages"]:
             entry.error = f"{measured['messages']} confirmed, {arrived} arrived"
-        elif counted:
+        elif entry.ours:
+            self.queue.look()
+        if counted and not entry.error:
             entry.rounds.append(measured)
 
     def _open(self, entries: list[Entry]) -> dict[int, Runner]:

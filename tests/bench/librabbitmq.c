@@ -1,6 +1,9 @@
 /* Publishes persistent, mandatory, confirmed messages with a window, by librabbitmq.
  *
- *   librabbitmq HOST PORT USER PASSWORD VHOST QUEUE MESSAGES BYTES WINDOW
+ *   librabbitmq HOST PORT USER PASSWORD VHOST QUEUE MESSAGES BYTES WINDOW ID_BYTES
+ *
+ * With ID_BYTES above 0 each message has an id of that size and a timestamp, as those of rmq_publisher
+ * have: the size of the properties is part of what a message costs the broker.
  *
  * Prints the seconds from the first publish to the last confirm and the CPU seconds of it.
  */
@@ -62,8 +65,11 @@ static void take_frame(amqp_connection_state_t connection) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 10) fail("wrong number of arguments");
+  if (argc != 11) fail("wrong number of arguments");
   long messages = atol(argv[7]), size = atol(argv[8]), window = atol(argv[9]);
+  int id_size = atoi(argv[10]);
+  char id[256];
+  if (id_size >= (int)sizeof id) fail("the id is too long");
   acked = calloc((size_t)messages + 2, 1);
   char *content = malloc((size_t)size);
   if (!acked || !content) fail("no memory");
@@ -87,9 +93,17 @@ int main(int argc, char **argv) {
       .content_type = amqp_cstring_bytes("application/json"),
       .delivery_mode = 2,
   };
+  if (id_size > 0) {
+    properties._flags |= AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TIMESTAMP_FLAG;
+    properties.timestamp = (uint64_t)time(NULL);
+  }
   double started = wall(), used = cpu();
   for (long sent = 0; confirmed < messages;) {
     while (sent < messages && sent - confirmed < window) {
+      if (id_size > 0) {
+        snprintf(id, sizeof id, "%0*ld", id_size, sent);
+        properties.message_id = amqp_cstring_bytes(id);
+      }
       if (amqp_basic_publish(connection, 1, amqp_empty_bytes, amqp_cstring_bytes(argv[6]), 1, 0,
                              &properties, body) != AMQP_STATUS_OK)
         fail("not sent");

@@ -41,7 +41,7 @@ class Size:
     thorough: bool
 
 
-QUICK = Size(31, 0.12, 5, 20_000, 500, ("flask_rmq", "kombu"), thorough=False)
+QUICK = Size(31, 0.12, 3, 20_000, 500, ("flask_rmq", "kombu"), thorough=False)
 FULL = Size(81, 0.15, 9, 20_000, 1_000, BLOCKING, thorough=True)
 
 
@@ -63,16 +63,17 @@ def _present(name: str) -> str:
     return "blocking" if name == "flask_rmq" and PEERS[name].missing else name
 
 
-def _ours(also: Sequence[str], task: dict[str, Any], way: str = "", **options: Any) -> list[Entry]:
-    return [Entry(name, task, way, options) for name in ("ours", *also)]
+def _ours(also: Sequence[str], task: dict[str, Any], way: str) -> list[Entry]:
+    return [Entry(name, task, way) for name in ("ours", *also)]
 
 
 def _one(size: Size, peers: Sequence[str], also: Sequence[str]) -> Contest:
     task = {"do": "each", "threads": 1, "seconds": size.seconds}
     entries = _ours(also, task, 'publish(delivery="now")')
     if size.thorough:
-        entries += _ours([], task, "Producer.publish()", way="producer")
-        entries += _ours([], task, "publish() outside a transaction", way="on_commit")
+        entries.append(Entry("ours", task, "Producer.publish()", {"way": "producer"}))
+        label = "publish() outside a transaction"
+        entries.append(Entry("ours", task, label, {"way": "on_commit"}))
     entries += [Entry(name, task) for name in peers]
     if size.thorough:
         entries += [Entry("aio_pika", task), Entry("aio_pika_uvloop", task)]
@@ -85,7 +86,8 @@ def _threads(size: Size, peers: Sequence[str], also: Sequence[str]) -> Contest:
     task = {"do": "each", "threads": THREADS, "seconds": size.seconds}
     entries = _ours(also, task, 'publish(delivery="now"), one connection')
     if size.thorough:
-        entries += _ours([], task, "Producer.publish(), one connection", way="producer")
+        label = "Producer.publish(), one connection"
+        entries.append(Entry("ours", task, label, {"way": "producer"}))
     connections = f"{THREADS} connections"
     entries += [Entry(name, task, connections) for name in peers]
     if size.thorough:
@@ -126,4 +128,4 @@ def _call(size: Size, also: Sequence[str]) -> Contest:
     for messages in (1, TRANSACTION):
         task = {"do": "call", "messages": messages, "transactions": TRANSACTION // messages}
         entries += _ours(also, task, f"{messages} in a transaction")
-    return Contest("call", "publish() before the commit", entries, size.batches)
+    return Contest("call", "publish() before the commit", entries, size.turns // 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ Task = dict[str, Any]
 _ROOT = Path(__file__).parents[2]
 _SOURCE = Path(__file__).with_name("librabbitmq.c")
 BODY_SIZE = 1024
+PATIENCE = 120  # seconds for one task
 
 
 class PeerError(Exception):
@@ -92,6 +94,10 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        if not ready:
+            self._process.kill()
+            raise PeerError(f"it did not answer within {PATIENCE} s")
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
@@ -107,14 +113,16 @@ class Native:
 
     def __init__(self, queue: Queue, program: Path) -> None:
         self.queue = queue.name
+        self._queue = queue
         self._program = program
         self._url = urlsplit(queue.url)
 
-    def run(self, do: str, messages: int, window: int) -> dict[str, Any]:
+    def run(self, **task: Any) -> dict[str, Any]:
+        messages, window = task["messages"], task["window"]
         url = self._url
         where = [url.hostname or "localhost", str(url.port or 5672), unquote(url.username or "")]
         where += [unquote(url.password or ""), unquote(url.path[1:]) or "/", self.queue]
-        sizes = [str(messages), str(BODY_SIZE), str(window)]
+        sizes = [str(messages), str(BODY_SIZE), str(window), str(self._queue.id_size())]
         ended = subprocess.run(
             [str(self._program), *where, *sizes], capture_output=True, text=True, check=False
         )

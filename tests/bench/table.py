@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .contest import Contest, Entry
 from .extras import Import
+from .peers import PEERS
 
 BEGIN = "<!-- benchmark: made by `make bench ARGS=...`, not by hand -->"
 END = "<!-- benchmark: end -->"
@@ -114,12 +115,10 @@ def figures(contests: dict[str, Contest]) -> list[tuple[str, str, str]]:
         contest = contests.get(key)
         if contest is None:
             return
-        if names == ("native",):
-            other = next((e for e in contest.entries if e.peer == "native" and e.rounds), None)
-        else:
-            other = contest.fastest(names)
+        other = contest.fastest(names)
         if other is None or not contest.first.rounds:
-            found.append((f"{what}, {', '.join(names) or 'fastest peer'}", "not measured", aim))
+            whom = ", ".join(PEERS[name].label for name in names) or "the fastest peer"
+            found.append((f"{what} ÷ {whom}", "not measured", aim))
         else:
             found.append((f"{what} ÷ {other.label}", ratio(contest, other), aim))
 

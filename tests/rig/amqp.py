@@ -144,12 +144,16 @@ class Amqp:
         """Take out all messages; waits until `expected` came, and takes the surplus as well."""
         received: list[Received] = []
         channel, deadline = self.channel, time.monotonic() + timeout
-        tag = channel.basic_consume(
-            queue, lambda _, *message: received.append(Received(*message)), auto_ack=True
-        )
-        while len(received) < expected and time.monotonic() < deadline:
-            self.connection.process_data_events(time_limit=0.1)
-        received += [Received(*message) for message in channel.basic_cancel(tag)]
+        if expected:
+            # Acknowledged by hand: what is under way when the consumer is cancelled must come back.
+            tag = channel.basic_consume(
+                queue, lambda _, *message: received.append(Received(*message))
+            )
+            while len(received) < expected and time.monotonic() < deadline:
+                self.connection.process_data_events(time_limit=0.1)
+            channel.basic_cancel(tag)
+            if received:
+                channel.basic_ack(received[-1].method.delivery_tag, multiple=True)
         while (message := channel.basic_get(queue, auto_ack=True))[0] is not None:
             received.append(Received(*message))
         return received

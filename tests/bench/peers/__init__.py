@@ -71,6 +71,8 @@ PEERS = {
             "pika BlockingConnection",
             note="one a thread, confirms, mandatory: Flask-RMQ's way, as its documentation has it",
         ),
-        PeerInfo("native", "librabbitmq", note="in C: the limit", confirmed_peer=False),
+        PeerInfo(
+            "native", "librabbitmq", note="in C, the same message: the limit", confirmed_peer=False
+        ),
     )
 }
