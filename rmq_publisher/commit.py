@@ -28,7 +28,9 @@ class Commit:
 
     def __init__(self, hooks: list[Any]) -> None:
         self.hooks = hooks
-        self.deadline: float | None = None
+        # Seconds that its hooks may still wait together. Other apps' hooks, which run in between,
+        # may take their time.
+        self.left: float | None = None
 
 
 class Savepoints(set[str]):
@@ -118,7 +120,7 @@ def _is_autocommitting(connection: BaseDatabaseWrapper) -> bool:
 def _current_commit(hooks: list[Any]) -> Commit:
     """Return what the hooks on this list share, and point all of them to it."""
     last = next((hook for _, hook, *_ in reversed(hooks) if isinstance(hook, CommitHook)), None)
-    if last is not None and last.commit.hooks is hooks and last.commit.deadline is None:
+    if last is not None and last.commit.hooks is hooks and last.commit.left is None:
         return last.commit
     commit = Commit(hooks)
     for position, (_, hook, *_) in enumerate(hooks):
@@ -129,8 +131,9 @@ def _current_commit(hooks: list[Any]) -> Commit:
 
 def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
     timeout = max(hook.timeout for hook in hooks)
-    if commit.deadline is None:
-        commit.deadline = monotonic() + timeout
+    if commit.left is None:
+        commit.left = timeout
+    deadline = monotonic() + commit.left
     by_alias: dict[str, list[Envelope]] = {}
     for hook in hooks:
         by_alias.setdefault(hook.using, []).extend(hook.envelopes)
@@ -139,7 +142,8 @@ def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
         batch.submit()
     extend = any(hook.many for hook in hooks)
     for using, batch in batches.items():
-        commit.deadline = batch.wait(timeout, commit.deadline, extend=extend)
+        deadline = batch.wait(timeout, deadline, extend=extend)
+        commit.left = max(0.0, deadline - monotonic())
         for envelope, error in zip(by_alias[using], batch.outcomes(), strict=True):
             if error is not None:
                 _log_failure(envelope, error)

@@ -57,7 +57,8 @@ def seconds(name: str, value: float | timedelta | None, default: float) -> float
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidMessage(f"{name} must be seconds, not {type(value).__name__}")
     if not 0 < value <= threading.TIMEOUT_MAX:
-        raise InvalidMessage(f"{name} must be more than zero seconds")
+        most = int(threading.TIMEOUT_MAX)
+        raise InvalidMessage(f"{name} must be more than zero and at most {most} seconds")
     return float(value)
 
 
@@ -78,6 +79,18 @@ def _topology(
     return tuple(entities)
 
 
+def configs(declare: Iterable[Any]) -> tuple[QueueConfig | ExchangeConfig, ...]:
+    """Return what ``declare=`` holds.
+
+    Raises:
+        InvalidMessage: it is no list, or holds something else.
+    """
+    items = tuple(declare) if isinstance(declare, Iterable) else (None,)
+    if not all(isinstance(item, QueueConfig | ExchangeConfig) for item in items):
+        raise InvalidMessage("declare= takes a list of QueueConfig and ExchangeConfig objects")
+    return items
+
+
 def _destination(
     queue: Queue, exchange: Exchange, routing_key: str | None, declare: Iterable[Any]
 ) -> tuple[str, str, Topology]:
@@ -86,17 +99,12 @@ def _destination(
     Raises:
         InvalidMessage: they name nowhere to go, or are of the wrong type.
     """
-    declare = tuple(declare)
-    for item in declare:
-        if not isinstance(item, QueueConfig | ExchangeConfig):
-            raise InvalidMessage(
-                f"declare= takes QueueConfig and ExchangeConfig objects, not {type(item).__name__}"
-            )
+    declare = configs(declare)
     try:
         if not isinstance(queue, QueueConfig):
-            check_name("queue", queue, empty=True)
+            check_name("queue (unless it is a QueueConfig)", queue, empty=True)
         if not isinstance(exchange, ExchangeConfig):
-            check_name("exchange", exchange, empty=True)
+            check_name("exchange (unless it is an ExchangeConfig)", exchange, empty=True)
         if routing_key is not None:
             check_name("routing_key", routing_key, empty=True)
     except TopologyError as error:

@@ -12,6 +12,8 @@ Operation = Literal["exchange_declare", "queue_declare", "queue_bind", "exchange
 Arguments: TypeAlias = Mapping[str, Any]
 Seconds: TypeAlias = float | timedelta
 
+MILLISECONDS_MAX = 2**32 - 1  # RabbitMQ refuses longer times
+
 
 class TopologyError(ValueError):
     """A queue, exchange or binding that no broker can declare; names the argument and the mend."""
@@ -47,8 +49,8 @@ def milliseconds(what: str, value: Seconds) -> int:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TopologyError(f"{what} must be seconds or a timedelta, not {type(value).__name__}")
-    if not 0 <= value * 1000 < float("inf"):
-        raise TopologyError(f"{what} must be zero or more seconds")
+    if not 0 <= value * 1000 <= MILLISECONDS_MAX:
+        raise TopologyError(f"{what} must be from 0 to {MILLISECONDS_MAX // 1000} seconds")
     return round(value * 1000)
 
 
@@ -59,6 +61,17 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return ("list", *(_frozen(item) for item in value))
     return (type(value).__name__, value)
+
+
+def check_flags(what: str, **flags: object) -> None:
+    """Refuse what only looks like a flag: ``"no"`` would count as true.
+
+    Raises:
+        TopologyError: one of them is no bool.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TopologyError(f"{what}: {name} must be True or False, not {value!r}")
 
 
 class Value:

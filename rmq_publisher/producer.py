@@ -9,7 +9,14 @@ from typing import Any, ParamSpec, TypeVar, Unpack
 from django.core.exceptions import SynchronousOnlyOperation
 from pika import BasicProperties
 
-from rmq_publisher.composing import PRODUCER_OPTIONS, Exchange, ProducerOptions, Queue, prepare
+from rmq_publisher.composing import (
+    PRODUCER_OPTIONS,
+    Exchange,
+    ProducerOptions,
+    Queue,
+    configs,
+    prepare,
+)
 from rmq_publisher.message import check_options
 from rmq_publisher.sending import deliver
 from rmq_publisher.topology import ExchangeConfig, QueueConfig
@@ -66,7 +73,7 @@ class Producer:
         self.using = using
         self.routing_key = routing_key
         self.serializer = serializer
-        self.declare = tuple(declare)
+        self.declare = configs(declare)
         self.timeout = timeout
 
     def publish(
@@ -94,7 +101,7 @@ class Producer:
             "timeout": self.timeout,
         }  # fmt: skip
         call |= {name: value for name, value in options.items() if value is not None}
-        call["declare"] = (*self.declare, *options.get("declare", ()))
+        call["declare"] = (*self.declare, *configs(options.get("declare", ())))
         if routing_key is not None:
             call["routing_key"] = routing_key
         plan = prepare(body, properties=properties, **call)

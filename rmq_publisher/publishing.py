@@ -16,6 +16,7 @@ from rmq_publisher.composing import (
     Queue,
     alias_of,
     compose,
+    configs,
     prepare,
     seconds,
 )
@@ -161,7 +162,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     using = alias_of(call.pop("using", None), call.get("queue"), call.get("exchange"))
     settings = conf.connection(using)
     timeout = seconds("timeout", call.pop("timeout", None), settings.publish_timeout)
-    call["declare"] = tuple(call.get("declare", ()))
+    call["declare"] = configs(call.get("declare", ()))
     _check_many(bodies, call)
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
     keys = {ordering_key, *(message.ordering_key for message in messages)} - {None}
@@ -187,7 +188,8 @@ def _check_many(bodies: object, call: Mapping[str, Any]) -> None:
         InvalidMessage: one id for all.
     """
     __traceback_hide__ = True  # as in compose()
-    if isinstance(bodies, str | bytes | bytearray | Mapping):
+    one = isinstance(bodies, str | bytes | bytearray | Mapping | Message)
+    if one or not isinstance(bodies, Iterable):
         raise TypeError(
             f"bodies must be a list (or the like) of bodies, not {type(bodies).__name__}"
         )

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from rmq_publisher.testing import MemoryBroker, Published
 
 
-def _ensure_url(request: pytest.FixtureRequest) -> None:
-    """Where no broker is configured, name one by pytest-django's settings.
+def _name_brokers(request: pytest.FixtureRequest) -> None:
+    """Where the project names no broker, do so by pytest-django's settings.
 
     By its fixture, and before the capture, since what a test sets afterwards is undone first.
     """
-    from rmq_publisher import conf  # noqa: PLC0415 (as below)
+    from rmq_publisher.testing import missing_urls  # noqa: PLC0415 (as below)
 
     if request.config.pluginmanager.hasplugin("django"):
         settings = request.getfixturevalue("settings")
-        if not conf.aliases():
-            settings.RMQ_URL = "memory://"
+        for name, value in missing_urls().items():
+            setattr(settings, name, value)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def rmq_published(request: pytest.FixtureRequest) -> "Iterator[Published]":
     # Imported here: every run of pytest in this environment loads the plugin, few use Django.
     from rmq_publisher.testing import capture  # noqa: PLC0415
 
-    _ensure_url(request)
+    _name_brokers(request)
     with capture() as published:
         yield published
 
@@ -41,6 +41,6 @@ def rmq_broker(request: pytest.FixtureRequest) -> "Iterator[MemoryBroker]":
     """
     from rmq_publisher.testing import capture  # noqa: PLC0415 (as above)
 
-    _ensure_url(request)
+    _name_brokers(request)
     with capture(route=True) as published:
         yield published.broker()

@@ -16,6 +16,7 @@ from rmq_publisher.transport.base import Delivery, Transport, monotonic
 
 logger = logging.getLogger("rmq_publisher")
 
+INTERRUPTED = "the call was interrupted"
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
 
 
@@ -62,12 +63,16 @@ def deliver(using: str, envelope: Envelope, timeout: float) -> None:
     waiter = threading.Lock()
     waiter.acquire()
     delivery = Delivery(envelope, waiter.release)
-    _submit(transport, (delivery,))
-    if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
-        if delivery.fail(_late(transport, timeout)):
-            transport.abandoned()
-        else:
-            waiter.acquire()  # the outcome came in between; it is set in a moment
+    try:
+        _submit(transport, (delivery,))
+        if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
+            if delivery.fail(_late(transport, timeout)):
+                transport.abandoned()
+            else:
+                waiter.acquire()  # the outcome came in between; it is set in a moment
+    finally:
+        # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
+        delivery.fail(INTERRUPTED)
     tell(using, envelope, delivery.error, will_retry=False)
     if delivery.error is not None:
         raise delivery.error
@@ -103,14 +108,19 @@ class Batch:
             The deadline as it stands afterwards.
         """
         seen = 0
-        while not all(delivery.done for delivery in self._deliveries):
-            now = monotonic()
-            if extend and self._finished != seen:
-                seen, deadline = self._finished, now + timeout
-            if now >= deadline:
-                self._give_up(timeout)
-                break
-            self._moved.wait(min(deadline - now, LOOK_SECONDS))
+        try:
+            while not all(delivery.done for delivery in self._deliveries):
+                now = monotonic()
+                if extend and self._finished != seen:
+                    seen, deadline = self._finished, now + timeout
+                if now >= deadline:
+                    self._give_up(timeout)
+                    break
+                self._moved.wait(min(deadline - now, LOOK_SECONDS))
+        finally:
+            # As in deliver(); where all went well this finds nothing to do.
+            for delivery in reversed(self._deliveries):
+                delivery.fail(INTERRUPTED)
         return deadline
 
     def _give_up(self, timeout: float) -> None:

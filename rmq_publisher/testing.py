@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypedDict, Unpack
 
+from django.conf import settings
 from django.test import override_settings
 
 from rmq_publisher import conf, serialization
@@ -20,6 +21,7 @@ from rmq_publisher.captured import OnCommit, Published, PublishedMessage
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.handler import connections
 from rmq_publisher.message import check_options
+from rmq_publisher.options import NO_URL
 from rmq_publisher.transport.memory import broker_of
 from rmq_publisher.transport.memorybroker import MemoryBroker, Received
 
@@ -62,17 +64,31 @@ def capture(
     if _open:
         _open[-1].settle()
     with ExitStack() as stack:
-        if not conf.aliases():
-            stack.enter_context(override_settings(RMQ_URL="memory://"))
+        if missing := missing_urls():
+            stack.enter_context(override_settings(**missing))
         published = Published(on_commit, route=route, error=error)
         if route:
-            for settings in conf.usable():
-                published.transport(settings)
+            for connection in conf.usable():
+                published.transport(connection)
         stack.enter_context(connections.replaced(published.transport))
         _open.append(published)
         stack.callback(_open.remove, published)
         stack.callback(published.end)
         yield published
+
+
+def missing_urls() -> dict[str, Any]:
+    """Return the settings that name a broker wherever the project's name none."""
+    if not conf.aliases():
+        return {"RMQ_URL": "memory://"}
+    if all(problem.id != NO_URL for problem in conf.problems()):
+        return {}
+    found: Mapping[str, Any] = getattr(settings, "RMQ_CONNECTIONS", {})
+    named = {
+        alias: {**own, "URL": own.get("URL") or "memory://"} if isinstance(own, Mapping) else own
+        for alias, own in found.items()
+    }
+    return {"RMQ_CONNECTIONS": named}
 
 
 def memory_broker(using: str | None = None) -> MemoryBroker:

@@ -14,6 +14,7 @@ from rmq_publisher.entities import (
     Step,
     TopologyError,
     Value,
+    check_flags,
     check_name,
     merge_arguments,
     milliseconds,
@@ -79,6 +80,10 @@ def _binding_steps(
 
 
 def _checked_bindings(what: str, bindings: Iterable[Binding]) -> tuple[Binding, ...]:
+    if not isinstance(bindings, Iterable):
+        raise TopologyError(
+            f"{what} must be a list of Binding objects, not {type(bindings).__name__}"
+        )
     bindings = tuple(bindings)
     for binding in bindings:
         if not isinstance(binding, Binding):
@@ -120,6 +125,10 @@ class ExchangeConfig(Value):
     def __post_init__(self) -> None:
         what = f"ExchangeConfig({self.name!r})"
         check_name("ExchangeConfig(name)", self.name)
+        check_name(f"{what}: type", self.type)
+        check_flags(
+            what, durable=self.durable, auto_delete=self.auto_delete, internal=self.internal
+        )
         if self.type not in EXCHANGE_TYPES and not str(self.type).startswith("x-"):
             raise TopologyError(
                 f"{what}: type must be one of {EXCHANGE_TYPES} or x-..., not {self.type!r}"
@@ -206,6 +215,7 @@ class QueueConfig(Value):
     def __post_init__(self) -> None:
         what = f"QueueConfig({self.name!r})"
         check_name("QueueConfig(name)", self.name)
+        check_flags(what, durable=self.durable, single_active_consumer=self.single_active_consumer)
         self._check(what)
         merged = merge_arguments(what, self.arguments, self._named(what))
         bindings = _checked_bindings(f"{what}: bindings", self.bindings)

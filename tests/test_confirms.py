@@ -134,6 +134,27 @@ def test_what_was_never_written_was_not_sent() -> None:
     assert "no connection" in str(delivery.error)
 
 
+class Watched(Told):
+    """Notes whether its end was marked when it was asked whether it was written."""
+
+    __slots__ = ()
+
+    @property
+    def written(self) -> bool:  # type: ignore[override]
+        self.__dict__.setdefault("marked", self.claimed)
+        return False
+
+    @written.setter
+    def written(self, value: bool) -> None: ...
+
+
+def test_a_caller_marks_the_end_before_it_looks_whether_it_was_written() -> None:
+    """The I/O thread does it the other way round: one of them sees the other."""
+    delivery = Watched()
+    delivery.fail("the deadline")
+    assert delivery.__dict__["marked"]
+
+
 @pytest.fixture
 def hasty_threads() -> object:
     interval = sys.getswitchinterval()

@@ -460,6 +460,40 @@ def test_a_caller_that_gave_up_may_have_sent_the_culprit(channel: Channel) -> No
     assert outcome(good) is None
 
 
+def test_suspects_that_were_given_up_are_none(channel: Channel) -> None:
+    first, second = Told("first"), Told("second")
+    channel.send(first, second)
+    assert channel.close() == ["first"]
+    assert channel.give_up(first) == ["second"]
+    second.fail("the deadline")
+    channel.close()  # before its place was taken back
+    assert channel.dispatcher.window == WINDOW
+
+
+def test_suspects_go_one_at_a_time_whatever_their_queues_are_like(channel: Channel) -> None:
+    """While others are answered: two at a time would be told apart by nobody."""
+    channel.send(Told("well", WELL), Told("sick", SICK), Told("poison", FORBIDDEN))
+    assert channel.close() == ["well"]
+    assert channel.ack("well") == ["sick"]
+    assert channel.later(SICK_SECONDS + 0.1) == []
+    assert channel.ack("sick") == ["poison"]
+
+
+def test_a_culprit_of_a_sick_queue_is_found_too(channel: Channel) -> None:
+    """Two destinations are set aside, for the broker was slow to close the channel over one."""
+    poison, sick = Told("poison", FORBIDDEN), Told("sick", SICK)
+    channel.send(Told("well", WELL), poison, sick)
+    channel.now += SICK_SECONDS
+    channel.ack("well")
+    channel.later(0.01)
+    assert channel.dispatcher.set_aside.destinations() == (FORBIDDEN, SICK)
+    assert channel.close() == ["poison"]
+    assert channel.close() == ["sick"]
+    assert outcome(poison) is Rejected
+    channel.ack("sick")
+    assert outcome(sick) is None
+
+
 def test_a_refused_destination_is_answered_from_memory_for_a_while(channel: Channel) -> None:
     channel.send(Told("poison", FORBIDDEN))
     channel.close()

@@ -1,5 +1,6 @@
 """The engine on a broker or a network that fails: each fault hits, and costs what was promised."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from rmq_publisher import (
     PublishManyError,
     QueueConfig,
     Rejected,
+    apublish,
     connections,
     publish_many,
 )
@@ -533,6 +535,31 @@ def test_an_alarm_that_ends_in_time_is_not_noticed(
     assert len(node_amqp.drain(queue, 7)) == 7
 
 
+@pytest.mark.disturbs
+def test_a_cancelled_publish_is_no_deadline_while_blocked(
+    node: PrivateNode, on_node: Proxy, node_amqp: Amqp
+) -> None:
+    queue = node_amqp.declare_queue()
+    now(queue=queue)
+    node.block()
+    calls = [calling(queue=queue)]
+    eventually(lambda: status().blocked)
+    calls.append(calling(queue=queue))
+    eventually(lambda: status().waiting == 1)
+
+    async def cancel_one() -> None:
+        task = asyncio.create_task(apublish(b"cancelled", queue=queue))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_one())
+    node.unblock()
+    assert all(isinstance(call.value(), str) for call in calls)
+    assert [message.body for message in node_amqp.drain(queue, 3)] == [b"x"] * 3
+
+
 # -- a frozen broker, a killed one ---------------------------------------------------------------
 
 
@@ -583,6 +610,8 @@ def test_a_killed_broker(settings: Any, node: PrivateNode, names: Names) -> None
 
     calls = [Call(lambda number=number: work(number)) for number in range(4)]
     eventually(lambda: len(confirmed) > 200)
+    # A new queue's metadata is in memory only for a while: it would take its messages along.
+    node.eval("catch mnesia:sync_log()")
     node.kill()
     eventually(lambda: failed)
     node.restart()

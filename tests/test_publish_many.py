@@ -223,7 +223,7 @@ def test_one_body_in_the_place_of_many_is_a_type_error(rmq, bodies):
 
 @pytest.mark.parametrize("bodies", [None, 5, Message("x")])
 def test_what_is_no_iterable_is_a_type_error(rmq, bodies):
-    with pytest.raises(TypeError, match="not iterable"):
+    with pytest.raises(TypeError, match="bodies must be a list"):
         many(bodies, queue="q")
 
 

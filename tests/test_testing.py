@@ -13,6 +13,7 @@ from unittest import IsolatedAsyncioTestCase
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase
 
@@ -20,6 +21,7 @@ from rmq_publisher import (
     Binding,
     BrokerUnavailable,
     ExchangeConfig,
+    InvalidMessage,
     Message,
     Producer,
     PublishManyError,
@@ -194,6 +196,29 @@ def test_several_aliases(configure: Any) -> None:
         publish("2", queue="q", using="b", delivery="now")
     assert assert_published(published, using="a").body == b"1"
     assert assert_published(published, using="b").body == b"2"
+
+
+def test_aliases_without_a_url(configure: Any) -> None:
+    configure(CONNECTIONS={"a": {"URL": "", "APP_ID": "mine"}})
+    with capture() as published:
+        publish("1", queue="q", delivery="now")
+    [message] = published
+    assert (message.using, message.properties.app_id) == ("a", "mine")
+    configure(CONNECTIONS={"a": {"URL": "amqp://127.0.0.1:1"}, "b": {}})
+    with capture(route=True) as published:
+        for using in ("a", "b"):
+            publish("1", queue=QueueConfig("q"), using=using, delivery="now")
+    assert [message.using for message in published] == ["a", "b"]
+
+
+def test_wrong_settings_stay_wrong(configure: Any) -> None:
+    configure(URL="amqp://localhost", HEARTBEAT="ten")
+    with capture(), pytest.raises(ImproperlyConfigured, match="RMQ_HEARTBEAT"):
+        publish("1", queue="q")
+    configure(CONNECTIONS={"a": "amqp://localhost", "b": {}})
+    with capture() as published, pytest.raises(InvalidMessage, match="using='a'"):
+        publish("1", queue="q", using="a")
+    assert_not_published(published)
 
 
 def test_nothing_reaches_a_real_broker(configure: Any, amqp: Amqp) -> None:

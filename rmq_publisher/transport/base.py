@@ -15,6 +15,9 @@ from rmq_publisher.message import Envelope
 from rmq_publisher.options import ConnectionSettings
 from rmq_publisher.topology import Topology
 
+# AMQP 0-9-1, 1.1: "hard" errors end the connection; below them only 320 does, by an operator.
+HARD_ERRORS = 500
+
 
 class Delivery:
     """One message on its way to the broker, and its one outcome.

@@ -254,6 +254,7 @@ class Dispatcher:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
         parked = self._gate.answered(topology, verified=error is None)
         if error is not None:
+            self._denials.remember_topology(topology, *error, self._clock())
             for delivery in parked:
                 if delivery.envelope.topology == topology:
                     delivery.resolve(Rejected(error[0], error[1], **delivery.envelope.names))

@@ -43,6 +43,7 @@ class Engine:
         self._close_by: float | None = None
         self._closing = False
         self._link: Link | None = None
+        self._one_by_one = False  # a verification ended the last connection, not known which
         self._route = Route(settings.nodes)
         self._crash: Exception | None = None
         self._ticking = False
@@ -252,7 +253,7 @@ class Engine:
         settings, node = self._settings, self._route.node
         name = f"{socket.gethostname()} {_program()}[{self.pid}] {settings.alias}"
         try:
-            self._link = Link(self._loop, settings, node, name, self)
+            self._link = Link(self._loop, settings, node, name, self, one_by_one=self._one_by_one)
         except OSError as error:  # a certificate or key file; ssl.SSLError is one
             self._failed(f"RMQ_TLS: {error.strerror or type(error).__name__}")
 
@@ -288,6 +289,7 @@ class Engine:
         if link is not self._link:
             return
         self._link = None
+        self._one_by_one = link.undecided
         self._route.lost(monotonic(), used=self.dispatcher.answers > 0)
         self.dispatcher.lost()
         if self._closing:
@@ -359,7 +361,8 @@ def _nothing() -> None:
 
 def _program() -> str:
     """What an operator recognises this process by, besides its number."""
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return name.encode("utf-8", "backslashreplace").decode()  # argv may hold any bytes
 
 
 def _place(error: BaseException) -> str:

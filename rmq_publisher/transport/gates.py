@@ -13,8 +13,9 @@ from typing import Any
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.message import Destination, Envelope
 from rmq_publisher.topology import Topology
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.base import HARD_ERRORS, Delivery
 
+FATAL_SECONDS = 60.0  # likewise of a declaration over which the broker ends connections
 DENIAL_SECONDS = 5.0  # how long a refused destination is answered from memory
 SICK_SECONDS = 1.0  # unanswered for longer, while others are answered: set aside
 REFUSING_SECONDS = 2.0  # nacked for longer, and never acked: perhaps only on this channel
@@ -99,9 +100,10 @@ class Denials:
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, str | None], tuple[float, int, str]] = {}
+        self._topologies: dict[Topology, tuple[float, int, str]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._until)
+        return bool(self._until or self._topologies)
 
     def remember(self, envelope: Envelope, code: int, text: str, now: float) -> None:
         """Remember a refusal; a 406 speaks of the message, not of where it goes."""
@@ -110,8 +112,18 @@ class Denials:
             key = envelope.routing_key if "access to topic" in text else None
             self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)
 
+    def remember_topology(self, topology: Topology, code: int, text: str, now: float) -> None:
+        """Remember a declaration that ended the whole connection; a lesser refusal hurt nobody."""
+        if code >= HARD_ERRORS:
+            self._topologies[topology] = (now + FATAL_SECONDS, code, text)
+
     def answer(self, envelope: Envelope, now: float) -> Rejected | None:
         """Return the refusal that still stands for this message, if any."""
+        if fatal := self._topologies.get(envelope.topology):
+            until, code, text = fatal
+            if now < until:
+                return Rejected(code, text, **envelope.names)
+            del self._topologies[envelope.topology]
         for key in ((envelope.exchange, None), (envelope.exchange, envelope.routing_key)):
             if key not in self._until:
                 continue
@@ -122,7 +134,10 @@ class Denials:
         return None
 
     def clear(self) -> None:
-        """Forget all: permissions may differ on a new connection."""
+        """Forget refusals: permissions may differ on a new connection.
+
+        What ended the last one is kept, or it would end the next.
+        """
         self._until.clear()
 
 

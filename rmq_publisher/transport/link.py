@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, Protocol
+from typing import Any, Protocol
 
 from pika import BasicProperties, ConnectionParameters, PlainCredentials, SSLOptions
 from pika.adapters.select_connection import IOLoop, SelectConnection
@@ -27,16 +27,16 @@ from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.failures import describe
 from rmq_publisher.transport.frames import PUBLISH_CHANNEL
 from rmq_publisher.transport.verification import (
+    CHANNELS_MAX,
     LOST,
     OnVerified,
     Refusal,
     Replies,
     Verifications,
+    guarded,
 )
 
 logger = logging.getLogger("rmq_publisher.transport")
-
-P = ParamSpec("P")
 
 
 class LinkOwner(Protocol):
@@ -51,21 +51,6 @@ class LinkOwner(Protocol):
     def link_channel_reopened(self) -> None: ...  # noqa: D102
     def link_blocked(self, reason: str | None) -> None: ...  # noqa: D102
     def link_crashed(self, error: Exception) -> None: ...  # noqa: D102
-
-
-def guarded(callback: Callable[P, None]) -> Callable[P, None]:
-    """Tell the owner what a callback raises; pika would log it, with values, and carry on."""
-
-    @functools.wraps(callback)
-    def call(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            callback(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 (handed on: the engine ends with it)
-            link = args[0]
-            assert isinstance(link, Link)  # noqa: S101 (narrowing)
-            link.crashed(error)
-
-    return call
 
 
 class Loop(IOLoop):
@@ -145,7 +130,14 @@ class Link:
     """One connection with its publishing channel and short-lived channels for topology."""
 
     def __init__(
-        self, loop: Loop, settings: ConnectionSettings, node: Node, name: str, owner: LinkOwner
+        self,
+        loop: Loop,
+        settings: ConnectionSettings,
+        node: Node,
+        name: str,
+        owner: LinkOwner,
+        *,
+        one_by_one: bool = False,
     ) -> None:
         self.node = node
         self.product = ""
@@ -153,6 +145,7 @@ class Link:
         self._loop = loop
         self._owner = owner
         self._timeout = settings.connect_timeout
+        self._one_by_one = one_by_one
         self._ready = False
         self._over = False
         self._channel: Channel | None = None
@@ -175,6 +168,11 @@ class Link:
         """Bytes that came so far, heartbeats included."""
         return int(getattr(self._connection, "bytes_received"))  # noqa: B009 (not in the stubs)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether one of several verifications made the broker end the connection."""
+        return self._verifications is not None and self._verifications.undecided
+
     # Opening
 
     @guarded
@@ -182,8 +180,11 @@ class Link:
         properties = connection.server_properties or {}
         self.product = f"{properties.get('product', '')} {properties.get('version', '')}".strip()
         self.frame_max = connection.params.frame_max or FRAME_MAX
+        most = 1 if self._one_by_one else CHANNELS_MAX
         later = self._loop.add_callback_threadsafe
-        self._verifications = Verifications(connection, PUBLISH_CHANNEL + 1, later)
+        self._verifications = Verifications(
+            connection, PUBLISH_CHANNEL + 1, most, later, self.crashed
+        )
         self._open_channel()
 
     @guarded

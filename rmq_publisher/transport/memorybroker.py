@@ -124,7 +124,7 @@ class MemoryBroker:
                 for step in steps
             ]
 
-    def publish(self, envelope: Envelope, user: str = "guest") -> Routed:
+    def publish(self, envelope: Envelope, user: str) -> Routed:
         """Route a message, without regard to its topology.
 
         Args:

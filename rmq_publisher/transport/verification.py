@@ -1,25 +1,45 @@
 """Topology on short-lived channels: what one caller asks for can hurt nobody else."""
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ParamSpec, TypeGuard
 
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.frame import Method
 
 from rmq_publisher.entities import Step
 from rmq_publisher.topology import Topology
-from rmq_publisher.transport.base import Declared
+from rmq_publisher.transport.base import HARD_ERRORS, Declared
 from rmq_publisher.transport.failures import describe
 
 Replies = list[Declared]
 Refusal = tuple[int, str]  # reply code and text
 OnVerified = Callable[[Replies, Refusal | None], None]
 
+P = ParamSpec("P")
+
 LOST = 0  # the code of a refusal that is none: the connection was lost
 CHANNELS_MAX = 32  # at once; more wait
+
+
+def guarded(callback: Callable[P, None]) -> Callable[P, None]:
+    """Tell ``crashed()`` of a method's object what it raises.
+
+    pika would log it, with values, and carry on.
+    """
+
+    @functools.wraps(callback)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 (handed on: the engine ends with it)
+            owner: Any = args[0]
+            owner.crashed(error)
+
+    return call
 
 
 class Verification:
@@ -30,7 +50,7 @@ class Verification:
         number: a free channel number.
         steps: what to run; the first refusal ends it, for it closes the channel.
         done: called once, with the replies so far and the refusal, if any.
-        closed: called with the number when the channel is closed.
+        owner: the connection's `Verifications`.
     """
 
     def __init__(
@@ -39,15 +59,17 @@ class Verification:
         number: int,
         steps: Iterable[Step],
         done: OnVerified,
-        closed: Callable[[int], None],
+        owner: "Verifications",
     ) -> None:
-        self._number = number
+        self.number = number
         self._steps = deque(steps)
         self._done: OnVerified | None = done
-        self._closed = closed
+        self._owner = owner
+        self.crashed = owner.crashed
         self._replies: Replies = []
         connection.channel(number, self._on_open)
 
+    @guarded
     def _on_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_close)
         self._next(channel)
@@ -61,18 +83,29 @@ class Verification:
             self._finish(None)
             channel.close()
 
+    @guarded
     def _on_reply(self, channel: Channel, step: Step, frame: "Method[Any]") -> None:
         messages = getattr(frame.method, "message_count", None)
         consumers = getattr(frame.method, "consumer_count", None)
         self._replies.append(Declared(step.entity, messages, consumers))
         self._next(channel)
 
+    @guarded
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
-        if isinstance(reason, ChannelClosedByBroker):
+        if isinstance(reason, ChannelClosedByBroker) or self._ended_it(reason):
             self._finish((reason.reply_code, reason.reply_text))
         else:
             self._finish((LOST, describe(reason)))
-        self._closed(self._number)
+        self._owner.closed(self.number)
+
+    def _ended_it(self, reason: Exception) -> TypeGuard[ConnectionClosedByBroker]:
+        """Whether the broker ended the whole connection over these steps."""
+        return (
+            isinstance(reason, ConnectionClosedByBroker)
+            and reason.reply_code >= HARD_ERRORS
+            and self._done is not None
+            and self._owner.is_alone()
+        )
 
     def _finish(self, refusal: Refusal | None) -> None:
         done, self._done = self._done, None
@@ -83,19 +116,36 @@ class Verification:
 class Verifications:
     """Those of one connection: so many at a time, each on a channel of its own.
 
+    One of them may make the broker end the connection (an exchange type that it does not know: 503).
+    Where one alone was under way it is that one; where there were several, the next connection runs
+    one at a time.
+
     Args:
         connection: pika's, open.
         first: the first free channel number.
+        most: how many at a time.
         later: has something called by the loop.
+        crashed: told what a callback raises.
+
+    Attributes:
+        undecided: whether one of several ended the connection.
     """
 
     def __init__(
-        self, connection: Any, first: int, later: Callable[[Callable[[], None]], object]
+        self,
+        connection: Any,
+        first: int,
+        most: int,
+        later: Callable[[Callable[[], None]], object],
+        crashed: Callable[[Exception], None],
     ) -> None:
-        last = min(first + CHANNELS_MAX - 1, connection.params.channel_max or CHANNELS_MAX)
+        last = min(first + most - 1, connection.params.channel_max or CHANNELS_MAX)
+        self.undecided = False
+        self.crashed = crashed
         self._connection = connection
         self._later = later
         self._free = deque(range(first, max(first, last) + 1))
+        self._busy: set[int] = set()
         self._waiting: deque[tuple[Iterable[Step], OnVerified]] = deque()
 
     def add(self, steps: Iterable[Step], done: OnVerified) -> None:
@@ -103,16 +153,25 @@ class Verifications:
         self._waiting.append((steps, done))
         self._next()
 
+    def is_alone(self) -> bool:
+        """Whether one channel was in use when the connection ended: it did it."""
+        self.undecided = self.undecided or len(self._busy) > 1
+        return not self.undecided
+
     def _next(self) -> None:
         while self._waiting and self._free and self._connection.is_open:
             steps, done = self._waiting.popleft()
-            Verification(self._connection, self._free.popleft(), steps, done, self._closed)
+            number = self._free.popleft()
+            self._busy.add(number)
+            Verification(self._connection, number, steps, done, self)
 
-    def _closed(self, number: int) -> None:
+    def closed(self, number: int) -> None:
+        """Take back a channel's number."""
         # Not at once: pika still has to forget the channel of this number.
         self._later(lambda: self._release(number))
 
     def _release(self, number: int) -> None:
+        self._busy.discard(number)
         self._free.append(number)
         self._next()
 
