@@ -25,6 +25,7 @@ from rmq_publisher import (
     connections,
     publish,
     publish_many,
+    sending,
     signals,
 )
 from tests.rig.proxy import SilentPort, closed_port
@@ -577,8 +578,8 @@ class UnderTestCase(TestCase):
     databases = frozenset({"default", "other"})
 
     @pytest.fixture(autouse=True)
-    def _broker(self, rmq, amqp):
-        self.amqp = amqp
+    def _broker(self, rmq, amqp, failed):
+        self.settings, self.amqp, self.failed = rmq, amqp, failed
         self.queue = amqp.declare_queue()
 
     @classmethod
@@ -604,15 +605,18 @@ class UnderTestCase(TestCase):
             assert bodies(self.amqp, self.queue) == [b"%da" % n, b"%db" % n]
 
     def test_a_later_capture_has_a_deadline_of_its_own(self):
-        """All hooks stay on one list here: what was sent long ago must not end what is sent now."""
-        failures = []
-        signals.publish_failed.connect(receive := lambda error, **_: failures.append(error))
-        for _ in range(2):
+        """All hooks stay on one list here: what was lost before must not end what is sent now."""
+        good = self.settings.RMQ_URL
+        with SilentPort() as silent:
+            self.settings.RMQ_URL = silent.url
             with self.captureOnCommitCallbacks(execute=True):
-                publish("x", queue=self.queue, timeout=0.3)
-            time.sleep(0.4)  # the time itself is what is waited for
-        signals.publish_failed.disconnect(receive)
-        assert failures == []
+                publish("lost", queue=self.queue, timeout=0.3)
+            connections["default"].close(0)
+        self.settings.RMQ_URL = good
+        with self.captureOnCommitCallbacks(execute=True):
+            publish("x", queue=self.queue)
+        assert len(self.failed) == 1
+        assert bodies(self.amqp, self.queue) == [b"x"]
 
     def test_callbacks_may_be_called_by_hand_and_again(self):
         with self.captureOnCommitCallbacks() as callbacks:
@@ -827,11 +831,11 @@ def test_a_dead_connection_takes_no_other_with_it(rmq, amqp, failed, dead):
     queue = amqp.declare_queue()
     with SilentPort() as silent:
         url = silent.url if dead == "is silent" else f"amqp://127.0.0.1:{closed_port()}/"
-        rmq.RMQ_CONNECTIONS = {"a-dead-one": {"URL": url, "PUBLISH_TIMEOUT": 0.5}}
+        rmq.RMQ_CONNECTIONS = {"a-dead-one": {"URL": url, "PUBLISH_TIMEOUT": 2}}
         with transaction.atomic():
             for n in range(5):
                 publish("lost", queue="q", using="a-dead-one", message_id=f"lost-{n}")
-                publish(str(n), queue=queue, using="default", timeout=0.5)
+                publish(str(n), queue=queue, using="default", timeout=2)
         connections["a-dead-one"].close(0)
     assert bodies(amqp, queue) == [b"%d" % n for n in range(5)]
     assert [error.message_id for error in failed] == [f"lost-{n}" for n in range(5)]
@@ -898,6 +902,27 @@ def test_all_hooks_of_one_commit_share_one_deadline(rmq, amqp, proxy, failed, wh
     assert took < 10  # 50 s if each had its own
     assert [error.message_id for error in failed] == [str(n) for n in range(100)]
     assert all(error.retryable for error in failed)
+
+
+@one
+@pytest.mark.parametrize("stale", [False, True])
+def test_the_time_of_other_apps_hooks_is_not_taken_from_ours(
+    rmq, amqp, failed, monkeypatch, stale
+):
+    """Shared are the seconds that they wait, not those of slow hooks in between."""
+    queue = amqp.declare_queue()
+    passed = []
+    clock = lambda: time.monotonic() + sum(passed)  # noqa: E731
+    monkeypatch.setattr(commit, "monotonic", clock)
+    monkeypatch.setattr(sending, "monotonic", clock)
+    with transaction.atomic():
+        for n in range(3):
+            publish(str(n), queue=queue)
+            transaction.on_commit(lambda: passed.append(1000))
+        if stale:
+            rolled_back()
+    assert (failed, len(passed)) == ([], 3)
+    assert bodies(amqp, queue) == [b"0", b"1", b"2"]
 
 
 @one

@@ -111,6 +111,20 @@ def test_sixteen_threads_share_one_connection(through: Proxy, amqp: Amqp) -> Non
     assert status().connects == 1
 
 
+def test_without_the_one_method_that_pika_does_not_publish(through: Proxy, amqp: Amqp) -> None:
+    """A later pika may have renamed it: the public way does the same, slower."""
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    connections["default"]._engine._link._emit = None  # type: ignore[attr-defined]
+    headers = {"n": 1, "t": "é", "none": None, "list": [True, b"\x00"]}
+    publish_many([b"", b"1" * 200_000, "ü"], queue=queue, headers=headers, delivery="now")
+    _, *received = amqp.drain(queue, 4)
+    assert [message.body for message in received] == [b"", b"1" * 200_000, "ü".encode()]
+    assert {message.properties.delivery_mode for message in received} == {2}
+    assert received[0].properties.headers == headers
+    assert isinstance(error_of(routing_key=amqp.names.unique()), Unroutable)
+
+
 # -- the broker's answers --------------------------------------------------------------------------
 
 

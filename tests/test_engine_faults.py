@@ -1,6 +1,7 @@
 """The engine on a broker or a network that fails: each fault hits, and costs what was promised."""
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from rmq_publisher import (
     BrokerUnavailable,
     ConfirmTimeout,
+    PublishError,
     PublishManyError,
     QueueConfig,
     Rejected,
@@ -21,7 +23,7 @@ from rmq_publisher import (
 from rmq_publisher.transport.verification import LOST
 from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
 from tests.rig.amqp import Amqp, Names, Received
-from tests.rig.faults import Fault, Verdict
+from tests.rig.faults import Fault, Stall, Verdict
 from tests.rig.link import Link
 from tests.rig.node import PrivateNode
 from tests.rig.ports import SilentPort, closed_port
@@ -251,6 +253,72 @@ def test_a_late_answer_says_nothing_of_the_next_connection(through: Proxy, amqp:
     told: list[Any] = []
     link._tell(lambda replies, refusal: told.append((replies, refusal)), [], None)
     assert told == [([], (LOST, "the connection was lost"))]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_the_network_does_nobody_is_told_a_lie(
+    through: Proxy, amqp: Amqp, seed: int
+) -> None:
+    """Confirmed is there, "not sent" and "rejected" are not, and duplicates are within bounds."""
+    chance = random.Random(seed)
+    queues = [amqp.declare_queue() for _ in range(2)]
+    now(queue=queues[0], message_id="first")
+    stop = threading.Event()
+    outcomes: dict[str, PublishError | None] = {"first": None}
+
+    def work(thread: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            message_id = f"{thread}.{number}"
+            outcomes[message_id] = error_of(
+                b"b" * (number % 7) * 50_000,
+                queue=queues[number % 2],
+                message_id=message_id,
+                user_id="somebody" if number % 40 == 39 else None,
+                timeout=2,
+            )
+
+    def stall_briefly() -> Stall:
+        stall = through.stall(chance.choice(["client", "broker", "both"]))
+        stall.wait()
+        stall.disarm()
+        return stall
+
+    calls = [Call(lambda thread=thread: work(thread)) for thread in range(8)]
+    breaks = [
+        lambda: through.cut(reset=chance.random() < 0.5),
+        lambda: through.cut_after_publish(chance.randint(1, 30)),
+        lambda: through.cut_before_publish(chance.randint(1, 30)),
+        lambda: through.reset_in_body(chance.randint(1, 30)),
+        lambda: through.swallow_acks(1),
+        stall_briefly,
+    ]
+    hits = 0
+    for _ in range(12):
+        fault = chance.choice(breaks)()
+        hits += fault if isinstance(fault, int) else fault.wait(timeout=10)
+        assert through.wait_for_publishes(through.publishes + 30, timeout=PATIENCE)
+    stop.set()
+    for call in calls:
+        call.value()
+    engine = connections["default"]._engine  # type: ignore[attr-defined]
+    eventually(lambda: engine.dispatcher.window == 64)
+    eventually(lambda: engine.dispatcher._confirms.in_flight == 0)
+    assert hits >= 6  # some came while there was no connection
+
+    confirmed = {name for name, error in outcomes.items() if error is None}
+    arrived = [name for queue in queues for name in message_ids(amqp.drain(queue))]
+    missing = confirmed - set(arrived)
+    kinds = {type(error) for error in outcomes.values() if error is not None}
+    assert missing == set()
+    assert kinds <= {Rejected, ConfirmTimeout, BrokerUnavailable}
+    for kind in (Rejected, BrokerUnavailable):
+        told = {name for name, error in outcomes.items() if type(error) is kind}
+        assert not told & set(arrived)
+    assert Rejected in kinds
+    lost = status().connects + count(through, "broker Channel.Close")
+    assert len(arrived) - len(set(arrived)) <= 64 * lost
 
 
 # -- no broker -------------------------------------------------------------------------------------

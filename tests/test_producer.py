@@ -109,9 +109,13 @@ def test_its_topology_is_declared_once(rmq, amqp, proxy):
     for n in range(3):
         producer.publish(str(n))
     assert count(proxy, "client Queue.Declare") == 1
+    assert bodies(amqp, queue.name) == [b"0", b"1", b"2"]
+    # All is gone, and the connection is a new one: its own and the call's are declared again.
+    amqp.delete_queue(queue.name)
+    amqp.delete_exchange(exchange.name)
+    connections["default"].close()
     producer.publish("3", declare=[audit])
-    assert bodies(amqp, queue.name) == [b"0", b"1", b"2", b"3"]
-    assert bodies(amqp, audit.name) == [b"3"]
+    assert bodies(amqp, queue.name) == bodies(amqp, audit.name) == [b"3"]
 
 
 def test_using_names_its_connection(rmq, amqp, proxy):

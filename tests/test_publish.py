@@ -503,7 +503,7 @@ BAD_ARGUMENTS = [
     {"queue": ExchangeConfig("x")},
     {"exchange": "é" * 128}, {"exchange": None}, {"exchange": QueueConfig("q")},
     {"routing_key": b"key"}, {"routing_key": "k" * 256}, {"routing_key": 5},
-    {"declare": None}, {"declare": "abc"}, {"declare": [Binding("x")]}, {"declare": 5},
+    {"declare": "abc"}, {"declare": [Binding("x")]}, {"declare": 5},
     {"declare": QueueConfig("q")}, {"declare": ["q"]},
     {"using": "nope"}, {"using": ""}, {"using": 5}, {"using": ["default"]}, {"using": "other"},
 ]  # fmt: skip
@@ -834,10 +834,10 @@ def test_a_blocked_broker_is_unavailable(rmq, node, node_amqp):
 
 @pytest.fixture
 def promptly():
-    """A call with ``timeout=0.3`` ends long before the settings' own times are over."""
+    """A call with a timeout of its own ends long before the settings' times are over."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < LONG / 3
 
 
 def test_the_timeout_bounds_connecting(rmq, promptly):
@@ -873,14 +873,15 @@ def test_the_timeout_bounds_the_wait_for_the_confirm(rmq, amqp, proxy, promptly)
     """ConfirmTimeout: outcome unknown: the deadline; retryable"""
     rmq.RMQ_URL, rmq.RMQ_PUBLISH_TIMEOUT = proxy.url, LONG
     queue = amqp.declare_queue()
+    now(queue=queue)
     proxy.swallow_acks(None)
-    with pytest.raises(ConfirmTimeout, match=r"within 0\.3 s") as caught:
-        now(SECRET, queue=queue, timeout=0.3, message_id="m")
+    with pytest.raises(ConfirmTimeout, match="within 1 s") as caught:
+        now(SECRET, queue=queue, timeout=1, message_id="m")
     assert caught.value.retryable
     assert (caught.value.message_id, caught.value.routing_key) == ("m", queue)
     assert SECRET not in str(caught.value)
     with pytest.raises(ConfirmTimeout):
-        asyncio.run(apublish("x", queue=queue, timeout=0.3))
+        asyncio.run(apublish("x", queue=queue, timeout=1))
     connections["default"].close(0)
 
 
@@ -890,16 +891,11 @@ def test_the_timeout_bounds_the_retry(rmq, amqp, proxy, promptly):
     queue = amqp.declare_queue()
     now(queue=queue)
     fault = proxy.cut_after_publish()
-
-    def silence():
-        fault.wait(LONG)
-        proxy.stall()  # what connects now hears nothing
-
-    thread = threading.Thread(target=silence)
-    thread.start()
-    with pytest.raises(ConfirmTimeout, match=r"within 0\.3 s"):
-        now(queue=queue, timeout=0.3)
-    thread.join(LONG)
+    proxy.swallow_acks(None)  # of the connections that follow
+    with pytest.raises(ConfirmTimeout, match="within 1 s"):
+        now(queue=queue, timeout=1)
+    assert fault.hits == 1
+    connections["default"].close(0)
 
 
 def test_a_second_lost_connection_is_an_unknown_outcome(rmq, amqp, proxy):
@@ -1051,7 +1047,7 @@ def test_no_log_line_holds_a_body_or_a_headers_value(rmq, amqp, proxy, caplog):
             assert SECRET not in repr(caught.value)
         proxy.swallow_acks(None)
         with pytest.raises(ConfirmTimeout):
-            now(**secret, routing_key=other, timeout=0.2)
+            now(**secret, routing_key=other, timeout=1)
         connections["default"].close(0)
     assert "rmq_publisher" in {record.name.split(".")[0] for record in caplog.records}
     assert SECRET not in caplog.text

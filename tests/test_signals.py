@@ -135,8 +135,9 @@ def test_every_kind_of_failure_is_told(rmq, amqp, proxy, heard):
     full = amqp.declare_queue(arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     now(queue=full)
     queue = amqp.declare_queue()
+    now(queue=queue)
     cases = [(Nacked, {"queue": full}), (Rejected, {"queue": amqp.names.unique()}),
-             (ConfirmTimeout, {"queue": queue, "timeout": 0.2})]  # fmt: skip
+             (ConfirmTimeout, {"queue": queue, "timeout": 1})]  # fmt: skip
     for kind, options in cases:
         if kind is ConfirmTimeout:
             proxy.swallow_acks(None)

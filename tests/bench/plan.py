@@ -107,9 +107,8 @@ def _many(size: Size, peers: Sequence[str], also: Sequence[str]) -> Contest:
     tasks = {"do": "many", "messages": size.many // 2, "tasks": TASKS}
     entries.append(Entry("aio_pika", tasks, f"{TASKS} tasks"))
     entries.append(Entry("aio_pika_uvloop", tasks, f"{TASKS} tasks"))
-    for window in (WINDOW, 1000) if size.thorough else (WINDOW,):
-        task = {"do": "many", "messages": size.many, "window": window}
-        entries.append(Entry("native", task, f"window {window}"))
+    task = {"do": "many", "messages": size.many, "window": WINDOW}
+    entries.append(Entry("native", task, f"window {WINDOW}"))
     one_by_one = {"do": "many", "messages": size.one_by_one}
     entries += [Entry(name, one_by_one, "one by one") for name in peers]
     return Contest("many", f"{size.many:,} messages at once", entries, size.batches)

@@ -9,6 +9,7 @@ from pathlib import Path
 from .contest import Contest, Entry
 from .extras import Import
 from .peers import PEERS
+from .plan import BLOCKING, THREADS, TRANSACTION
 
 BEGIN = "<!-- benchmark: made by `make bench ARGS=...`, not by hand -->"
 END = "<!-- benchmark: end -->"
@@ -111,9 +112,9 @@ def figures(contests: dict[str, Contest]) -> list[tuple[str, str, str]]:
     """What is aimed at: the figure's name, the figure, the aim."""
     found = []
 
-    def compare(key: str, aim: str, what: str, names: Sequence[str] = ()) -> None:
-        contest = contests.get(key)
-        if contest is None:
+    def compare(key: str, what: str, aim: str, *names: str) -> None:
+        """Put ours beside the fastest of some peers; without names, of all confirmed ones."""
+        if (contest := contests.get(key)) is None:
             return
         other = contest.fastest(names)
         if other is None or not contest.first.rounds:
@@ -122,11 +123,11 @@ def figures(contests: dict[str, Contest]) -> list[tuple[str, str, str]]:
         else:
             found.append((f"{what} ÷ {other.label}", ratio(contest, other), aim))
 
-    compare("one", "1.0", "one thread")
-    compare("threads", "2.0", "16 threads")
-    compare("many", "2.0", "many at once", ("aio_pika", "aio_pika_uvloop"))
-    compare("many", "1.0", "many at once", ("native",))
-    compare("transaction", "6", "100 in a transaction", ("flask_rmq", "blocking"))
+    compare("one", "one thread", "1.0")
+    compare("threads", f"{THREADS} threads", "2.0", *BLOCKING, "blocking")
+    compare("many", "many at once", "2.0", "aio_pika", "aio_pika_uvloop")
+    compare("many", "many at once", "1.0", "native")
+    compare("transaction", f"{TRANSACTION} in a transaction", "6", "flask_rmq", "blocking")
     if (call := contests.get("call")) is not None and call.first.rounds:
         worst = max(share(entry) for entry in call.entries if entry.ours and entry.rounds)
         found.append(("publish() before the commit ÷ confirmed publish", f"{worst:.3f}", "< 0.1"))
