@@ -280,7 +280,7 @@ def test_a_mismatched_declaration_is_rejected_and_hurts_nobody(through: Proxy, a
 def test_many_topologies_at_once(amqp: Amqp) -> None:
     """More than there may be channels for them at a time."""
     queues = [amqp.names.queue() for _ in range(100)]
-    calls = [calling(queue=QueueConfig(queue, durable=False)) for queue in queues]
+    calls = [calling(queue=QueueConfig(queue)) for queue in queues]
     assert all(isinstance(call.value(), str) for call in calls)
     assert [amqp.depth(queue) for queue in queues] == [1] * 100
     assert status().connects == 1

@@ -503,7 +503,7 @@ BAD_ARGUMENTS = [
     {"queue": ExchangeConfig("x")},
     {"exchange": "é" * 128}, {"exchange": None}, {"exchange": QueueConfig("q")},
     {"routing_key": b"key"}, {"routing_key": "k" * 256}, {"routing_key": 5},
-    {"declare": "abc"}, {"declare": [Binding("x")]}, {"declare": 5},
+    {"declare": None}, {"declare": "abc"}, {"declare": [Binding("x")]}, {"declare": 5},
     {"declare": QueueConfig("q")}, {"declare": ["q"]},
     {"using": "nope"}, {"using": ""}, {"using": 5}, {"using": ["default"]}, {"using": "other"},
 ]  # fmt: skip
