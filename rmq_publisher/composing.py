@@ -10,10 +10,14 @@ from rmq_publisher import conf
 from rmq_publisher.entities import TopologyError, check_name
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.message import Envelope, MessageOptions, PropertyOptions, seal
+from rmq_publisher.plain import seal_plain
 from rmq_publisher.topology import ExchangeConfig, ExchangeName, QueueConfig, QueueName, Topology
 
 Queue = str | QueueConfig
 Exchange = str | ExchangeConfig
+
+
+_CONFIGS = (QueueConfig, ExchangeConfig)
 
 
 class PlaceOptions(TypedDict, total=False):
@@ -62,7 +66,6 @@ def seconds(name: str, value: float | timedelta | None, default: float) -> float
     return float(value)
 
 
-@functools.lru_cache(maxsize=1024)
 def _topology(
     exchange: Exchange, queue: Queue, declare: tuple[QueueConfig | ExchangeConfig, ...]
 ) -> Topology:
@@ -99,7 +102,19 @@ def _destination(
     Raises:
         InvalidMessage: they name nowhere to go, or are of the wrong type.
     """
-    declare = configs(declare)
+    declare = configs(declare) if declare != () else ()
+    try:
+        return _known_destination(queue, exchange, routing_key, declare)
+    except TypeError:  # one of them cannot be hashed, and so is of the wrong type
+        return _checked_destination(queue, exchange, routing_key, declare)
+
+
+def _checked_destination(
+    queue: Queue,
+    exchange: Exchange,
+    routing_key: str | None,
+    declare: tuple[QueueConfig | ExchangeConfig, ...],
+) -> tuple[str, str, Topology]:
     try:
         if not isinstance(queue, QueueConfig):
             check_name("queue (unless it is a QueueConfig)", queue, empty=True)
@@ -115,6 +130,9 @@ def _destination(
     if not exchange_name and not key:
         raise InvalidMessage("nowhere to go: name a queue, an exchange or a routing key")
     return exchange_name, key, _topology(exchange, queue, declare)
+
+
+_known_destination = functools.lru_cache(maxsize=1024)(_checked_destination)
 
 
 def compose(
@@ -136,6 +154,15 @@ def compose(
     # Django's debug page and error mails would show the body and the headers.
     __traceback_hide__ = True
     exchange_name, key, topology = _destination(queue, exchange, routing_key, declare)
+    if not options and serializer is None and isinstance(body, (bytes, str)):
+        return seal_plain(
+            body,
+            exchange=exchange_name,
+            routing_key=key,
+            topology=topology,
+            max_body_size=settings.max_body_size,
+            app_id=settings.app_id,
+        )
     if settings.app_id is not None and options.get("app_id") is None:
         own = getattr(options.get("properties"), "app_id", None)
         options["app_id"] = own or settings.app_id
@@ -164,8 +191,7 @@ def alias_of(using: str | None, *entities: object) -> str:
     Raises:
         InvalidMessage: several are configured and none is named, or two are, or it does not exist.
     """
-    if using is None:
-        configs = [e for e in entities if isinstance(e, QueueConfig | ExchangeConfig)]
+    if using is None and (configs := [e for e in entities if isinstance(e, _CONFIGS)]):
         named = {config.using for config in configs if config.using is not None}
         if len(named) > 1:
             raise InvalidMessage(

@@ -6,7 +6,6 @@ argument and never the value.
 
 import difflib
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,6 +17,7 @@ from rmq_publisher import serialization
 from rmq_publisher.entities import Seconds, TopologyError, milliseconds
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.fields import SHORTSTR_MAX, FieldError, basic_properties, shortstr, utf8
+from rmq_publisher.ids import new_id
 from rmq_publisher.topology import Topology
 
 FRAME_MAX = 131_072  # bytes; what RabbitMQ and pika offer unless told otherwise
@@ -179,12 +179,9 @@ def seal(
     """
     __traceback_hide__ = True  # as in compose()
     names = {"exchange": exchange, "routing_key": routing_key}
-    encoded = _encoded_body(body, serializer, names)
+    encoded = encoded_body(body, serializer, names)
     if len(encoded.body) > max_body_size:
-        raise InvalidMessage(
-            f"the body has {len(encoded.body)} bytes, RMQ_MAX_BODY_SIZE allows {max_body_size}",
-            **names,
-        )
+        raise too_large(encoded.body, max_body_size, names)
     try:
         values = _merged(encoded, properties, headers, expiration, keywords)
         header = basic_properties(values)
@@ -200,6 +197,13 @@ def seal(
     return Envelope(values["message_id"], exchange, routing_key, header, encoded.body, topology)
 
 
+def too_large(body: bytes, limit: int, names: Mapping[str, str]) -> InvalidMessage:
+    """Return the error of a body over the limit."""
+    return InvalidMessage(
+        f"the body has {len(body)} bytes, RMQ_MAX_BODY_SIZE allows {limit}", **names
+    )
+
+
 def _printable(names: Mapping[str, Any]) -> dict[str, str]:
     """Names that were refused may be of any type and size; an error keeps only what is a name."""
     return {
@@ -208,9 +212,10 @@ def _printable(names: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _encoded_body(
+def encoded_body(
     body: Any, serializer: str | None, names: Mapping[str, str]
 ) -> serialization.Encoded:
+    """Return the body as bytes, and what a serializer says of it."""
     __traceback_hide__ = True  # as in compose()
     try:
         if serializer is not None:
@@ -275,7 +280,7 @@ def _merged(
     if not isinstance(mode, int) or mode not in _DELIVERY_MODES:
         raise FieldError("delivery_mode must be 1 (transient) or 2 (persistent)")
     if values.setdefault("message_id", "") == "":
-        values["message_id"] = str(uuid.uuid4())
+        values["message_id"] = new_id()
     values.setdefault("timestamp", int(time.time()))
     return values
 

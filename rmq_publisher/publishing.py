@@ -102,13 +102,15 @@ def publish(
     """
     __traceback_hide__ = True  # as in compose()
     refuse_in_event_loop("publish()")
-    plan = prepare(
-        body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,
+    given = _given(
         properties=properties, headers=headers, priority=priority, expiration=expiration,
         delivery_mode=delivery_mode, message_id=message_id, correlation_id=correlation_id,
         reply_to=reply_to, type=type, user_id=user_id, app_id=app_id, content_type=content_type,
-        content_encoding=content_encoding, serializer=serializer, declare=declare,
-        timeout=timeout,
+        content_encoding=content_encoding,
+    )  # fmt: skip
+    plan = prepare(
+        body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,
+        serializer=serializer, declare=declare, timeout=timeout, **given,
     )  # fmt: skip
     mode = _delivery(plan.using, delivery, ordering_key)
     _check_database(database)
@@ -117,6 +119,11 @@ def publish(
     else:
         on_commit(plan.using, [plan.envelope], plan.timeout, _database(database), many=False)
     return plan.envelope.message_id
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 async def apublish(body: Any, **options: Unpack[NowOptions]) -> str:

@@ -9,10 +9,10 @@ import rmq_publisher
 ROOT = Path(rmq_publisher.__file__).parent
 # From the bottom up; the embedded broker stands beside the engine, a floor higher.
 FLOORS = """
-backoff exceptions fields signals
+backoff exceptions fields ids signals
 brokerurl entities message options ordering serialization topology values
-conf registry transport.base
-transport.{amqp,confirms,dispatch,engine,failures,frames,gates,link,route,verification}
+conf plain registry transport.base
+transport.{amqp,confirms,dispatch,engine,failures,frames,gates,link,loop,route,verification,wire}
 transport.{catalogue,content,deadletters,memory,memorybroker,memorycore,memoryqueue,refusals,routing}
 handler
 commit composing producer sending

@@ -6,14 +6,15 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rmq_publisher.conf import ConnectionSettings
 from rmq_publisher.topology import Topology
 from rmq_publisher.transport.base import Delivery, Status, monotonic
 from rmq_publisher.transport.dispatch import Dispatcher
-from rmq_publisher.transport.link import Link, Loop
+from rmq_publisher.transport.link import Link
+from rmq_publisher.transport.loop import Loop
 from rmq_publisher.transport.route import Route
 from rmq_publisher.transport.verification import LOST, Refusal, Replies, Request
 
@@ -38,6 +39,7 @@ class Engine:
         self._inbox: deque[Sequence[Delivery]] = deque()
         self._requests: deque[Request] = deque()
         self._awake = False
+        self._news = False  # callers brought something
         self._abandoned = False
         self._stopped = False
         self._close_by: float | None = None
@@ -95,11 +97,12 @@ class Engine:
 
     def wake(self) -> None:
         """Have the thread look at what is new."""
-        # The flag is cleared before the thread looks, and set after the caller has appended: whoever
+        # `_awake` is cleared before the thread looks for news a last time and goes to sleep: whoever
         # finds it set is certain to be seen.
+        self._news = True
         if not self._awake:
             self._awake = True
-            self._loop.add_callback_threadsafe(_nothing)
+            self._loop.wake()
 
     def close(self, timeout: float) -> None:
         """Drain for at most ``timeout`` seconds, close, and end the thread."""
@@ -144,10 +147,11 @@ class Engine:
     def _run(self) -> None:
         reason = "the connection was closed"
         try:
-            self._loop.activate_poller()
             self._connect()
             while not self._stopped:
-                self._turn()
+                self._awake = False
+                self._loop.turn(wait=not self._news)
+                self._awake = True
                 self._cycle()
         except Exception as error:  # noqa: BLE001 (rule 12: whatever it died of, nobody may wait for it)
             reason = f"the I/O thread died of {type(error).__name__}"
@@ -181,19 +185,13 @@ class Engine:
         if self._link is not None:
             for _ in range(CLOSING_TURNS):
                 self._link.abort()
-                self._turn(_nothing)
-
-    def _turn(self, callback: Callable[[], None] | None = None) -> None:
-        if callback is not None:
-            self._loop.add_callback_threadsafe(callback)
-        self._loop.poll()
-        self._loop.process_timeouts()
+                self._loop.turn(wait=False)
 
     def _cycle(self) -> None:
         """Once per turn of the loop: take in what callers brought, write what may be written."""
         if self._crash is not None:
             raise self._crash
-        self._awake = False
+        self._news = False
         while self._inbox:
             self.dispatcher.add(self._inbox.popleft())
         while self._requests and self._link is not None and self.dispatcher.ready:
@@ -353,10 +351,6 @@ class Engine:
 
         steps = [step for entity in topology for step in entity.steps()]
         self._link.verify(steps, done)
-
-
-def _nothing() -> None:
-    """Wake the loop; its next turn does the rest."""
 
 
 def _program() -> str:

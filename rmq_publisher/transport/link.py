@@ -10,11 +10,11 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from pika import BasicProperties, ConnectionParameters, PlainCredentials, SSLOptions
-from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
 from pika.frame import Method
@@ -26,6 +26,7 @@ from rmq_publisher.message import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.failures import describe
 from rmq_publisher.transport.frames import PUBLISH_CHANNEL
+from rmq_publisher.transport.loop import Loop
 from rmq_publisher.transport.verification import (
     CHANNELS_MAX,
     LOST,
@@ -35,6 +36,7 @@ from rmq_publisher.transport.verification import (
     Verifications,
     guarded,
 )
+from rmq_publisher.transport.wire import ACK_SIZE, Services
 
 logger = logging.getLogger("rmq_publisher.transport")
 
@@ -53,49 +55,6 @@ class LinkOwner(Protocol):
     def link_crashed(self, error: Exception) -> None: ...  # noqa: D102
 
 
-class Loop(IOLoop):
-    """pika's loop, which knows the sockets that it watches and writes to them without asking first.
-
-    The sockets are needed to cut one off, and to let go of them in a forked child without calling
-    pika. A socket that pika wants to write to is nearly always writable: `flush` tries at once, which
-    saves three system calls a turn; only what would block is watched.
-    """
-
-    def __init__(self) -> None:
-        self.descriptors: set[int] = set()
-        self._handlers: dict[int, Callable[[int, int], None]] = {}
-        self._eager: set[int] = set()  # to be written to before the poller is told
-        super().__init__()
-
-    def add_handler(self, fd: int, handler: Callable[[int, int], None], events: int) -> None:
-        """Watch a descriptor."""
-        self.descriptors.add(fd)
-        self._handlers[fd] = handler
-        super().add_handler(fd, handler, events)
-
-    def update_handler(self, fd: int, events: int) -> None:
-        """Watch it for other events; the wish to write waits for `flush`."""
-        if events & self.WRITE:
-            self._eager.add(fd)
-        elif fd in self._eager:
-            self._eager.discard(fd)  # written, and the poller never knew
-        else:
-            super().update_handler(fd, events)
-
-    def remove_handler(self, fd: int) -> None:
-        """Stop watching it."""
-        self.descriptors.discard(fd)
-        self._handlers.pop(fd)
-        self._eager.discard(fd)
-        super().remove_handler(fd)
-
-    def flush(self) -> None:
-        """Write what can be written; watch the rest."""
-        for fd in tuple(self._eager):
-            self._handlers[fd](fd, self.WRITE)
-            if fd in self._eager:
-                self._eager.discard(fd)
-                super().update_handler(fd, self.READ | self.WRITE)
 
 
 def parameters(settings: ConnectionSettings, node: Node, name: str) -> ConnectionParameters:
@@ -151,12 +110,13 @@ class Link:
         self._channel: Channel | None = None
         self._timer: Any = None
         self._verifications: Verifications | None = None
+        self._services = Services(loop, self._on_ack)
         self._connection = SelectConnection(
             parameters(settings, node, name),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
-            custom_ioloop=loop,
+            custom_ioloop=self._services,
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
@@ -181,7 +141,7 @@ class Link:
         self.product = f"{properties.get('product', '')} {properties.get('version', '')}".strip()
         self.frame_max = connection.params.frame_max or FRAME_MAX
         most = 1 if self._one_by_one else CHANNELS_MAX
-        later = self._loop.add_callback_threadsafe
+        later = self._loop.add_callback
         self._verifications = Verifications(
             connection, PUBLISH_CHANNEL + 1, most, later, self.crashed
         )
@@ -285,8 +245,13 @@ class Link:
 
     def write(self, deliveries: Sequence[Delivery]) -> None:
         """Hand over messages to the publishing channel, in order."""
-        if self._emit is not None:
-            self._emit([b"".join([delivery.data for delivery in deliveries])])
+        wire = self._services.wire
+        if wire is not None or self._emit is not None:
+            data = b"".join([delivery.data for delivery in deliveries])
+            if wire is not None:
+                wire.write(data)
+            else:
+                self._emit([data])
             return
         assert self._channel is not None  # noqa: S101 (narrowing; the dispatcher waits for link_ready)
         for delivery in deliveries:
@@ -300,6 +265,13 @@ class Link:
                 properties,
                 mandatory=True,
             )
+
+    @guarded
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        """Take an ack that pika does not see; its heartbeats must know that something came."""
+        self._connection.bytes_received += ACK_SIZE
+        if not self._over and self._channel is not None and self._channel.is_open:
+            self._owner.link_answered(tag, multiple=multiple, nack=False)
 
     @guarded
     def _on_answer(self, frame: "Method[Any]") -> None:
@@ -328,7 +300,7 @@ class Link:
         if isinstance(reason, ChannelClosedByBroker):
             self._owner.link_channel_closed(reason.reply_code, reason.reply_text)
         # Not at once: pika still has to forget the channel of this number.
-        self._loop.add_callback_threadsafe(self._open_channel)
+        self._loop.add_callback(self._open_channel)
 
     @guarded
     def _on_blocked(self, _connection: Any, frame: "Method[Any]") -> None:
