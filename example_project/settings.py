@@ -1,6 +1,6 @@
 """Settings of the example, from the environment or a `.env` file beside manage.py.
 
-Nothing needs to be set: it then runs on SQLite, in debug mode, with a broker on this machine.
+Nothing needs to be set: it then runs on SQLite, in debug mode, with the memory broker.
 """
 
 import os
@@ -37,6 +37,12 @@ def _database() -> dict[str, Any]:
     return config
 
 
+def _rmq_url() -> str:
+    # Out of debug mode there is no default: `manage.py check --deploy` says that the broker is missing.
+    url: str = env.str("RMQ_URL", default="")
+    return url or ("memory://" if DEBUG else "")
+
+
 DEBUG = env.bool("DEBUG", default=True)
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
@@ -46,7 +52,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # django-environ takes a value that begins with "$" as the name of another variable. A password may
 # well begin so: RMQ_PASSWORD is read without it, unchanged.
-RMQ_URL = env.str("RMQ_URL", default="amqp://guest:guest@127.0.0.1:5672/")
+RMQ_URL = _rmq_url()
 if "RMQ_USERNAME" in os.environ:
     RMQ_USERNAME = os.environ["RMQ_USERNAME"]
 if "RMQ_PASSWORD" in os.environ:

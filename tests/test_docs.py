@@ -77,7 +77,9 @@ class Block:
     @property
     def file(self) -> str:
         """The file that it stands for, empty where it is none."""
-        found = re.match(r"# (?:at the end of )?([\w/]+\.py)$", self.text.partition("\n")[0])
+        found = re.match(
+            r"# (?:at the end of )?([\w/]+\.(?:py|ini))$", self.text.partition("\n")[0]
+        )
         return found[1] if found else ""
 
     def code(self, names: dict[str, str] | None = None) -> types.CodeType:
@@ -555,6 +557,28 @@ def connected_again(project: Project) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def test_testing_goes_on_from_the_tutorial(project):
+    """As a reader makes its project; tests/test_testing.py runs the examples in more ways."""
+    testing = "docs/how-to/testing.md"
+    project.command("django-admin startproject mysite .")
+    project.command("python manage.py startapp shop")
+    for block in blocks("docs/tutorial.md", "python"):
+        project.write(block, {}, "memory://")
+    (console,) = blocks(testing, "console")
+    for line in console.text.splitlines():
+        program, *arguments = line.removeprefix("$ ").split()
+        assert program in ("rm", "mkdir", "touch")
+        subprocess.run([program, *arguments], cwd=project.directory, check=True)
+    for block in (*blocks(testing, "python"), *blocks(testing, "ini")):
+        project.write(block, {}, "memory://")
+    project.command("python manage.py makemigrations shop")
+    project.command("python -W error manage.py test")
+    # By its module's name: the package need not be installed here.
+    plugin = "-p no:rmq_publisher -p rmq_publisher.pytest_plugin"
+    said = project.command(f"python -W error -m pytest -q -p no:cacheprovider {plugin}")
+    assert re.search(r"1[0-9] passed, 1 skipped", said), said
 
 
 # -- the reference against the code -------------------------------------------------------------------

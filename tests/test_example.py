@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -292,6 +293,133 @@ def test_orders_are_taken_when_the_broker_is_down(settings, client):
     assert client.post("/orders", TEA).status_code == 302
     assert post_json(client, TEA).status_code == 201
     assert Order.objects.count() == 2
+
+
+# -- on the memory broker -------------------------------------------------------------------------
+
+IN_MEMORY = "The memory broker is in use. Its messages live in this process only"
+
+
+def test_the_page_says_that_the_memory_broker_is_in_use(settings, client):
+    assert IN_MEMORY not in client.get("/").content.decode()
+
+    settings.RMQ_URL = "memory://"
+    assert IN_MEMORY in client.get("/").content.decode()
+
+
+@pytest.mark.smoke
+def test_the_project_needs_no_broker(tmp_path):
+    place = """
+from django.core.management import call_command
+from django.test import Client
+from rmq_publisher.testing import memory_broker
+
+call_command("migrate", verbosity=0)
+order = {"customer": "Ada", "item": "tea", "amount": "1"}
+answer = Client(headers={"host": "localhost"}).post("/api/orders", order, "application/json")
+[message] = memory_broker().drain("shop.orders")
+print(answer.json()["message_id"] == message.message_id)
+"""
+    database = f"sqlite:///{tmp_path / 'shop.sqlite3'}"
+    done = manage("shell", "-v0", "-c", place, DATABASE_URL=database)
+
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def demo(**environment):
+    """Run it where Docker has no engine and, besides, none but Docker is asked."""
+    nowhere = {"RMQ_TEST_RUNG": "docker", "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "example_project.demo"],
+        cwd=ROOT,
+        env={**kept, **nowhere, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("named", [{}, {"RMQ_URL": "memory://"}], ids=["none", "memory"])
+def test_the_demo_needs_no_broker(named):
+    done = demo(**named)
+
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert ("None can be had" in said) is not bool(named)
+    assert "broker the memory broker" in said
+    assert "orders 200 placed" in said
+    assert "rolled back 10 more" in said
+    assert "page shows 200 orders, 200 messages waiting in shop.orders" in said
+    assert "consumer none: the messages live in this process only, and no outside consumer" in said
+    assert "200 counted in the memory broker's queue" in said
+    assert "compared every order exactly once" in said
+    assert "unroutable caught: 312" in said
+    assert "no outside consumer verified these messages. All agreed" in said
+
+
+def test_the_demo_takes_no_other_broker_than_the_one_named():
+    done = demo(RMQ_URL=f"amqp://guest:guest@127.0.0.1:{closed_port()}/")
+
+    assert done.returncode == 1
+    assert "RMQ_URL: no broker answers" in done.stderr
+    assert "memory" not in done.stdout
+
+
+def set_up(directory, option):
+    """Run .ci/setup as root of a Debian that has no RabbitMQ and can install none."""
+    programs = directory / "bin"
+    programs.mkdir(exist_ok=True)
+    for name, text in (("id", "echo 0"), ("apt-get", "echo 'E: no network'; exit 100")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    for name in ("bash", "cat", "dirname", "mktemp", "rm", "sh"):
+        if not (programs / name).exists():
+            (programs / name).symlink_to(shutil.which(name))
+    script = directory / ".ci" / "setup"
+    script.parent.mkdir(exist_ok=True)
+    text = (ROOT / ".ci" / "setup").read_text()
+    # The places where a server may be; there is one on the machine that runs the suite.
+    script.write_text(re.sub(r"/\S+/(?=rabbitmq-server)", f"{directory}/none/", text))
+    script.chmod(0o755)
+    return subprocess.run(
+        [programs / "bash", script, option],
+        env={"PATH": str(programs), "TMPDIR": str(directory)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_demo_goes_on_where_no_server_can_be_installed(tmp_path):
+    done = set_up(tmp_path, "--try-server")
+
+    assert done.returncode == 0, done.stderr
+    assert "E: no network" in done.stderr
+    assert done.stderr.endswith(
+        "No RabbitMQ server could be installed here; going on without one.\n"
+    )
+
+
+def test_the_suite_does_not_go_on_where_no_server_can_be_installed(tmp_path):
+    done = set_up(tmp_path, "--server")
+
+    assert done.returncode != 0
+    assert "E: no network" in done.stderr
+
+
+def test_make_asks_for_what_it_can_do_without():
+    rules = (ROOT / "Makefile").read_text()
+    for target, option in (
+        ("demo", "--try-server"),
+        ("serve", "--try-server"),
+        ("test", "--server"),
+    ):
+        rule = rules.partition(f"\n{target}: ")[2].partition("\n\n")[0]
+        assert re.findall(r"--[\w-]*server", rule) == [option]
 
 
 # -- around it ------------------------------------------------------------------------------------

@@ -13,16 +13,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from tests.rig.erlang import guard, release_guard
 from tests.rig.ladder import DEFAULT_IMAGE, Broker, NoBrokerError, find_broker
 from tests.rig.node import server_program
 from tests.rig.ports import free_port
 
+from .terminal import note
+
+if TYPE_CHECKING:
+    from .inmemory import ServerHere
+
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 30.0  # seconds
 LOOKING = "Looking for a broker: RMQ_URL, a Docker engine, a server on this machine ..."
+MEMORY = "memory://"
+ADVICE = (
+    "To have one, set RMQ_URL=amqp://..., start a Docker engine, or install RabbitMQ "
+    "(on Debian and Ubuntu: apt-get install rabbitmq-server; the service need not run)."
+)
 
 
 class DemoError(Exception):
@@ -34,8 +44,12 @@ class Site:
     """The shop, being served."""
 
     broker: Broker
-    server: "Server"
+    server: "Server | ServerHere"
     declared: str  # what rmq_declare said
+
+    @property
+    def in_memory(self) -> bool:
+        return self.broker.url == MEMORY
 
     @property
     def address(self) -> str:
@@ -54,22 +68,36 @@ def end_on_sigterm() -> None:
 
 @contextlib.contextmanager
 def broker() -> Iterator[Broker]:
-    """Use RMQ_URL's, or one in Docker, or a private local one that ends with us."""
-    if url := os.environ.get("RMQ_URL"):
-        if not url.startswith(("amqp://", "amqps://")):
-            raise DemoError("RMQ_URL must name a real broker here: amqp://... or amqps://...")
-        os.environ.update(RMQ_TEST_URL=url, RMQ_TEST_RUNG="url")
-    elif not os.environ.get("RMQ_TEST_URL") and server_program() and not _image_is_here():
-        os.environ.setdefault("RMQ_TEST_RUNG", "local")  # nobody asked for a large download
-    try:
-        found = find_broker()
-    except NoBrokerError as error:
-        # The ladder was made for the tests and speaks of its own variable.
-        raise DemoError(str(error).replace("RMQ_TEST_URL", "RMQ_URL")) from error
+    """Use RMQ_URL's, or one in Docker, or a private local one that ends with us, or none."""
+    url = os.environ.get("RMQ_URL", "")
+    found = _in_memory() if url == MEMORY else _find(url)
     try:
         yield found
     finally:
         found.stop()
+
+
+def _in_memory() -> Broker:
+    return Broker(MEMORY, "memory", "memory broker")
+
+
+def _find(url: str) -> Broker:
+    if url:
+        if not url.startswith(("amqp://", "amqps://")):
+            raise DemoError("RMQ_URL must be amqp://..., amqps://... or memory://")
+        os.environ.update(RMQ_TEST_URL=url, RMQ_TEST_RUNG="url")
+    elif not os.environ.get("RMQ_TEST_URL") and server_program() and not _image_is_here():
+        os.environ.setdefault("RMQ_TEST_RUNG", "local")  # nobody asked for a large download
+    try:
+        return find_broker()
+    except NoBrokerError as error:
+        # The ladder was made for the tests and speaks of its own variable.
+        why = str(error).replace("RMQ_TEST_URL", "RMQ_URL")
+        if os.environ.get("RMQ_TEST_URL"):  # asked for by name
+            raise DemoError(why) from error
+    tried = [line for line in why.splitlines() if line.startswith("  ")]
+    note("\n".join(["None can be had:", *tried, ADVICE]))
+    return _in_memory()
 
 
 def _image_is_here() -> bool:
@@ -96,11 +124,20 @@ def shop(broker: Broker, port: int | None = None, *, log: bool = False) -> Itera
         _command("migrate", verbosity=0)
         declared = _command("rmq_declare")
         try:
-            server = Server(port or free_port(), directory, directory / "log" if log else None)
-            with server:
+            with _server(broker, port, directory, log=log) as server:
                 yield Site(broker, server, declared)
         finally:
             _hang_up()
+
+
+def _server(
+    broker: Broker, port: int | None, directory: Path, *, log: bool
+) -> "Server | ServerHere":
+    if broker.url == MEMORY:
+        from .inmemory import ServerHere  # noqa: PLC0415  # after Django's setup
+
+        return ServerHere(port, log=not log)
+    return Server(port or free_port(), directory, directory / "log" if log else None)
 
 
 def _configure(broker: Broker, directory: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 
-from .running import LOOKING, DemoError, broker, end_on_sigterm, shop
+from .running import LOOKING, MEMORY, DemoError, broker, end_on_sigterm, shop
 from .terminal import complain, note, say
 
 USUAL_PORT = 8000
@@ -29,8 +29,12 @@ def serve() -> int:
     with broker() as found, shop(found, where) as site:
         say("shop", site.address)
         say("admin", f"{site.address}admin/   login: {login()}")
-        say("broker", str(found))
-        if found.rung != "url":  # one of our own, on the loopback address: no secret
+        if found.url == MEMORY:
+            say("broker", "the memory broker: its messages live in this process only,")
+            say("", "and no consumer elsewhere sees them")
+        else:
+            say("broker", str(found))
+        if found.rung in ("docker", "local"):  # one of our own, on the loopback address: no secret
             say("", f"{found.url}   queue: shop.orders")
         note("Ctrl-C ends it all.")
         return site.server.wait()

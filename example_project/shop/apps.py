@@ -9,4 +9,7 @@ class ShopConfig(AppConfig):
     verbose_name = "Shop"
 
     def ready(self) -> None:
-        from . import signals  # noqa: F401, PLC0415
+        from . import memory, signals  # noqa: F401, PLC0415
+
+        if memory.in_use():
+            memory.declare()

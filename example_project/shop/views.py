@@ -11,7 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from . import orders
+from . import memory, orders
 from .depth import queue_depths
 from .forms import OrderForm
 from .models import Order
@@ -85,5 +85,6 @@ def _page(request: HttpRequest, form: OrderForm, status: int = 200) -> HttpRespo
         "newest": NEWEST,
         "depths": depths,
         "why_not": why_not,
+        "in_memory": memory.in_use(),
     }
     return render(request, "shop/index.html", context, status=status)
