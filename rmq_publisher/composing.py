@@ -95,14 +95,16 @@ def configs(declare: Iterable[Any]) -> tuple[QueueConfig | ExchangeConfig, ...]:
 
 
 def _destination(
-    queue: Queue, exchange: Exchange, routing_key: str | None, declare: Iterable[Any]
+    queue: Queue,
+    exchange: Exchange,
+    routing_key: str | None,
+    declare: tuple[QueueConfig | ExchangeConfig, ...],
 ) -> tuple[str, str, Topology]:
     """Return exchange, routing key and topology of a call's arguments.
 
     Raises:
         InvalidMessage: they name nowhere to go, or are of the wrong type.
     """
-    declare = configs(declare) if declare != () else ()
     try:
         return _known_destination(queue, exchange, routing_key, declare)
     except TypeError:  # one of them cannot be hashed, and so is of the wrong type
@@ -153,7 +155,9 @@ def compose(
     """
     # Django's debug page and error mails would show the body and the headers.
     __traceback_hide__ = True
-    exchange_name, key, topology = _destination(queue, exchange, routing_key, declare)
+    declared = configs(declare) if declare != () else ()
+    _check_alias(settings.alias, declared)
+    exchange_name, key, topology = _destination(queue, exchange, routing_key, declared)
     if not options and serializer is None and isinstance(body, (bytes, str)):
         return seal_plain(
             body,
@@ -191,15 +195,27 @@ def alias_of(using: str | None, *entities: object) -> str:
     Raises:
         InvalidMessage: several are configured and none is named, or two are, or it does not exist.
     """
-    if using is None and (configs := [e for e in entities if isinstance(e, _CONFIGS)]):
-        named = {config.using for config in configs if config.using is not None}
+    known = [entity for entity in entities if isinstance(entity, _CONFIGS)]
+    if using is None and known:
+        named = {config.using for config in known if config.using is not None}
         if len(named) > 1:
             raise InvalidMessage(
-                f"{' and '.join(map(str, configs))} belong to different RabbitMQ connections: "
-                "say which one is meant with using="
+                f"{' and '.join(map(str, known))} belong to different RabbitMQ connections"
             )
         using = next(iter(named), None)
-    return conf.alias_for(using)
+    alias = conf.alias_for(using)
+    _check_alias(alias, known)
+    return alias
+
+
+def _check_alias(alias: str, known: Iterable[QueueConfig | ExchangeConfig]) -> None:
+    """Refuse what belongs to another RabbitMQ connection than the call is for."""
+    for config in known:
+        if config.using not in (None, alias):
+            raise InvalidMessage(
+                f"{config} belongs to the RabbitMQ connection {config.using!r}, "
+                f"and the call is for {alias!r}: leave using= out, or give both the same"
+            )
 
 
 def prepare(

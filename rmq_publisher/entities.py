@@ -1,8 +1,9 @@
 """What topology is made of: names, times, arguments, values equal by content, and steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -75,16 +76,24 @@ def check_flags(what: str, **flags: object) -> None:
 
 
 class Value:
-    """Equality and hash by the frozen ``_key``, computed once: publishing compares them often."""
+    """Equality and hash by the frozen ``_key``, computed once: publishing compares them often.
+
+    The dataclasses that inherit it are copied and pickled as their arguments, and made anew from
+    them: hashes of strings differ from process to process.
+    """
 
     _key: tuple[Any, ...]
     _hash: int
 
+    def keep(self, **attributes: Any) -> None:
+        """Set attributes of the frozen object, while it is made."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
     def seal(self, *parts: Any) -> None:
         """Fix what it is equal by."""
         key = (type(self).__name__, *(_frozen(part) for part in parts))
-        object.__setattr__(self, "_key", key)
-        object.__setattr__(self, "_hash", hash(key))
+        self.keep(_key=key, _hash=hash(key))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Value) and self._key == other._key
@@ -92,21 +101,27 @@ class Value:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        known: Any = fields(self)  # type: ignore[arg-type]  # of the dataclass that inherits it
+        given = {field.name: getattr(self, field.name) for field in known if field.init}
+        return partial(type(self), **given), ()
+
 
 def merge_arguments(
     what: str, given: Arguments | None, named: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Merge the keywords' x-arguments with ``arguments``, read-only and as plain types.
+) -> tuple[Arguments | None, Arguments]:
+    """Return a copy of ``given`` as plain types, and it merged with the keywords', read-only.
 
     Raises:
         TopologyError: the same argument given twice, or a value that cannot be sent.
     """
+    own = plain_arguments(what, given)
     merged = {key: value for key, value in named.items() if value is not None}
-    for key, value in plain_arguments(what, given).items():
+    for key, value in own.items():
         if key in merged and merged[key] != value:
             raise TopologyError(f"{what} gives {key!r} both as a keyword and in arguments")
         merged[key] = value
-    return MappingProxyType(merged)
+    return None if given is None else own, MappingProxyType(merged)
 
 
 def plain_arguments(what: str, arguments: Arguments | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ what was verified on a connection is remembered whoever made the object.
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from rmq_publisher.entities import (
     Arguments,
@@ -17,13 +17,9 @@ from rmq_publisher.entities import (
     check_flags,
     check_name,
     merge_arguments,
-    milliseconds,
     plain_arguments,
 )
-
-EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")
-QUEUE_TYPES = ("classic", "quorum", "stream")
-OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
+from rmq_publisher.rules import check_exchange_type, queue_arguments
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +40,7 @@ class Binding(Value):
         check_name("Binding(exchange)", self.source)
         check_name("Binding(routing_key)", self.routing_key, empty=True)
         arguments = plain_arguments("Binding", self.arguments)
+        self.keep(arguments=None if self.arguments is None else arguments)
         # A source given as a config is declared too: another value than its name alone.
         config = self.exchange if isinstance(self.exchange, ExchangeConfig) else None
         self.seal(self.source, config and config._key, self.routing_key, arguments)
@@ -125,22 +122,17 @@ class ExchangeConfig(Value):
     def __post_init__(self) -> None:
         what = f"ExchangeConfig({self.name!r})"
         check_name("ExchangeConfig(name)", self.name)
-        check_name(f"{what}: type", self.type)
         check_flags(
             what, durable=self.durable, auto_delete=self.auto_delete, internal=self.internal
         )
-        if self.type not in EXCHANGE_TYPES and not str(self.type).startswith("x-"):
-            raise TopologyError(
-                f"{what}: type must be one of {EXCHANGE_TYPES} or x-..., not {self.type!r}"
-            )
+        check_exchange_type(what, self.type)
         if self.alternate_exchange is not None:
             check_name(f"{what}: alternate_exchange", self.alternate_exchange)
-        merged = merge_arguments(
+        own, merged = merge_arguments(
             what, self.arguments, {"alternate-exchange": self.alternate_exchange}
         )
         bindings = _checked_bindings(f"{what}: bindings", self.bindings)
-        object.__setattr__(self, "x_arguments", merged)
-        object.__setattr__(self, "bindings", bindings)
+        self.keep(arguments=own, x_arguments=merged, bindings=bindings)
         self.seal(
             self.name, self.type, self.durable, self.auto_delete, self.internal, merged,
             [binding._key for binding in bindings],
@@ -216,67 +208,10 @@ class QueueConfig(Value):
         what = f"QueueConfig({self.name!r})"
         check_name("QueueConfig(name)", self.name)
         check_flags(what, durable=self.durable, single_active_consumer=self.single_active_consumer)
-        self._check(what)
-        merged = merge_arguments(what, self.arguments, self._named(what))
+        own, merged = queue_arguments(what, vars(self))
         bindings = _checked_bindings(f"{what}: bindings", self.bindings)
-        object.__setattr__(self, "x_arguments", merged)
-        object.__setattr__(self, "bindings", bindings)
+        self.keep(arguments=own, x_arguments=merged, bindings=bindings)
         self.seal(self.name, self.durable, merged, [binding._key for binding in bindings])
-
-    def _check(self, what: str) -> None:
-        if self.queue_type is not None and self.queue_type not in QUEUE_TYPES:
-            raise TopologyError(
-                f"{what}: queue_type must be one of {QUEUE_TYPES}, not {self.queue_type!r}"
-            )
-        if self.queue_type in ("quorum", "stream") and not self.durable:
-            raise TopologyError(f"{what}: a {self.queue_type} queue must be durable")
-        if self.queue_type in ("quorum", "stream") and self.max_priority is not None:
-            raise TopologyError(f"{what}: max_priority needs a classic queue")
-        if self.overflow is not None and self.overflow not in OVERFLOWS:
-            raise TopologyError(
-                f"{what}: overflow must be one of {OVERFLOWS}, not {self.overflow!r}"
-            )
-        if self.dead_letter_exchange is not None:
-            check_name(f"{what}: dead_letter_exchange", self.dead_letter_exchange, empty=True)
-        if self.dead_letter_routing_key is not None:
-            check_name(
-                f"{what}: dead_letter_routing_key", self.dead_letter_routing_key, empty=True
-            )
-            if self.dead_letter_exchange is None:
-                raise TopologyError(
-                    f"{what}: dead_letter_routing_key needs dead_letter_exchange "
-                    '("" for the default exchange)'
-                )
-        self._check_numbers(what)
-
-    def _check_numbers(self, what: str) -> None:
-        for name, least, most in (
-            ("max_length", 0, 2**63 - 1), ("max_length_bytes", 0, 2**63 - 1),
-            ("max_priority", 1, 255), ("delivery_limit", 0, 2**31 - 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise TopologyError(f"{what}: {name} must be an int from {least} to {most}")
-
-    def _named(self, what: str) -> dict[str, Any]:
-        ttl, expires = self.message_ttl, self.expires
-        if expires is not None and milliseconds(f"{what}: expires", expires) == 0:
-            raise TopologyError(f"{what}: expires must be more than zero")
-        return {
-            "x-queue-type": self.queue_type,
-            "x-dead-letter-exchange": self.dead_letter_exchange,
-            "x-dead-letter-routing-key": self.dead_letter_routing_key,
-            "x-message-ttl": None if ttl is None else milliseconds(f"{what}: message_ttl", ttl),
-            "x-max-length": self.max_length,
-            "x-max-length-bytes": self.max_length_bytes,
-            "x-overflow": self.overflow,
-            "x-max-priority": self.max_priority,
-            "x-delivery-limit": self.delivery_limit,
-            "x-single-active-consumer": True if self.single_active_consumer else None,
-            "x-expires": None if expires is None else milliseconds(f"{what}: expires", expires),
-        }
 
     def __str__(self) -> str:
         return f"queue {self.name!r}"

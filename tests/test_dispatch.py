@@ -155,10 +155,10 @@ def test_a_tag_counts_only_what_was_handed_over(channel: Channel) -> None:
     def raise_instead(_: object) -> None:
         raise OSError("no memory")
 
-    channel.dispatcher._write, write = raise_instead, channel.dispatcher._write  # type: ignore[method-assign,assignment]
+    channel.dispatcher._writer._write, write = raise_instead, channel.dispatcher._writer._write  # type: ignore[method-assign,assignment]
     with pytest.raises(OSError, match="no memory"):
         channel.send(message)
-    channel.dispatcher._write = write  # type: ignore[method-assign]
+    channel.dispatcher._writer._write = write  # type: ignore[method-assign]
     assert channel.dispatcher.unanswered == 0
     assert channel.send(Told("next")) == ["next"]
     channel.ack("next")
@@ -260,7 +260,7 @@ def test_the_same_id_does_not_wait_for_one_that_is_denied(channel: Channel) -> N
     channel.close()
     first, denied, third = Told("same"), Told("same", FORBIDDEN), Told("same")
     channel.send(first)
-    channel.dispatcher._same_ids.hold(denied)
+    channel.dispatcher._backlog.same_ids.hold(denied)
     channel.send(third)
     assert channel.ack("same") == ["same"]
     channel.ack("same")
@@ -748,7 +748,7 @@ class DispatchMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.channel = Channel()
-        self.channel.dispatcher._write = self.written  # type: ignore[method-assign]
+        self.channel.dispatcher._writer._write = self.written  # type: ignore[method-assign]
         self.channel.dispatcher._renew = self.renewed  # type: ignore[method-assign]
         self.all: list[Told] = []
         self.single: list[str] = []  # ids outside of batches: those of a batch are used once
@@ -913,7 +913,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.extras.clear()
         self.state = "lost"
         self.dispatcher.lost()
-        waiting = [item.sequence for item in self.dispatcher._pending]
+        waiting = [item.sequence for item in self.dispatcher._backlog.pending]
         assert waiting == sorted(waiting)
 
     @precondition(lambda self: self.state == "lost")

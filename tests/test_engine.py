@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,17 @@ def test_sixteen_threads_share_one_connection(through: Proxy, amqp: Amqp) -> Non
     assert status().connects == 1
 
 
-def test_without_the_one_method_that_pika_does_not_publish(through: Proxy, amqp: Amqp) -> None:
-    """A later pika may have renamed it: the public way does the same, slower."""
+@pytest.mark.parametrize("has_the_method", [True, False])
+def test_without_our_own_stream_below_pika(
+    through: Proxy, amqp: Amqp, has_the_method: bool
+) -> None:
+    """As with TLS; and a later pika may have renamed the one method that is not public."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    connections["default"]._engine._link._emit = None  # type: ignore[attr-defined]
+    link = connections["default"]._engine.connector._link  # type: ignore[attr-defined]
+    link._services.wire = None
+    if not has_the_method:
+        link._channel._emit = None
     headers = {"n": 1, "t": "é", "none": None, "list": [True, b"\x00"]}
     publish_many([b"", b"1" * 200_000, "ü"], queue=queue, headers=headers, delivery="now")
     _, *received = amqp.drain(queue, 4)
@@ -361,7 +368,7 @@ def test_what_comes_after_the_goodbye_is_not_written(through: Proxy, amqp: Amqp)
     engine = connections["default"]._engine  # type: ignore[attr-defined]
     held = through.stall("client")
     closing = Call(connections.close)
-    eventually(lambda: engine._closing)
+    eventually(lambda: engine.connector.closing)
     late = Told("late", ("", queue))
     engine._inbox.append((late,))
     engine.wake()
@@ -382,6 +389,48 @@ def test_closing_while_it_connects(through: Proxy, amqp: Amqp) -> None:
     connections.close()
     gc.collect()
     eventually(lambda: through.connections_open == 0)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [("x", TypeError), (True, TypeError), (-1, ValueError), (float("nan"), ValueError)],
+)
+@pytest.mark.usefixtures("rmq")
+def test_closing_takes_seconds_or_does_nothing(
+    amqp: Amqp, timeout: Any, error: type[Exception]
+) -> None:
+    queue = amqp.declare_queue()
+    now(queue=queue)
+    with pytest.raises(error, match="timeout must be"):
+        connections["default"].close(timeout)
+    now(queue=queue)
+    assert (status().state, status().connects) == ("open", 1)
+
+
+@pytest.mark.usefixtures("rmq")
+def test_closing_within_the_longest_time_there_is(amqp: Amqp) -> None:
+    now(queue=amqp.declare_queue())
+    connections["default"].close(threading.TIMEOUT_MAX)
+    assert status().state == "closed"
+
+
+@pytest.mark.usefixtures("rmq")
+def test_a_thread_that_cannot_be_started_leaves_no_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.12 and later start none while the interpreter shuts down."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        error = error_of(routing_key="q")
+        gc.collect()
+    assert isinstance(error, BrokerUnavailable)
+    assert "shutting down" in str(error)
+    assert [item.message for item in told if item.category is ResourceWarning] == []
 
 
 def test_closing_what_was_never_opened(rmq: Any) -> None:

@@ -20,7 +20,7 @@ from rmq_publisher import (
     connections,
     publish_many,
 )
-from rmq_publisher.transport.verification import LOST
+from rmq_publisher.transport.verification import CHANNELS_MAX, LOST
 from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
 from tests.rig.amqp import Amqp, Names, Received
 from tests.rig.faults import Fault, Stall, Verdict
@@ -243,11 +243,42 @@ def test_topology_is_there_again_on_every_reconnection(
         assert amqp.depth(name) == 1
 
 
+DECLARE_OK = (50, 11)
+
+
+class NoAnswerAboutQueues(Fault):
+    """What the broker says of queues never comes."""
+
+    def from_broker(self, link: Link, frame: Frame) -> Verdict:
+        if frame.method != DECLARE_OK:
+            return Verdict.PASS
+        self.hit()
+        return Verdict.DROP
+
+
+def test_verifications_that_are_never_answered_hold_up_no_others(
+    through: Proxy, amqp: Amqp
+) -> None:
+    """As many as run at a time; the next one neither waits for them nor takes their channels."""
+    queues = [amqp.declare_queue() for _ in range(CHANNELS_MAX + 1)]
+    now(routing_key=queues[0])
+    fault = through._arm(NoAnswerAboutQueues())
+    calls = [calling(queue=queue) for queue in queues[:-1]]
+    assert fault.wait(hits=CHANNELS_MAX)
+    fault.disarm()
+    now(queue=queues[-1])
+    assert fault.hits == CHANNELS_MAX
+    assert not any(call.done for call in calls)
+    through.cut()
+    assert len({call.value() for call in calls}) == CHANNELS_MAX
+    assert status().connects == 2
+
+
 def test_a_late_answer_says_nothing_of_the_next_connection(through: Proxy, amqp: Amqp) -> None:
     """Else what was verified on the lost one would count as verified on its successor."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    link = connections["default"]._engine._link  # type: ignore[attr-defined]
+    link = connections["default"]._engine.connector._link  # type: ignore[attr-defined]
     through.cut()
     now(queue=queue)
     told: list[Any] = []

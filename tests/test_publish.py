@@ -508,8 +508,11 @@ BAD_ARGUMENTS = [
     {"using": "nope"}, {"using": ""}, {"using": 5}, {"using": ["default"]}, {"using": "other"},
 ]  # fmt: skip
 BAD_DELIVERIES = [
-    {"delivery": "later"}, {"delivery": ""}, {"delivery": 5}, {"delivery": "outbox"},
-    {"ordering_key": "k"}, {"ordering_key": ""}, {"delivery": "outbox", "ordering_key": "k"},
+    {"delivery": "later"}, {"delivery": ""}, {"delivery": 5},
+    {"ordering_key": "k"}, {"ordering_key": ""}, {"delivery": "outbox", "ordering_key": ""},
+    {"delivery": "outbox", "ordering_key": 5}, {"delivery": "outbox", "ordering_key": "k" * 256},
+    {"delivery": "outbox", "ordering_key": "a\0"}, {"delivery": "outbox", "ordering_key": "\ud800"},
+    {"delivery": "outbox", "routing_key": "a\0"}, {"routing_key": "a\0"}, {"message_id": "a\0"},
     {"database": "nope"}, {"database": ""}, {"database": 5}, {"database": ["default"]},
 ]  # fmt: skip
 BAD_BODIES = ["\ud800", {"a": 1}, None, bytearray(b"x"), b"x" * 20_001, "é" * 10_001]
@@ -574,17 +577,6 @@ def test_the_error_of_a_bad_argument_says_which(rmq, bad):
         now(queue="q", **bad)
 
 
-def test_outbox_is_refused_while_there_is_no_table(rmq):
-    for call in (publish, lambda body, **options: publish_many([body], **options)):
-        with pytest.raises(
-            InvalidMessage, match="stored messages, which this version does not have"
-        ):
-            call("x", queue="q", delivery="outbox")
-    rmq.RMQ_DELIVERY = "outbox"
-    with pytest.raises(InvalidMessage, match='use "on_commit" or "now"'):
-        publish("x", queue="q")
-
-
 @pytest.mark.parametrize("delivery", ["now", "on_commit", None])
 def test_an_ordering_key_without_the_outbox_is_refused(rmq, delivery):
     with pytest.raises(InvalidMessage, match='ordering_key needs delivery="outbox"'):
@@ -622,9 +614,21 @@ def test_several_connections_are_told_apart(rmq, amqp, proxy):
     assert proxy.publishes == 1
     now("by its config", queue=QueueConfig(queue, using="events"))
     assert proxy.publishes == 2
-    now("the call wins", queue=QueueConfig(queue, using="events"), using="default")
-    assert proxy.publishes == 2
+    now("by both", queue=QueueConfig(queue, using="events"), using="events")
+    assert proxy.publishes == 3
     assert len(taken(amqp, queue)) == 4
+
+
+@pytest.mark.parametrize("option", ["queue", "exchange", "declare"])
+def test_a_call_that_contradicts_its_config_is_refused(rmq, option):
+    """Either of the two would be a guess."""
+    rmq.RMQ_CONNECTIONS = {"events": {}}
+    config = (ExchangeConfig if option == "exchange" else QueueConfig)("theirs", using="events")
+    options = {"queue": "q", option: [config] if option == "declare" else config}
+    with pytest.raises(
+        InvalidMessage, match=r"'theirs' belongs to .* 'events', and the call is for 'default'"
+    ):
+        now(**options, using="default")
 
 
 def test_configs_of_different_connections_are_a_contradiction(rmq, amqp, proxy):

@@ -1,6 +1,9 @@
 """Topology values: equality by value and type, refusals that name the argument, AMQP steps."""
 
+import copy
+import pickle
 from datetime import timedelta
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -39,6 +42,41 @@ def test_equal_by_value_whoever_made_it():
     assert make() == make()
     assert hash(make()) == hash(make())
     assert len({make(), make()}) == 1
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config))]
+)
+@pytest.mark.parametrize("wrap", [dict, MappingProxyType])
+def test_a_copy_is_the_same_value(again, wrap):
+    """Also in another process, where strings have other hashes."""
+    events = ExchangeConfig("events", "topic", alternate_exchange="rest", using="other")
+    queue = QueueConfig(
+        "q",
+        queue_type="quorum",
+        message_ttl=timedelta(seconds=2),
+        arguments=wrap({"x-a": [1, {"b": True}]}),
+        bindings=[Binding(events, "k", wrap({"h": 1}))],
+        using="other",
+    )
+    copied = again(queue)
+    assert copied == queue
+    assert hash(copied) == hash(queue)
+    assert repr(copied) == repr(queue)
+    assert copied.using == "other"
+    assert operations(copied) == operations(queue)
+
+
+def test_what_was_given_is_not_kept():
+    """The caller may change its own dict and list afterwards."""
+    arguments = {"x-a": [1]}
+    binding = Binding("events", "k", arguments)
+    queue = QueueConfig("q", arguments=arguments, bindings=[binding])
+    before = operations(queue)
+    arguments["x-b"] = 2
+    arguments["x-a"].append(2)
+    assert operations(queue) == before
+    assert pickle.loads(pickle.dumps(queue)) == queue
 
 
 def test_keywords_and_their_arguments_are_the_same_value():

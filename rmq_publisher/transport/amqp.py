@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rmq_publisher.conf import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.topology import Topology
-from rmq_publisher.transport.base import Declared, Delivery, Status
+from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
 from rmq_publisher.transport.engine import Engine
 from rmq_publisher.transport.frames import marshal
 from rmq_publisher.transport.verification import Request
@@ -97,11 +97,15 @@ class AmqpTransport:
         """Drain what is in flight for at most ``timeout`` seconds, then close.
 
         The next publish opens a connection anew. ``timeout`` defaults to RMQ_PUBLISH_TIMEOUT.
+
+        Raises:
+            TypeError, ValueError: ``timeout`` is no number of seconds; nothing is closed.
         """
+        seconds = closing_seconds(self.settings, timeout)
         with self._lock:
             engine, self._engine = self._engine, None
         if engine is not None and engine.pid == os.getpid():
-            engine.close(self.settings.publish_timeout if timeout is None else timeout)
+            engine.close(seconds)
 
     def leave_behind(self) -> None:
         """In a forked child: let go of the parent's engine."""

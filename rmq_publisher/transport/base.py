@@ -133,6 +133,21 @@ class Transport(Protocol):
         """In a forked child: let go of what is the parent's."""
 
 
+def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> float:
+    """Return how long a close may drain: ``timeout``, RMQ_PUBLISH_TIMEOUT where it is None.
+
+    Raises:
+        TypeError, ValueError: it is no number of seconds.
+    """
+    if timeout is None:
+        return settings.publish_timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be seconds, not {type(timeout).__name__}")
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout must be from 0 to {int(threading.TIMEOUT_MAX)} seconds")
+    return timeout
+
+
 def monotonic() -> float:
     """Return seconds of the clock that all deadlines use."""
     return time.monotonic()

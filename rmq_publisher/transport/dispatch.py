@@ -5,26 +5,16 @@ message at a time after a reconnect and after a closed channel, sick queues set 
 once, what was lost goes first on the next connection.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from rmq_publisher.exceptions import Nacked, Rejected, Unroutable
-from rmq_publisher.message import FRAME_MAX, Destination, Envelope
+from rmq_publisher.exceptions import Nacked, Unroutable
+from rmq_publisher.message import Destination, Envelope
 from rmq_publisher.topology import Topology
+from rmq_publisher.transport.backlog import Backlog
 from rmq_publisher.transport.base import Delivery, monotonic
 from rmq_publisher.transport.confirms import Confirms
-from rmq_publisher.transport.frames import header_fits, marshal
-from rmq_publisher.transport.gates import (
-    SICK_SECONDS,
-    Denials,
-    Refusing,
-    SameIds,
-    SetAside,
-    TopologyGate,
-    in_order,
-)
-
-FRAME_ERROR = 501
+from rmq_publisher.transport.gates import SICK_SECONDS, Refusing
+from rmq_publisher.transport.writer import Writer
 
 
 class Dispatcher:
@@ -48,33 +38,26 @@ class Dispatcher:
     ) -> None:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
         self.blocked = ""  # the alarm's words
-        self.frame_max = FRAME_MAX
         self.ready = False  # whether there is a channel with confirms on
         self.answers = 0  # of this connection
-        self.set_aside = SetAside()
         self._max_in_flight = max_in_flight
-        self._write = write
         self._renew = renew
         self._clock = clock
-        self._pending: deque[Delivery] = deque()  # in the order of arrival, always
+        self._backlog = Backlog(verify)
+        self.set_aside = self._backlog.set_aside
         self._confirms = Confirms()
-        self._gate = TopologyGate(verify)
-        self._denials = Denials()
+        self._writer = Writer(write, self._confirms, self._backlog.same_ids)
         self._refusing = Refusing()
-        self._same_ids = SameIds()
         self._suspects: set[Delivery] = set()  # one of them made the broker close the channel
         self._probing = False  # nothing was answered on this connection yet
-        self._last_write = 0.0
         self._answered: set[Destination] = set()  # since the last tick
-        self._sequence = 0
 
     # What waits
 
     @property
     def waiting(self) -> int:
         """Messages that are not on the wire."""
-        elsewhere = len(self._gate) + len(self._same_ids) + len(self.set_aside)
-        return len(self._pending) + elsewhere
+        return len(self._backlog)
 
     @property
     def unanswered(self) -> int:
@@ -88,20 +71,11 @@ class Dispatcher:
 
     def _everything(self) -> Iterable[Delivery]:
         yield from self._confirms
-        yield from self._waiting()
-
-    def _waiting(self) -> Iterable[Delivery]:
-        yield from self._gate
-        yield from self._same_ids
-        yield from self.set_aside
-        yield from self._pending
+        yield from self._backlog
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take messages in, in order."""
-        for delivery in deliveries:
-            self._sequence += 1
-            delivery.sequence = self._sequence
-            self._pending.append(delivery)
+        self._backlog.add(deliveries)
         if self.refusal:
             self.refuse(self.refusal)
 
@@ -119,21 +93,20 @@ class Dispatcher:
         now = self._clock()
         if self._refusing.long and self._is_renewing(now):
             return
-        batch: list[Delivery] = []
         if self.set_aside and not self._suspects:
             for delivery in self.set_aside.due():
-                if self._is_admitted(delivery, now) and self._take(delivery, batch):
+                if self._backlog.admits(delivery, now) and self._writer.take(delivery):
                     self.set_aside.sent(delivery.envelope.destination)
         window = self.window
-        while self._pending and self._confirms.in_flight < window:
-            delivery = self._pending.popleft()
-            if self._may_go(delivery, now) and self._take(delivery, batch):
+        while self._backlog.pending and self._confirms.in_flight < window:
+            delivery = self._backlog.pending.popleft()
+            if self._may_go(delivery, now) and self._writer.take(delivery):
                 self._confirms.place(delivery)
                 if self._suspects:
                     self.set_aside.sent(delivery.envelope.destination)
             elif self._suspects:
                 self._suspects.discard(delivery)
-        self._hand_over(batch, now)
+        self._writer.hand_over(now)
 
     def _is_renewing(self, now: float) -> bool:
         """Take another channel as soon as nobody waits for an answer on this one.
@@ -151,63 +124,11 @@ class Dispatcher:
         self._renew()
         return True
 
-    def _put_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Let messages that waited elsewhere wait in their order of arrival."""
-        self._pending = in_order(deliveries, self._pending)
-
     def _may_go(self, delivery: Delivery, now: float) -> bool:
-        """Return whether it may be written; else it has its outcome or waits elsewhere."""
-        if not self._is_admitted(delivery, now):
-            return False
         # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
-        if (
-            self.set_aside
-            and delivery.envelope.destination in self.set_aside
-            and delivery not in self._suspects
-        ):
-            self.set_aside.hold(delivery)
-            return False
-        return True
-
-    def _is_admitted(self, delivery: Delivery, now: float) -> bool:
-        """Return whether its caller waits, it is not refused from memory, and its topology is there."""
-        if delivery.claimed:
-            return False
-        if self._denials and (denied := self._denials.answer(delivery.envelope, now)):
-            delivery.resolve(denied)
-            return False
-        return self._gate.admits(delivery)
-
-    def _take(self, delivery: Delivery, batch: list[Delivery]) -> bool:
-        """Put a message into the batch about to be written, unless its id is in flight."""
-        envelope = delivery.envelope
-        if self._confirms.find(envelope.message_id) is not None:
-            self._same_ids.hold(delivery)
-            return False
-        if self.frame_max != FRAME_MAX:
-            if not header_fits(envelope, self.frame_max):
-                text = f"FRAME_ERROR - headers exceed the negotiated {self.frame_max} bytes"
-                delivery.resolve(Rejected(FRAME_ERROR, text, **envelope.names))
-                return False
-            delivery.data = marshal(envelope, self.frame_max)
-        delivery.returned = None  # what came back on a lost connection may be routable by now
-        # Marked before `claimed` is read: see Delivery.fail().
-        delivery.written = True
-        if delivery.claimed:
-            return False
-        self._confirms.reserve(delivery)
-        batch.append(delivery)
-        return True
-
-    def _hand_over(self, batch: list[Delivery], now: float) -> None:
-        if not batch:
-            return
-        self._write(batch)
-        # Counted only now: what raises has consumed no tag.
-        self._last_write = now
-        for delivery in batch:
-            delivery.sent_at = now
-            self._confirms.sent(delivery)
+        if delivery in self._suspects:
+            return self._backlog.admits(delivery, now)
+        return self._backlog.may_go(delivery, now)
 
     # Answers
 
@@ -238,7 +159,7 @@ class Dispatcher:
 
     def _take_back(self, where: Destination) -> None:
         """A destination that was set aside answered: its messages take places again."""
-        self._put_back(self.set_aside.release(where))
+        self._backlog.put_back(self.set_aside.release(where))
         for delivery in self._confirms:
             if not delivery.claimed and delivery.envelope.destination == where:
                 self._confirms.place(delivery)
@@ -247,18 +168,13 @@ class Dispatcher:
         """Let go of what waited for a message's answer, and of the suspicion."""
         if self._suspects:
             self._suspects.discard(delivery)
-        if self._same_ids:
-            self._put_back(self._same_ids.release(delivery.envelope.message_id))
+        if self._backlog.same_ids:
+            released = self._backlog.same_ids.release(delivery.envelope.message_id)
+            self._backlog.put_back(released)
 
     def verified(self, topology: Topology, error: tuple[int, str] | None) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
-        parked = self._gate.answered(topology, verified=error is None)
-        if error is not None:
-            self._denials.remember_topology(topology, *error, self._clock())
-            for delivery in parked:
-                if delivery.envelope.topology == topology:
-                    delivery.resolve(Rejected(error[0], error[1], **delivery.envelope.names))
-        self._put_back(item for item in parked if not item.claimed)
+        self._backlog.verified(topology, error, self._clock())
 
     # What callers, the clock and the connection do
 
@@ -285,7 +201,7 @@ class Dispatcher:
         for delivery in self.set_aside.judge(by_destination, self._answered, now):
             self._confirms.free(delivery)
         self._answered.clear()
-        if self._confirms.in_flight >= self.window and now - self._last_write > SICK_SECONDS:
+        if self._confirms.in_flight >= self.window and now - self._writer.last > SICK_SECONDS:
             self._try_another(set(by_destination), now)
 
     def _try_another(self, tried: set[Destination], now: float) -> None:
@@ -293,13 +209,13 @@ class Dispatcher:
 
         Its answer tells a sick queue from a sick broker.
         """
-        for index, delivery in enumerate(self._pending):
+        pending = self._backlog.pending
+        for index, delivery in enumerate(pending):
             if delivery.envelope.destination not in tried and not delivery.claimed:
-                del self._pending[index]
-                batch: list[Delivery] = []
+                del pending[index]
                 if self._may_go(delivery, now):
-                    self._take(delivery, batch)
-                self._hand_over(batch, now)
+                    self._writer.take(delivery)
+                self._writer.hand_over(now)
                 return
 
     def opened(self, frame_max: int) -> None:
@@ -307,7 +223,7 @@ class Dispatcher:
         self.ready = True
         self.refusal = ""
         self.blocked = ""
-        self.frame_max = frame_max
+        self._writer.frame_max = frame_max
         self.answers = 0
         self._probing = True
 
@@ -327,9 +243,7 @@ class Dispatcher:
     def refuse(self, reason: str) -> None:
         """End all that is not on the wire, now and until there is a channel again."""
         self.refusal = reason
-        for delivery in list(self._waiting()):
-            delivery.fail(reason)
-        self._pending.clear()
+        self._backlog.fail(reason)
         self._suspects.intersection_update(self._confirms)
 
     def channel_closed(self, code: int, text: str) -> None:
@@ -342,19 +256,15 @@ class Dispatcher:
         unanswered = self._clear_wire()
         self._suspects.difference_update(unanswered)
         if len(unanswered) == 1:
-            culprit = unanswered[0]
-            self._denials.remember(culprit.envelope, code, text, self._clock())
-            self._gate.forget(culprit.envelope.topology)
-            culprit.resolve(Rejected(code, text, **culprit.envelope.names))
+            self._backlog.condemn(unanswered[0], code, text, self._clock())
         else:
             live = [delivery for delivery in unanswered if not delivery.claimed]
             self._suspects.update(live)
-            self._put_back(live)
+            self._backlog.put_back(live)
 
     def _clear_wire(self) -> list[Delivery]:
         unanswered = self._confirms.clear()
-        self.set_aside.channel_lost()
-        self._put_back(self._same_ids.reset())
+        self._backlog.channel_lost()
         return unanswered
 
     def lost(self) -> None:
@@ -364,15 +274,13 @@ class Dispatcher:
         self.refusal = ""  # the first reconnection is waited for
         self._probing = False
         self._suspects.clear()
-        self._denials.clear()
         self._refusing.clear()
         unanswered = self._clear_wire()
         for delivery in unanswered:
             delivery.losses += 1
             if delivery.losses > 1:
                 delivery.fail("the connection was lost a second time before the confirm")
-        rest = (*unanswered, *self._gate.reset(), *self.set_aside.reset())
-        self._put_back(delivery for delivery in rest if not delivery.claimed)
+        self._backlog.connection_lost(unanswered)
 
     def fail_all(self, reason: str) -> None:
         """End everything that callers wait for."""

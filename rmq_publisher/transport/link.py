@@ -9,21 +9,19 @@ import functools
 import logging
 import os
 import socket
-import ssl
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from pika import BasicProperties, ConnectionParameters, PlainCredentials, SSLOptions
+from pika import ConnectionParameters, PlainCredentials, SSLOptions
 from pika.adapters.select_connection import SelectConnection
-from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
 from pika.frame import Method
-from pika.spec import Basic
 
 from rmq_publisher.conf import ConnectionSettings, Node
 from rmq_publisher.entities import Step
 from rmq_publisher.message import FRAME_MAX
+from rmq_publisher.transport import tls
 from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.channel import ChannelOwner, PublishChannel
 from rmq_publisher.transport.failures import describe
 from rmq_publisher.transport.frames import PUBLISH_CHANNEL
 from rmq_publisher.transport.loop import Loop
@@ -36,39 +34,31 @@ from rmq_publisher.transport.verification import (
     Verifications,
     guarded,
 )
-from rmq_publisher.transport.wire import ACK_SIZE, Services
+from rmq_publisher.transport.wire import Services
 
 logger = logging.getLogger("rmq_publisher.transport")
 
 
-class LinkOwner(Protocol):
+class LinkOwner(ChannelOwner, Protocol):
     """Who is told what happens on a link."""
 
     def link_ready(self, link: "Link") -> None: ...  # noqa: D102
     def link_failed(self, link: "Link", reason: str) -> None: ...  # noqa: D102
     def link_lost(self, link: "Link", reason: str) -> None: ...  # noqa: D102
-    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None: ...  # noqa: D102
-    def link_returned(self, message_id: str, code: int, text: str) -> None: ...  # noqa: D102
-    def link_channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
     def link_channel_reopened(self) -> None: ...  # noqa: D102
     def link_blocked(self, reason: str | None) -> None: ...  # noqa: D102
-    def link_crashed(self, error: Exception) -> None: ...  # noqa: D102
-
-
 
 
 def parameters(settings: ConnectionSettings, node: Node, name: str) -> ConnectionParameters:
     """Return pika's parameters for one node.
 
     Raises:
-        OSError, ssl.SSLError: a certificate or key file cannot be read.
+        TLSFileError: a certificate or key file cannot be used.
     """
-    tls = None
+    options = None
     if node.tls:
-        context = ssl.create_default_context(cafile=settings.tls.ca_file)
-        if settings.tls.cert_file:
-            context.load_cert_chain(settings.tls.cert_file, settings.tls.key_file)
-        tls = SSLOptions(context, settings.tls.server_hostname or node.host)
+        host = settings.tls.server_hostname or node.host
+        options = SSLOptions(tls.context(settings.tls), host)
     return ConnectionParameters(
         host=node.host,
         port=node.port,
@@ -80,7 +70,7 @@ def parameters(settings: ConnectionSettings, node: Node, name: str) -> Connectio
         stack_timeout=settings.connect_timeout,
         connection_attempts=1,
         retry_delay=0,
-        ssl_options=tls,
+        ssl_options=options,
         client_properties={"connection_name": name},
     )
 
@@ -103,14 +93,14 @@ class Link:
         self.frame_max = FRAME_MAX
         self._loop = loop
         self._owner = owner
-        self._timeout = settings.connect_timeout
         self._one_by_one = one_by_one
         self._ready = False
         self._over = False
-        self._channel: Channel | None = None
-        self._timer: Any = None
+        self._channel = PublishChannel(
+            loop, settings.connect_timeout, owner, self._on_channel_ready, self._on_channel_late
+        )
         self._verifications: Verifications | None = None
-        self._services = Services(loop, self._on_ack)
+        self._services = Services(loop, self._channel.on_ack)
         self._connection = SelectConnection(
             parameters(settings, node, name),
             on_open_callback=self._on_open,
@@ -120,8 +110,6 @@ class Link:
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
-        # The one method of pika's that is not public; basic_publish does the same, slower.
-        self._emit = getattr(self._connection, "_output_marshaled_frames", None)
 
     @property
     def received(self) -> int:
@@ -141,58 +129,20 @@ class Link:
         self.product = f"{properties.get('product', '')} {properties.get('version', '')}".strip()
         self.frame_max = connection.params.frame_max or FRAME_MAX
         most = 1 if self._one_by_one else CHANNELS_MAX
-        later = self._loop.add_callback
         self._verifications = Verifications(
-            connection, PUBLISH_CHANNEL + 1, most, later, self.crashed
+            connection, PUBLISH_CHANNEL + 1, most, self._loop, self.crashed
         )
-        self._open_channel()
+        self._channel.open(connection)
 
-    @guarded
-    def _open_channel(self) -> None:
-        if self._over or not self._connection.is_open:
-            return
-        self._start_timer()
-        self._connection.channel(PUBLISH_CHANNEL, self._on_channel_open)
-
-    def renew_channel(self) -> None:
-        """Close the publishing channel and open another one; the owner is told as of any reopened."""
-        if self._channel is not None:
-            self._start_timer()
-            self._channel.close()
-
-    def _start_timer(self) -> None:
-        if self._timer is None:
-            # pika's own time limit has ended; a broker that freezes now must not be waited for.
-            self._timer = self._loop.call_later(self._timeout, self._on_channel_timeout)
-
-    @guarded
-    def _on_channel_timeout(self) -> None:
-        self._timer = None
-        self.give_up("no answer in time")
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
-            self._timer = None
-
-    @guarded
-    def _on_channel_open(self, channel: Channel) -> None:
-        channel.add_on_close_callback(self._on_channel_close)
-        channel.add_on_return_callback(self._on_return)
-        # Publishing begins only after SelectOk: a tag before it would count for nothing.
-        channel.confirm_delivery(self._on_answer, lambda _: self._on_select_ok(channel))
-
-    @guarded
-    def _on_select_ok(self, channel: Channel) -> None:
-        self._channel = channel
-        self._stop_timer()
-        if self._over:
-            return
+    def _on_channel_ready(self) -> None:
         if self._ready:
             self._owner.link_channel_reopened()
         else:
             self._ready = True
             self._owner.link_ready(self)
+
+    def _on_channel_late(self) -> None:
+        self.give_up("no answer in time")
 
     def crashed(self, error: Exception) -> None:
         """A callback raised."""
@@ -203,9 +153,12 @@ class Link:
     def _end(self, reason: str) -> None:
         """Tell the owner once, whatever pika calls back afterwards."""
         if not self._over:
-            self._over = True
+            self._silence()
             tell = self._owner.link_lost if self._ready else self._owner.link_failed
             tell(self, reason)
+
+    def _silence(self) -> None:
+        self._over = self._channel.silent = True
 
     @guarded
     def _on_open_error(self, _connection: Any, error: BaseException | str) -> None:
@@ -213,7 +166,7 @@ class Link:
 
     @guarded
     def _on_close(self, _connection: Any, error: BaseException) -> None:
-        self._stop_timer()
+        self._channel.stop_timer()
         self._end(describe(error))
 
     def close(self) -> None:
@@ -228,7 +181,7 @@ class Link:
 
     def abort(self) -> None:
         """Cut the socket off; pika notices as if the network had done it, the owner is not told."""
-        self._over = True
+        self._silence()
         self._cut_off()
 
     def _cut_off(self) -> None:
@@ -245,62 +198,11 @@ class Link:
 
     def write(self, deliveries: Sequence[Delivery]) -> None:
         """Hand over messages to the publishing channel, in order."""
-        wire = self._services.wire
-        if wire is not None or self._emit is not None:
-            data = b"".join([delivery.data for delivery in deliveries])
-            if wire is not None:
-                wire.write(data)
-            else:
-                self._emit([data])
-            return
-        assert self._channel is not None  # noqa: S101 (narrowing; the dispatcher waits for link_ready)
-        for delivery in deliveries:
-            envelope = delivery.envelope
-            properties = BasicProperties()
-            properties.decode(envelope.header)
-            self._channel.basic_publish(
-                envelope.exchange,
-                envelope.routing_key,
-                envelope.body,
-                properties,
-                mandatory=True,
-            )
+        self._channel.write(deliveries, self._services.wire)
 
-    @guarded
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        """Take an ack that pika does not see; its heartbeats must know that something came."""
-        self._connection.bytes_received += ACK_SIZE
-        if not self._over and self._channel is not None and self._channel.is_open:
-            self._owner.link_answered(tag, multiple=multiple, nack=False)
-
-    @guarded
-    def _on_answer(self, frame: "Method[Any]") -> None:
-        if not self._over:
-            method = frame.method
-            self._owner.link_answered(
-                method.delivery_tag,
-                multiple=bool(method.multiple),
-                nack=isinstance(method, Basic.Nack),
-            )
-
-    @guarded
-    def _on_return(
-        self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes
-    ) -> None:
-        if not self._over:
-            self._owner.link_returned(
-                properties.message_id or "", method.reply_code or 0, method.reply_text or ""
-            )
-
-    @guarded
-    def _on_channel_close(self, _channel: Channel, reason: Exception) -> None:
-        self._channel = None
-        if self._over or not isinstance(reason, ChannelClosedByBroker | ChannelClosedByClient):
-            return  # the connection's own end is told by _on_close
-        if isinstance(reason, ChannelClosedByBroker):
-            self._owner.link_channel_closed(reason.reply_code, reason.reply_text)
-        # Not at once: pika still has to forget the channel of this number.
-        self._loop.add_callback(self._open_channel)
+    def renew_channel(self) -> None:
+        """Close the publishing channel and open another one; the owner is told as of any reopened."""
+        self._channel.renew()
 
     @guarded
     def _on_blocked(self, _connection: Any, frame: "Method[Any]") -> None:

@@ -1,7 +1,7 @@
 """The loop of the I/O thread: pika's interface for one (`AbstractSelectorIOLoop`), and no more.
 
 pika's own loop takes three turns for a message, each with a dozen calls; this one takes two short
-ones. What is written goes out at once (`flush`), not when the next turn finds the socket writable.
+ones.
 """
 
 import heapq
@@ -10,6 +10,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
 
@@ -88,7 +89,7 @@ class Loop(AbstractSelectorIOLoop):
         heapq.heappush(self._timers, (monotonic() + delay, next(self._numbers), timer))
         return timer
 
-    def remove_timeout(self, timeout_handle: Timer) -> None:
+    def remove_timeout(self, timeout_handle: Any) -> None:
         """Cancel it."""
         timeout_handle.callback = None
 
@@ -123,11 +124,6 @@ class Loop(AbstractSelectorIOLoop):
             self._callbacks.popleft()()
         if self._timers:
             self._call_due()
-
-    def flush(self) -> None:
-        """Send what waits to be sent, as far as the sockets take it."""
-        for fd in [fd for fd, events in self._watched.items() if events & self.WRITE]:
-            self._handlers[fd](fd, self.WRITE)
 
     # Inside
 

@@ -14,6 +14,7 @@ from rmq_publisher.entities import Step
 from rmq_publisher.topology import Topology
 from rmq_publisher.transport.base import HARD_ERRORS, Declared
 from rmq_publisher.transport.failures import describe
+from rmq_publisher.transport.loop import Loop, Timer
 
 Replies = list[Declared]
 Refusal = tuple[int, str]  # reply code and text
@@ -22,7 +23,9 @@ OnVerified = Callable[[Replies, Refusal | None], None]
 P = ParamSpec("P")
 
 LOST = 0  # the code of a refusal that is none: the connection was lost
+MOST_CHANNELS = 2047  # of a connection, where the broker names no limit
 CHANNELS_MAX = 32  # at once; more wait
+PLACE_SECONDS = 1.0  # unanswered for longer: the next one need not wait for it
 
 
 def guarded(callback: Callable[P, None]) -> Callable[P, None]:
@@ -120,11 +123,15 @@ class Verifications:
     Where one alone was under way it is that one; where there were several, the next connection runs
     one at a time.
 
+    Some are answered late or never (a queue whose node is ill). Such a one keeps its channel and may
+    still be answered, but not its place: others are begun beside it, on further channels. Not where
+    one at a time is the point.
+
     Args:
         connection: pika's, open.
         first: the first free channel number.
         most: how many at a time.
-        later: has something called by the loop.
+        loop: the I/O thread's.
         crashed: told what a callback raises.
 
     Attributes:
@@ -136,16 +143,19 @@ class Verifications:
         connection: Any,
         first: int,
         most: int,
-        later: Callable[[Callable[[], None]], object],
+        loop: Loop,
         crashed: Callable[[Exception], None],
     ) -> None:
-        last = min(first + most - 1, connection.params.channel_max or CHANNELS_MAX)
         self.undecided = False
         self.crashed = crashed
         self._connection = connection
-        self._later = later
-        self._free = deque(range(first, max(first, last) + 1))
-        self._busy: set[int] = set()
+        self._places = most
+        self._may_overtake = most > 1
+        self._loop = loop
+        last = max(first, connection.params.channel_max or MOST_CHANNELS)
+        self._unused = iter(range(first, last + 1))
+        self._free: deque[int] = deque()
+        self._busy: dict[int, Timer | None] = {}  # None: it has given its place back
         self._waiting: deque[tuple[Iterable[Step], OnVerified]] = deque()
 
     def add(self, steps: Iterable[Step], done: OnVerified) -> None:
@@ -159,19 +169,33 @@ class Verifications:
         return not self.undecided
 
     def _next(self) -> None:
-        while self._waiting and self._free and self._connection.is_open:
+        while self._waiting and self._places and self._connection.is_open:
+            number = self._free.popleft() if self._free else next(self._unused, None)
+            if number is None:
+                return
             steps, done = self._waiting.popleft()
-            number = self._free.popleft()
-            self._busy.add(number)
+            self._places -= 1
+            overdue = functools.partial(self._overdue, number)
+            self._busy[number] = self._loop.call_later(PLACE_SECONDS, overdue)
             Verification(self._connection, number, steps, done, self)
+
+    @guarded
+    def _overdue(self, number: int) -> None:
+        if self._may_overtake:
+            self._busy[number] = None
+            self._places += 1
+            self._next()
 
     def closed(self, number: int) -> None:
         """Take back a channel's number."""
         # Not at once: pika still has to forget the channel of this number.
-        self._later(lambda: self._release(number))
+        self._loop.add_callback(lambda: self._release(number))
 
+    @guarded
     def _release(self, number: int) -> None:
-        self._busy.discard(number)
+        if timer := self._busy.pop(number):
+            self._loop.remove_timeout(timer)
+            self._places += 1
         self._free.append(number)
         self._next()
 

@@ -6,6 +6,7 @@ without a pika object for each. All other frames go to pika, whole and in order.
 
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from pika.adapters.utils.nbio_interface import (
 )
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from rmq_publisher.message import FRAME_MAX
 from rmq_publisher.transport.frames import PUBLISH_CHANNEL
 from rmq_publisher.transport.loop import Loop
 
@@ -23,6 +25,7 @@ OnAck = Callable[[int, bool], None]  # delivery tag, multiple
 _READ_BYTES = 65_536
 _FRAME = struct.Struct(">BHI")  # type, channel, size
 _FRAME_TYPES = (1, 2, 3, 8)
+_FRAME_END = 0xCE
 # basic.ack on the publishing channel: the method frame's head, class and method; tag and multiple and
 # the frame's end follow (AMQP 0-9-1, 4.2.3 and 1.8.3.13).
 _ACK = _FRAME.pack(1, PUBLISH_CHANNEL, 13) + struct.pack(">HH", 60, 80)
@@ -40,8 +43,9 @@ class Wire(AbstractStreamTransport):
         self._fd = sock.fileno()
         self._protocol = protocol
         self._on_ack = on_ack
-        self._unsent = b""
+        self._unsent: deque[memoryview] = deque()
         self._unread = b""  # the beginning of a frame
+        self._framed = True  # as far as is known
         self._active = True
         loop.add_handler(self._fd, self._on_events, loop.READ)
 
@@ -51,7 +55,7 @@ class Wire(AbstractStreamTransport):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the socket did not take yet."""
-        return len(self._unsent)
+        return sum(map(len, self._unsent))
 
     def abort(self) -> None:
         """Close it without sending what is left; the protocol is told in the next turn."""
@@ -61,17 +65,29 @@ class Wire(AbstractStreamTransport):
         """Send, in order; what the socket does not take now is sent when it can be."""
         if not self._active:
             return
-        if self._unsent:
-            self._unsent += data
-            return
-        sent = self._send(data)
-        if sent < len(data) and self._active:
-            self._unsent = data[sent:]
+        rest = memoryview(data)
+        if not self._unsent:
+            rest = rest[self._send(rest) :]
+            if not rest or not self._active:
+                return
             self._loop.update_handler(self._fd, self._loop.READ | self._loop.WRITE)
+        self._unsent.append(rest)
 
     # Inside
 
-    def _send(self, data: bytes) -> int:
+    def _send_rest(self) -> None:
+        while self._unsent:
+            rest = self._unsent[0]
+            rest = rest[self._send(rest) :]
+            if not self._active:
+                return
+            if rest:
+                self._unsent[0] = rest
+                return
+            self._unsent.popleft()
+        self._loop.update_handler(self._fd, self._loop.READ)
+
+    def _send(self, data: memoryview) -> int:
         try:
             return self._socket.send(data)
         except BlockingIOError:
@@ -82,9 +98,7 @@ class Wire(AbstractStreamTransport):
 
     def _on_events(self, _fd: int, events: int) -> None:
         if events & self._loop.WRITE and self._unsent:
-            self._unsent = self._unsent[self._send(self._unsent) :]
-            if not self._unsent and self._active:
-                self._loop.update_handler(self._fd, self._loop.READ)
+            self._send_rest()
         if events & self._loop.READ and self._active:
             self._read()
 
@@ -100,13 +114,20 @@ class Wire(AbstractStreamTransport):
             self._protocol.eof_received()
             self._end(None)
             return
-        self._split(self._unread + data if self._unread else data)
+        if self._framed:
+            self._split(self._unread + data if self._unread else data)
+        else:
+            self._hand_over(data)
 
     def _split(self, data: bytes) -> None:
         """Take the acks out, and hand all other frames over."""
         at = 0
         while at < len(data) and self._active:
-            if data.startswith(_ACK, at) and len(data) - at >= ACK_SIZE:
+            if (
+                data.startswith(_ACK, at)
+                and len(data) - at >= ACK_SIZE
+                and data[at + ACK_SIZE - 1] == _FRAME_END
+            ):
                 tag = int.from_bytes(data[at + 11 : at + 19])
                 self._on_ack(tag, bool(data[at + 19] & 1))
                 at += ACK_SIZE
@@ -118,13 +139,17 @@ class Wire(AbstractStreamTransport):
             at = end
         self._unread = data[at:]
 
-    @staticmethod
-    def _end_of_frame(data: bytes, at: int) -> int:
+    def _end_of_frame(self, data: bytes, at: int) -> int:
         if data[at] not in _FRAME_TYPES:
-            return len(data)  # no frame: what else it is, is pika's to judge
+            self._framed = False  # what else it is, and all that follows, is pika's to judge
+            return len(data)
         if len(data) - at < _FRAME.size:
             return len(data) + 1
-        return at + int(_FRAME.unpack_from(data, at)[2]) + _FRAME.size + 1
+        size = int(_FRAME.unpack_from(data, at)[2]) + _FRAME.size + 1
+        if size > FRAME_MAX:
+            # We offered no more. Else a broken peer could have us keep up to 4 GiB of it.
+            self._end(ConnectionError(f"a frame of {size} bytes"))
+        return at + size
 
     def _hand_over(self, data: bytes) -> None:
         try:
@@ -135,7 +160,7 @@ class Wire(AbstractStreamTransport):
     def _end(self, error: BaseException | None) -> None:
         if self._active:
             self._active = False
-            self._unsent = b""
+            self._unsent.clear()
             self._loop.remove_handler(self._fd)
             # Later: whoever caused it may be in the midst of something.
             self._loop.add_callback(lambda: self._ended(error))
