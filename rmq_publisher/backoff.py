@@ -24,3 +24,9 @@ class Backoff:
     def reset(self) -> None:
         """Begin again with the first delay."""
         self._next = self._first
+
+
+def jittered(first: float, cap: float, doublings: int) -> float:
+    """Return ``first`` seconds doubled so many times, at most ``cap``, shortened by up to a half."""
+    longest = min(cap, first * 2.0 ** min(doublings, 64))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (not for secrets)

@@ -11,7 +11,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.E005` | | a setting of all connections inside `RMQ_CONNECTIONS` |
 | `rmq_publisher.E006` | | `RMQ_OUTBOX_GRACE` or `_LEASE` does not exceed `RMQ_PUBLISH_TIMEOUT` |
 | `rmq_publisher.E007` | | `RMQ_SERIALIZER` names no serializer |
-| `rmq_publisher.E008` | | `RMQ_DELIVERY` names a delivery that this release does not have |
+| `rmq_publisher.E008` | | the database of the outbox cannot hold it, or a router sends it elsewhere |
 | `rmq_publisher.E009` | | something among the queues and exchanges is none |
 | `rmq_publisher.E010` | | one queue or exchange declared in two ways |
 | `rmq_publisher.E011` | | a queue or exchange of an unknown or unnamed connection |
@@ -25,6 +25,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.W007` | yes | no TLS to another host |
 | `rmq_publisher.W008` | yes | the memory broker |
 | `rmq_publisher.W009` | yes | a password inside a URL |
+| `rmq_publisher.W010` | | SQLite without `transaction_mode` IMMEDIATE, and stored messages |
 """
 
 import ipaddress
@@ -32,10 +33,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db import connections as databases
 
-from rmq_publisher import conf, registry, serialization
+from rmq_publisher import conf, registry, serialization, tables
 from rmq_publisher.conf import ConnectionSettings, Problem
 from rmq_publisher.options import DEFAULT_ALIAS, NO_URL
 from rmq_publisher.ordering import alternate_exchange, dead_letter_exchange
@@ -59,6 +63,9 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     for settings in conf.usable():
         found += _judged(settings)
     found += _outbox_times()
+    stored = [read.alias for read in conf.usable() if read.delivery == "outbox"]
+    if stored:
+        found += _outbox_table(conf.place(stored[0], "DELIVERY"))
     return _messages(found)
 
 
@@ -106,13 +113,6 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
             f"Known are {known}; add one with register_serializer() in an AppConfig's ready().",
             f"{TAG}.E007",
         )
-    if settings.delivery == "outbox":
-        yield Problem(
-            conf.place(alias, "DELIVERY"),
-            'is "outbox", whose table comes in a later release',
-            'Set it to "on_commit".',
-            f"{TAG}.E008",
-        )
     least = settings.heartbeat / 2 + HEARTBEAT_SLACK
     if settings.confirm_timeout <= least and not settings.memory:
         yield Problem(
@@ -154,6 +154,33 @@ def _outbox_times() -> Iterator[Problem]:
                 f"Set it above {longest:g} s, or RMQ_PUBLISH_TIMEOUT lower.",
                 f"{TAG}.E006",
             )
+
+
+def _outbox_table(setting: str) -> Iterator[Problem]:
+    """Yield what keeps rows from being written where the transactions are."""
+    database = DEFAULT_DB_ALIAS
+    if reason := tables.unfit(database):
+        yield Problem(setting, f'is "outbox", for database {database!r}', reason, f"{TAG}.E008")
+        return
+    elsewhere = router.db_for_write(apps.get_model("rmq_publisher", "OutboxMessage"))
+    if elsewhere != database:
+        yield Problem(
+            setting,
+            f'is "outbox", and DATABASE_ROUTERS send its table to {elsewhere!r}: a row must be '
+            f"written in the transaction on {database!r}, and people would look for it there",
+            "Let db_for_write() and db_for_read() return None for rmq_publisher's models.",
+            f"{TAG}.E008",
+        )
+    connection = databases[database]
+    mode = connection.settings_dict["OPTIONS"].get("transaction_mode")
+    if connection.vendor == "sqlite" and str(mode).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Problem(
+            f"DATABASES[{database!r}]",
+            'is SQLite without transaction_mode "IMMEDIATE": a transaction that reads before it '
+            'writes is refused at once ("database is locked") while a relay works',
+            'Add "OPTIONS": {"transaction_mode": "IMMEDIATE"} to it.',
+            f"{TAG}.W010",
+        )
 
 
 def _dropping(alias: str) -> Iterator[Problem]:

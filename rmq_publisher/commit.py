@@ -8,12 +8,16 @@ from django.db import connections as databases
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from rmq_publisher import outbox, settler
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.message import Envelope
 from rmq_publisher.sending import Batch, tell
+from rmq_publisher.stored import Stored
 from rmq_publisher.transport.base import monotonic
 
 logger = logging.getLogger("rmq_publisher")
+
+Failure = tuple[str, Envelope, PublishError]  # RabbitMQ alias, message, outcome
 
 
 class Commit:
@@ -54,16 +58,32 @@ class Savepoints(set[str]):
 
 
 class CommitHook:
-    """What is to be sent after one call's transaction has committed."""
+    """What is to be sent after one call's transaction has committed.
+
+    Args:
+        database: alias of the database whose transaction it is.
+        using: RabbitMQ alias.
+        envelopes: messages whose outcome the caller's request waits for.
+        timeout: seconds.
+        many: whether each outcome moves the deadline.
+    """
 
     def __init__(
-        self, using: str, envelopes: Sequence[Envelope], timeout: float, *, many: bool
+        self,
+        database: str,
+        using: str,
+        envelopes: Sequence[Envelope],
+        timeout: float,
+        *,
+        many: bool = False,
     ) -> None:
         self.__qualname__ = "rmq_publisher.publish"  # Django names robust hooks by it
+        self.database = database
         self.using = using
         self.envelopes = envelopes
         self.timeout = timeout
         self.many = many
+        self.rows: Sequence[Stored] = ()  # messages that are rows; nobody waits for their outcome
         self.sent = False
         self.commit = Commit([])
         self.position = 0
@@ -96,19 +116,60 @@ def on_commit(
     Raises:
         TransactionManagementError: Django's own, with autocommit off outside ``atomic``.
     """
-    hook = CommitHook(using, envelopes, timeout, many=many)
-    connection = databases[database]
-    if not connection.in_atomic_block and _is_autocommitting(connection):
+    hook = CommitHook(database, using, envelopes, timeout, many=many)
+    if _commits_by_itself(database):
         # Not by Django's on_commit, which would connect to the database to learn the same.
         hook()
+    else:
+        _register(hook)
+
+
+def store(
+    using: str,
+    envelopes: Sequence[Envelope],
+    ordering_keys: Sequence[str],
+    timeout: float,
+    database: str,
+) -> None:
+    """Write messages in the transaction on ``database``; they are sent once it has committed.
+
+    Raises:
+        TransactionManagementError: as in `on_commit`.
+        DatabaseError: Django's, of the insertion.
+    """
+    hook = CommitHook(database, using, (), timeout)
+
+    def insert() -> Sequence[Stored]:
+        return outbox.insert(
+            database, using, envelopes, ordering_keys=ordering_keys, timeout=timeout
+        )
+
+    if not _commits_by_itself(database):
+        _register(hook)  # first: where this is refused, no row must have been written
+        hook.rows = insert()
         return
+    if len(envelopes) == 1:
+        hook.rows = insert()
+    else:
+        with transaction.atomic(using=database):
+            hook.rows = insert()
+    hook()
+
+
+def _register(hook: CommitHook) -> None:
+    connection = databases[hook.database]
     hooks: list[Any] = connection.run_on_commit
     hook.join(_current_commit(hooks), len(hooks))
     # robust: should a hook of ours raise all the same, those of others must still run.
-    transaction.on_commit(hook, using=database, robust=True)
+    transaction.on_commit(hook, using=hook.database, robust=True)
     if hooks and hooks[-1][1] is hook:
         noted, *rest = hooks[-1]
         hooks[-1] = (Savepoints(noted, connection), *rest)
+
+
+def _commits_by_itself(database: str) -> bool:
+    connection = databases[database]
+    return not connection.in_atomic_block and _is_autocommitting(connection)
 
 
 def _is_autocommitting(connection: BaseDatabaseWrapper) -> bool:
@@ -130,6 +191,13 @@ def _current_commit(hooks: list[Any]) -> Commit:
 
 
 def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
+    if rows := [row for hook in hooks for row in hook.rows]:
+        settler.send_committed(hooks[0].database, rows)
+    if waited_for := [hook for hook in hooks if hook.envelopes]:
+        _send_and_wait(commit, waited_for)
+
+
+def _send_and_wait(commit: Commit, hooks: Sequence[CommitHook]) -> None:
     timeout = max(hook.timeout for hook in hooks)
     if commit.left is None:
         commit.left = timeout
@@ -141,22 +209,31 @@ def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
     for batch in batches.values():
         batch.submit()
     extend = any(hook.many for hook in hooks)
+    outcomes: list[tuple[str, Envelope, PublishError | None]] = []
     for using, batch in batches.items():
         deadline = batch.wait(timeout, deadline, extend=extend)
         commit.left = max(0.0, deadline - monotonic())
-        for envelope, error in zip(by_alias[using], batch.outcomes(), strict=True):
-            if error is not None:
-                _log_failure(envelope, error)
-            tell(using, envelope, error, will_retry=False)
+        envelopes = by_alias[using]
+        for envelope, error in zip(envelopes, batch.outcomes(), strict=True):
+            outcomes.append((using, envelope, error))
+    failures = [(using, envelope, error) for using, envelope, error in outcomes if error]
+    kept = iter(_keep(hooks[0].database, failures) if failures else ())
+    for using, envelope, error in outcomes:
+        tell(using, envelope, error, will_retry=error is not None and next(kept))
 
 
-def _log_failure(envelope: Envelope, error: PublishError) -> None:
-    logger.error(
-        "message %s was committed but not published (exchange %r, routing key %r, %d bytes): %s: %s",
-        envelope.message_id,
-        envelope.exchange,
-        envelope.routing_key,
-        len(envelope.body),
-        type(error).__name__,
-        error,
-    )
+def _keep(database: str, failures: Sequence[Failure]) -> list[bool]:
+    """Store what failed; return whether each will be sent again."""
+    for using, envelope, error in failures:
+        logger.error(
+            "message %s was committed but not published (connection %r, exchange %r, routing key %r, "
+            "%d bytes): %s: %s",
+            envelope.message_id,
+            using,
+            envelope.exchange,
+            envelope.routing_key,
+            len(envelope.body),
+            type(error).__name__,
+            error,
+        )
+    return outbox.record_failures(database, failures)

@@ -8,7 +8,7 @@ from django.db import connections as databases
 from pika import BasicProperties
 
 from rmq_publisher import conf
-from rmq_publisher.commit import on_commit
+from rmq_publisher.commit import on_commit, store
 from rmq_publisher.composing import (
     NOW_OPTIONS,
     Exchange,
@@ -24,6 +24,8 @@ from rmq_publisher.exceptions import InvalidMessage, PublishManyError
 from rmq_publisher.message import Envelope, Message, check_options
 from rmq_publisher.producer import refuse_in_event_loop
 from rmq_publisher.sending import Batch, adeliver, deliver, tell
+from rmq_publisher.stored import check_ordering_key, check_storable
+from rmq_publisher.tables import check_table
 from rmq_publisher.topology import ExchangeConfig, QueueConfig
 from rmq_publisher.transport.base import monotonic
 
@@ -78,9 +80,10 @@ def publish(
         using: RabbitMQ alias; may be left out when there is one.
         database: Django alias whose transaction counts; the one with an open ``atomic`` block when
             left out, ``default`` when there is none.
-        delivery: ``"on_commit"`` or ``"now"``; RMQ_DELIVERY when left out. ``"now"`` sends inside
-            the call and raises; ``"on_commit"`` never shows the caller a broker's error.
-        ordering_key: needs ``"outbox"``.
+        delivery: ``"on_commit"``, ``"outbox"`` or ``"now"``; RMQ_DELIVERY when left out. ``"now"``
+            sends inside the call and raises; the others never show the caller a broker's error;
+            ``"outbox"`` writes a row in the transaction, which is gone once it is confirmed.
+        ordering_key: messages of one key arrive in order; needs ``"outbox"``.
         properties: the caller's, never changed; the keywords below win over them.
         headers: merged over those of ``properties``.
         priority: 0 to 255.
@@ -112,12 +115,18 @@ def publish(
         body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,
         serializer=serializer, declare=declare, timeout=timeout, **given,
     )  # fmt: skip
-    mode = _delivery(plan.using, delivery, ordering_key)
+    mode = _delivery(plan.using, delivery, [ordering_key])
     _check_database(database)
     if mode == "now":
         deliver(*plan)
+        return plan.envelope.message_id
+    where = _database(database)
+    check_storable(plan.envelope, plan.using)
+    if mode == "outbox":
+        check_table(where)
+        store(plan.using, [plan.envelope], [ordering_key or ""], plan.timeout, where)
     else:
-        on_commit(plan.using, [plan.envelope], plan.timeout, _database(database), many=False)
+        on_commit(plan.using, [plan.envelope], plan.timeout, where, many=False)
     return plan.envelope.message_id
 
 
@@ -172,8 +181,8 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     call["declare"] = configs(call.get("declare", ()))
     _check_many(bodies, call)
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
-    keys = {ordering_key, *(message.ordering_key for message in messages)} - {None}
-    mode = _delivery(using, delivery, next(iter(keys), None))
+    keys = [message.ordering_key or ordering_key for message in messages]
+    mode = _delivery(using, delivery, keys)
     _check_database(database)
     envelopes: list[Envelope] = []
     for message in messages:  # not a comprehension: before Python 3.12 it has a frame that shows
@@ -183,7 +192,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     if mode == "now":
         _now(using, envelopes, timeout)
     else:
-        on_commit(using, envelopes, timeout, _database(database), many=True)
+        _later(mode, using, envelopes, [key or "" for key in keys], timeout, _database(database))
     return [envelope.message_id for envelope in envelopes]
 
 
@@ -229,7 +238,24 @@ def _now(using: str, envelopes: Sequence[Envelope], timeout: float) -> None:
         raise PublishManyError(outcomes)
 
 
-def _delivery(using: str, delivery: str | None, ordering_key: str | None) -> str:
+def _later(
+    mode: str,
+    using: str,
+    envelopes: Sequence[Envelope],
+    ordering_keys: Sequence[str],
+    timeout: float,
+    database: str,
+) -> None:
+    for envelope in envelopes:
+        check_storable(envelope, using)
+    if mode == "outbox":
+        check_table(database)
+        store(using, envelopes, ordering_keys, timeout, database)
+    else:
+        on_commit(using, envelopes, timeout, database, many=True)
+
+
+def _delivery(using: str, delivery: str | None, ordering_keys: Sequence[str | None]) -> str:
     """Return the delivery of a call.
 
     Raises:
@@ -238,13 +264,11 @@ def _delivery(using: str, delivery: str | None, ordering_key: str | None) -> str
     mode = conf.connection(using).delivery if delivery is None else delivery
     if mode not in DELIVERIES:
         raise InvalidMessage(f"delivery must be one of {DELIVERIES}, not {mode!r}")
-    if mode == "outbox":
-        raise InvalidMessage(
-            'delivery="outbox" needs the table of stored messages, which this version does not have '
-            'yet: use "on_commit" or "now"'
-        )
-    if ordering_key is not None:
+    keys = {key for key in ordering_keys if key is not None}
+    if keys and mode != "outbox":
         raise InvalidMessage(f'ordering_key needs delivery="outbox"; this call has {mode!r}')
+    for key in keys:
+        check_ordering_key(key)
     return mode
 
 

@@ -9,7 +9,7 @@ import pytest
 from rmq_publisher import connections
 from tests.rig.ladder import Broker
 
-pytest_plugins = ["tests.rig.fixtures"]
+pytest_plugins = ["tests.rig.fixtures", "tests.rig.stores"]
 
 # pika tells every lost connection at ERROR with a traceback: here they are lost on purpose.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.core import checks as django_checks
+from django.db import connections as databases
 
 from rmq_publisher import checks
 from rmq_publisher.handler import connections
@@ -118,11 +119,46 @@ def test_a_flat_setting_of_several_connections_is_told_once(configure):
     assert found() == ["E007"]
 
 
-def test_the_outbox_comes_later(configure):
+def test_the_outbox(configure):
+    configure(**GOOD, DELIVERY="outbox")
+    assert found() == []
+
+
+class Elsewhere:
+    """A router that has a database of its own for this app."""
+
+    def __init__(self, *, also_here: bool) -> None:
+        self.also_here = also_here
+
+    def db_for_write(self, model, **hints):
+        return "other" if model._meta.app_label == "rmq_publisher" else None
+
+    def allow_migrate(self, db, app_label, **hints):
+        return db == "other" or self.also_here if app_label == "rmq_publisher" else None
+
+
+@pytest.mark.parametrize("also_here", [True, False])
+def test_a_router_that_sends_the_table_elsewhere(configure, settings, also_here):
+    settings.DATABASE_ROUTERS = [Elsewhere(also_here=also_here)]
+    configure(**GOOD)
+    assert found() == []
     configure(**GOOD, DELIVERY="outbox")
     message = only()
     assert (message.id, message.level) == ("rmq_publisher.E008", django_checks.ERROR)
-    assert '"on_commit"' in message.hint
+    assert "DATABASE_ROUTERS" in message.msg + message.hint
+    assert message.msg.startswith("RMQ_DELIVERY")
+
+
+@pytest.mark.parametrize("mode", [None, "DEFERRED"])
+def test_sqlite_wants_immediate_transactions(configure, monkeypatch, mode):
+    options = databases["default"].settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "transaction_mode", mode)
+    configure(**GOOD)
+    assert found() == []
+    configure(**GOOD, DELIVERY="outbox")
+    message = only()
+    assert (message.id, message.level) == ("rmq_publisher.W010", django_checks.WARNING)
+    assert "transaction_mode" in message.hint
 
 
 @pytest.mark.parametrize(

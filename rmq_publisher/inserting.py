@@ -1,0 +1,124 @@
+"""New rows of messages that nobody has tried to send yet, as lean as they can be written.
+
+What a request pays for a message is this one statement: through the ORM it took twice as long.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rmq_publisher.dbtime import after
+from rmq_publisher.message import Envelope
+from rmq_publisher.stored import TABLE, correlation_id, encoded
+
+ROWS_AT_ONCE = 200
+BYTES_AT_ONCE = 2**20  # of bodies; MySQL's packets have a limit
+_GIVEN = (
+    "message_id", "using", "exchange", "routing_key", "correlation_id", "header", "body", "size",
+    "topology",
+)  # fmt: skip
+_BINARY = ("header", "body", "topology")
+# Named in full: the columns have no defaults in the database.
+_FIXED = {
+    "state": "'pending'", "attempts": "0", "unanswered": "0", "first_error_type": "''",
+    "first_error_text": "''", "last_error_type": "''", "last_error_text": "''", "history": "'[]'",
+}  # fmt: skip
+
+Item = tuple[Envelope, str]  # message, ordering key
+
+
+def columns(using: str, envelope: Envelope) -> dict[str, Any]:
+    """Return the columns that say what is to be sent and where."""
+    return {
+        "message_id": envelope.message_id,
+        "using": using,
+        "exchange": envelope.exchange,
+        "routing_key": envelope.routing_key,
+        "correlation_id": correlation_id(envelope),
+        "header": envelope.header,
+        "body": envelope.body,
+        "size": len(envelope.body),
+        "topology": encoded(envelope.topology),
+    }
+
+
+def insert_pending(
+    connection: BaseDatabaseWrapper,
+    using: str,
+    items: Sequence[Item],
+    *,
+    token: int,
+    grace: float,
+) -> list[int]:
+    """Write rows, in order.
+
+    Args:
+        connection: of the database.
+        using: RabbitMQ alias.
+        items: messages with their ordering keys.
+        token: of their owner; 0 for none.
+        grace: seconds that they are its own.
+
+    Returns:
+        The rows' ids, in order.
+    """
+    ids: list[int] = []
+    for portion in _portions(items):
+        ids += _insert(connection, using, portion, token=token, grace=grace)
+    return ids
+
+
+def _portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    portion: list[Item] = []
+    size = 0
+    for item in items:
+        if portion and (len(portion) == ROWS_AT_ONCE or size + len(item[0].body) > BYTES_AT_ONCE):
+            yield portion
+            portion, size = [], 0
+        portion.append(item)
+        size += len(item[0].body)
+    if portion:
+        yield portion
+
+
+def _insert(
+    connection: BaseDatabaseWrapper,
+    using: str,
+    items: Sequence[Item],
+    *,
+    token: int,
+    grace: float,
+) -> list[int]:
+    available, available_values = after(connection, grace)
+    now, now_values = after(connection)
+    names = [*_GIVEN, "ordering_key", "token", "available_at", "created_at", *_FIXED]
+    places = ["%s"] * (len(_GIVEN) + 2) + [available, now, *_FIXED.values()]
+    binary = connection.Database.Binary  # type: ignore[attr-defined]
+    values: list[Any] = []
+    for envelope, ordering_key in items:
+        given = columns(using, envelope)
+        values += [binary(given[name]) if name in _BINARY else given[name] for name in _GIVEN]
+        values += [ordering_key, token, *available_values, *now_values]
+    quoted = ", ".join(map(connection.ops.quote_name, names))
+    rows = ", ".join([f"({', '.join(places)})"] * len(items))
+    sql = f"INSERT INTO {TABLE} ({quoted}) VALUES {rows}"  # noqa: S608 (names of ours)
+    if connection.features.can_return_rows_from_bulk_insert:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} RETURNING id", values)
+            return sorted(id_ for (id_,) in cursor.fetchall())
+    return _insert_without_returning(connection, sql, values, len(items))
+
+
+def _insert_without_returning(
+    connection: BaseDatabaseWrapper, sql: str, values: list[Any], count: int
+) -> list[int]:
+    """MySQL tells the first id only; those of one statement go up, as the rows do."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        first = cursor.lastrowid
+        if count == 1:
+            return [first]
+        cursor.execute("SELECT @@SESSION.auto_increment_increment")
+        (step,) = cursor.fetchone()
+    return list(range(first, first + count * step, step))

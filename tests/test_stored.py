@@ -1,0 +1,140 @@
+"""A message as a row, and back: nothing is lost on the way."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika import BasicProperties
+
+from rmq_publisher import Binding, ExchangeConfig, InvalidMessage, QueueConfig
+from rmq_publisher.message import seal
+from rmq_publisher.stored import (
+    COLUMNS,
+    check_storable,
+    correlation_id,
+    decoded,
+    encoded,
+    from_row,
+    new_token,
+    process_token,
+)
+from rmq_publisher.topology import ExchangeName, QueueName
+
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
+)
+values = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), names,
+    st.binary(max_size=10), st.none(),
+)  # fmt: skip
+arguments = st.dictionaries(
+    names, st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(names, inner)),
+    max_size=3,
+)  # fmt: skip
+
+
+def bindings(exchanges):
+    return st.lists(st.builds(Binding, exchanges, names, arguments), max_size=2)
+
+
+exchanges = st.recursive(
+    st.builds(
+        ExchangeConfig,
+        names,
+        st.sampled_from(["direct", "topic", "x-delayed-message"]),
+        st.booleans(),
+        auto_delete=st.booleans(),
+        internal=st.booleans(),
+        arguments=arguments,
+    ),
+    lambda inner: st.builds(ExchangeConfig, names, bindings=bindings(inner | names)),
+    max_leaves=3,
+)
+queues = st.builds(
+    QueueConfig, names, st.booleans(), arguments=arguments, bindings=bindings(exchanges | names)
+)
+entities = st.one_of(exchanges, queues, names.map(QueueName), names.map(ExchangeName))
+
+
+@given(st.lists(entities, max_size=3).map(tuple))
+def test_declarations_come_back_equal(topology):
+    assert decoded(encoded(topology)) == topology
+
+
+def test_the_arguments_that_have_names_come_back_too():
+    queue = QueueConfig(
+        "q", dead_letter_exchange="dead", dead_letter_routing_key="k", queue_type="quorum",
+        message_ttl=1.5, max_length=5, overflow="reject-publish", delivery_limit=3,
+        single_active_consumer=True, using="other",
+    )  # fmt: skip
+    [back] = decoded(encoded((queue,)))
+    assert isinstance(back, QueueConfig)
+    assert back == queue
+    assert list(back.steps()) == list(queue.steps())
+
+
+def test_no_declarations_take_no_room():
+    assert encoded(()) == b""
+    assert decoded(b"") == ()
+
+
+def test_declarations_that_are_too_large_are_refused():
+    large = tuple(QueueConfig("q" * 250 + str(number)) for number in range(600))
+    with pytest.raises(InvalidMessage, match="declare"):
+        encoded(large)
+
+
+def sealed(**options):
+    topology = (QueueName("q"),)
+    return seal(
+        b"\x00body", exchange="", routing_key="q", topology=topology, max_body_size=99, **options
+    )
+
+
+def row_of(envelope, **changes):
+    values = {
+        "id": 7, "message_id": envelope.message_id, "using": "a", "exchange": envelope.exchange,
+        "routing_key": envelope.routing_key, "ordering_key": "k", "header": envelope.header,
+        "body": envelope.body, "topology": encoded(envelope.topology), "failed_at": None, **changes,
+    }  # fmt: skip
+    return [values[name] for name in COLUMNS]
+
+
+@pytest.mark.parametrize("binary", [bytes, memoryview])
+def test_a_row_makes_the_same_message(binary):
+    headers = {"at": datetime(2026, 1, 2, tzinfo=UTC), "sum": Decimal("1.5"), "raw": b"\xff\0"}
+    envelope = sealed(headers=headers, priority=3)
+    row = row_of(envelope, header=binary(envelope.header), body=binary(envelope.body))
+    stored = from_row(row, token=5, own_until=1.5)
+    assert stored.envelope == envelope
+    assert (stored.id, stored.token, stored.using, stored.ordering_key) == (7, 5, "a", "k")
+    assert (stored.own_until, stored.failed) == (1.5, False)
+    assert from_row(row_of(envelope, failed_at="then"), token=5, own_until=0).failed
+
+
+def test_a_row_shows_no_content():
+    stored = from_row(row_of(sealed(headers={"h": "s3cret"})), token=5, own_until=0)
+    assert "s3cret" not in repr(stored)
+    assert "body'" not in repr(stored)
+
+
+def test_the_correlation_id_is_found():
+    assert correlation_id(sealed()) == ""
+    assert correlation_id(sealed(correlation_id="c", headers={"h": 1})) == "c"
+    assert correlation_id(sealed(properties=BasicProperties(correlation_id="d"))) == "d"
+
+
+@pytest.mark.parametrize("what", ["message_id", "correlation_id"])
+def test_what_a_database_cannot_keep_is_refused(what):
+    with pytest.raises(InvalidMessage, match=what):
+        check_storable(sealed(**{what: "a\0"}), "default")
+
+
+def test_tokens_are_never_nobodys():
+    drawn = {new_token() for _ in range(1000)}
+    assert len(drawn) == 1000
+    assert min(drawn) > 0
+    assert max(drawn) < 2**63
+    assert process_token() == process_token() > 0
