@@ -1,10 +1,10 @@
 # Each target makes the virtual environment it needs by itself (.ci/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint docs bench clean
+.PHONY: help demo serve test lint docs bench faults clean
 
 python := .venv/bin/python
-# More arguments for pytest and the benchmark: make test ARGS="-k outbox -x"
+# More arguments for pytest, the benchmark and the faults: make test ARGS="-k outbox -x"
 ARGS ?=
 # Processes that share the suite; each starts the nodes that it needs.
 WORKERS ?= auto
@@ -14,15 +14,15 @@ help: ## Tell what there is
 	@echo 'Variables: ARGS, WORKERS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
 
 demo: ## Place 200 orders in the example shop and read their messages back
-	@.ci/setup $(if $(RMQ_URL),,--server) test
+	@.ci/setup $(if $(RMQ_URL),,--try-server) test
 	@$(python) -m example_project.demo
 
 serve: ## Run the example shop until Ctrl-C
-	@.ci/setup $(if $(RMQ_URL),,--server) test
+	@.ci/setup $(if $(RMQ_URL),,--try-server) test
 	@$(python) -m example_project.demo.serve
 
 test: ## Run the test suite
-	@.ci/setup --server test
+	@.ci/setup --server --databases test
 	@$(python) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: ## Check style, types, migrations and settings
@@ -38,9 +38,13 @@ docs: ## Build the documentation into docs/_build
 	$(python) -m sphinx -q -W --keep-going -b html docs docs/_build
 	@echo 'Built: docs/_build/index.html'
 
-bench: ## Measure throughput and latency
+bench: ## Measure throughput and latency, and write the tables of docs/explanation/benchmark.md
 	@.ci/setup --server test bench
-	@$(python) -m tests.bench $(ARGS)
+	@$(python) -m tests.bench --output docs/explanation/benchmark.md $(ARGS)
+
+faults: ## Show what the engine withstands, with figures (ARGS="--size small": half a minute)
+	@.ci/setup --server test
+	@$(python) -m tests.faults $(ARGS)
 
 clean: ## Remove all that the other targets make
 	rm -rf .venv .venv-* build dist docs/_build *.egg-info

@@ -98,6 +98,7 @@ class PrivateMariaDB(PrivateServer, MariaDB):
             f"--init-file={self.directory}/init.sql",
             "--character-set-server=utf8mb4",
             "--max-connections=200",
+            "--lock-wait-timeout=30",  # of TRUNCATE and the like; a day by default
             # 2 hands each commit to the kernel, where it outlives the process at least.
             f"--innodb-flush-log-at-trx-commit={1 if self.durable else 2}",
         ]
