@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from django.core.exceptions import ImproperlyConfigured
+
 from rmq_publisher import conf
+from rmq_publisher.environment import obstacle
 from rmq_publisher.transport.amqp import AmqpTransport
 from rmq_publisher.transport.base import Transport
 from rmq_publisher.transport.memory import MemoryTransport
@@ -29,7 +32,8 @@ class ConnectionHandler:
         """Return the transport of an alias; it connects when something is published.
 
         Raises:
-            ImproperlyConfigured: no such alias, or its settings are wrong.
+            ImproperlyConfigured: no such alias, its settings are wrong, or no I/O thread can live
+                in this process; the text says what to set.
         """
         settings = conf.connection(alias)
         if self._stand_ins:
@@ -63,10 +67,7 @@ class ConnectionHandler:
             if old is not None and old.settings == settings:
                 old.settings = settings  # only what is not the connection's has changed
                 return old
-            transport: Transport = (
-                MemoryTransport(settings) if settings.memory else AmqpTransport(settings)
-            )
-            self._transports[alias] = transport
+            transport = self._transports[alias] = _made(settings)
         if old is not None:
             old.close()
         return transport
@@ -86,6 +87,14 @@ class ConnectionHandler:
             transport.leave_behind()
         self._left_behind.append(self._transports)
         self._transports = {}
+
+
+def _made(settings: conf.ConnectionSettings) -> Transport:
+    if settings.memory:
+        return MemoryTransport(settings)
+    if reason := obstacle():
+        raise ImproperlyConfigured(f"RabbitMQ alias {settings.alias!r}: {reason}.")
+    return AmqpTransport(settings)
 
 
 connections = ConnectionHandler()

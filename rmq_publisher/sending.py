@@ -20,20 +20,24 @@ INTERRUPTED = "the call was interrupted"
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
 
 
-def _news(
+def _signal(error: PublishError | None) -> Signal:
+    """Return the signal of an outcome."""
+    return signals.message_published if error is None else signals.publish_failed
+
+
+def _arguments(
     using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool
-) -> tuple[Signal, dict[str, Any]]:
-    """Return the signal of an outcome and its arguments."""
+) -> dict[str, Any]:
+    """Return the arguments of its signal."""
     names: dict[str, Any] = {**envelope.names, "using": using}
-    if error is None:
-        return signals.message_published, names
-    return signals.publish_failed, {**names, "error": error, "will_retry": will_retry}
+    return names if error is None else {**names, "error": error, "will_retry": will_retry}
 
 
 def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
     """Send the signal of an outcome; a receiver that raises is logged and changes nothing."""
-    signal, arguments = _news(using, envelope, error, will_retry=will_retry)
+    signal = _signal(error)
     if signal.receivers:
+        arguments = _arguments(using, envelope, error, will_retry=will_retry)
         signal.send_robust(sender=None, **arguments)
 
 
@@ -166,8 +170,9 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
         delivery.fail("the task was cancelled")
         raise
     # Not by tell(): in the event loop's thread a receiver must neither block nor be a coroutine.
-    signal, arguments = _news(using, envelope, delivery.error, will_retry=False)
+    signal = _signal(delivery.error)
     if signal.receivers:
+        arguments = _arguments(using, envelope, delivery.error, will_retry=False)
         await signal.asend_robust(sender=None, **arguments)
     if delivery.error is not None:
         raise delivery.error

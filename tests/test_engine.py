@@ -33,11 +33,12 @@ from rmq_publisher import (
     publish_many,
 )
 from rmq_publisher.transport import gates
+from rmq_publisher.transport.engine import QUIET_TURNS
 from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
 from tests.deliveries import Told
 from tests.rig.amqp import Amqp, Names
 from tests.rig.node import PrivateNode
-from tests.rig.ports import closed_port
+from tests.rig.ports import SilentPort, closed_port
 from tests.rig.proxy import Proxy
 
 
@@ -431,6 +432,34 @@ def test_a_thread_that_cannot_be_started_leaves_no_socket(
     assert isinstance(error, BrokerUnavailable)
     assert "shutting down" in str(error)
     assert [item.message for item in told if item.category is ResourceWarning] == []
+
+
+def test_what_comes_late_while_a_connection_is_let_go_is_closed_too(rmq: Any) -> None:
+    """The look-up of a host's name may end in any turn of the loop; then a socket is made."""
+    ended = threading.Event()
+
+    def step(left: int) -> None:
+        if left:
+            engine._loop.add_callback(lambda: step(left - 1))
+        else:
+            ended.set()
+
+    with SilentPort() as silent:
+        rmq.RMQ_URL = f"amqp://127.0.0.1:{silent.port}"
+        call = calling(routing_key="q")
+        eventually(lambda: connections["default"]._engine is not None)  # type: ignore[attr-defined]
+        engine = connections["default"]._engine  # type: ignore[attr-defined]
+        turns, turn = iter(range(10_000)), engine._loop.turn
+
+        def counted(*, wait: bool) -> None:
+            if engine._stopped and next(turns) == QUIET_TURNS - 5:
+                step(50)
+            turn(wait=wait)
+
+        engine._loop.turn = counted
+        connections["default"].close(0)
+        assert isinstance(call.outcome(), BrokerUnavailable)
+        assert ended.is_set()
 
 
 def test_closing_what_was_never_opened(rmq: Any) -> None:

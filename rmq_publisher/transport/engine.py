@@ -17,7 +17,8 @@ logger = logging.getLogger("rmq_publisher.transport")
 
 TICK_SECONDS = 0.25
 CLOSE_SECONDS = 1.0  # for the polite end of a connection
-CLOSING_TURNS = 20  # of the loop, more than pika takes to close a socket
+QUIET_TURNS = 20  # of the loop, in a row: nothing comes any more
+CLOSING_TURNS = 1000  # at the most
 CLOSED = "the connection was closed"
 
 
@@ -35,6 +36,7 @@ class Engine:
         self._news = False  # callers brought something
         self._abandoned = False
         self._stopped = False
+        self._left = False  # by a fork
         self._close_by: float | None = None
         self._ticking = False
         self.connector = Connector(self._loop, settings)
@@ -109,10 +111,12 @@ class Engine:
         The descriptors stay taken, by the null device, so that nothing closes a number in use. Else
         the child would hold the parent's connection open after the parent's death.
         """
+        self._left = True
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in self._loop.descriptors:
             os.dup2(null, descriptor)
         os.close(null)
+        self._loop.forget()
 
     def status(self) -> Status:
         """Return what is known."""
@@ -128,6 +132,10 @@ class Engine:
                 self._awake = False
                 self._loop.turn(wait=not self._news)
                 self._awake = True
+                if self._left:
+                    # gevent's threads live on in a child, where Python counts them as ended: to end
+                    # would be an error, and to go on would send the parent's messages again.
+                    threading.Event().wait()
                 self._cycle()
         except Exception as error:  # noqa: BLE001 (rule 12: whatever it died of, nobody may wait for it)
             reason = f"the I/O thread died of {type(error).__name__}"
@@ -154,12 +162,15 @@ class Engine:
         """Cut off what is left of the connection, and let pika close its socket.
 
         It does so in the turns of the loop that follow; each is made to return at once. One that is
-        still being opened may come by a socket in any of them.
+        still being opened may come by a socket in any of them (the host's name is looked up on a
+        thread of pika's), and needs some more to close it.
         """
+        quiet = 0
         for _ in range(CLOSING_TURNS):
-            if not self.connector.abort():
+            if quiet == QUIET_TURNS or not self.connector.abort():
                 break
             self._loop.turn(wait=False)
+            quiet = 0 if self._loop.busy else quiet + 1
 
     def _cycle(self) -> None:
         """Once per turn of the loop: take in what callers brought, write what may be written."""

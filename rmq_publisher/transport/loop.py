@@ -54,6 +54,18 @@ class Loop(AbstractSelectorIOLoop):
         """The sockets that it watches for pika: to cut one off, and to let go of them in a child."""
         return set(self._watched) - {self._ear.fileno()}
 
+    @property
+    def busy(self) -> bool:
+        """Whether it watches a socket for pika, or has something to call in the next turn."""
+        return bool(self._callbacks) or len(self._watched) > 1
+
+    def forget(self) -> None:
+        """In a forked child: have nothing to do any more."""
+        self._handlers.clear()
+        self._watched.clear()
+        self._timers.clear()
+        self._callbacks.clear()
+
     def close(self) -> None:
         """Let go of its own sockets."""
         self._ear.close()
@@ -129,8 +141,6 @@ class Loop(AbstractSelectorIOLoop):
 
     def _patience(self) -> float:
         """Milliseconds until something is due."""
-        if self._callbacks:
-            return 0
         if not self._timers:
             return LONGEST_WAIT * 1000
         return min(LONGEST_WAIT, max(0.0, self._timers[0][0] - monotonic())) * 1000

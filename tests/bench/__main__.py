@@ -1,4 +1,4 @@
-"""Run the benchmark: ``python -m tests.bench [--quick|--full] [--output FILE]``."""
+"""Run the benchmark: ``python -m tests.bench [--quick|--full] [--profile] [--output FILE]``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .contest import Contest, Stage, say
 
 _RENDER = {"transaction": table.transactions, "call": table.calls}
 NAMES = ("one", "threads", "many", "transaction", "call", "footprint", "imports")
+PROFILED = ("one", "threads", "many")  # where the peer is told how to publish, and no more
 _EXPLAINED = """\
 Each message: 1 KB, persistent, mandatory, confirmed, to one durable classic queue of one real broker.
 Each client in a process of its own. They take turns in many short rounds: a rate is the median of the
@@ -54,6 +55,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--memory", action="store_true", help="keep the broker's files in memory, not on disk"
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="tell where the time goes for every figure, not only where one falls short of its aim",
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="FILE", help="a page whose marked part is made anew"
     )
     parser.add_argument(
@@ -77,11 +83,21 @@ def _measure(options: argparse.Namespace, found: Broker) -> tuple[str, bool]:
                 if contest.key in wanted:
                     contests[contest.key] = stage.hold(contest)
             held = extras.footprints(stage) if "footprint" in wanted else []
+            figures = table.figures(contests)
+            profiles = {
+                key: stage.profile(contests[key].first, plan.PROFILED)
+                for key in dict.fromkeys(f.key for f in figures if f.short or options.profile)
+                if key in PROFILED
+            }
     finally:
         amqp.close()
     imported = extras.imports(size.turns // 6) if "imports" in wanted else []
-    sections = [_head(described, contests)]
-    sections += [f"### {c.title}\n\n{_render(c)}" for c in contests.values()]
+    sections = [_head(described, figures)]
+    for key, contest in contests.items():
+        sections.append(f"### {contest.title}\n\n{contest.rounds} rounds.\n\n{_render(contest)}")
+        if key in profiles:
+            told = "Where the time goes, with each of our steps timed (which costs some itself):"
+            sections.append(f"{told}\n\n{table.profile(profiles[key])}")
     if held:
         title = f"### A process in which {plan.THREADS} threads have published"
         sections.append(f"{title}\n\n{table.footprints(held)}")
@@ -94,10 +110,11 @@ def _render(contest: Contest) -> str:
     return _RENDER.get(contest.key, table.rates)(contest)
 
 
-def _head(described: Sequence[tuple[str, str]], contests: dict[str, Contest]) -> str:
+def _head(described: Sequence[tuple[str, str]], figures: Sequence[table.Figure]) -> str:
     parts = [table.markdown(["machine", ""], described), _EXPLAINED]
-    if figures := table.figures(contests):
-        parts.append(table.markdown(["figure", "measured", "aim"], figures))
+    if figures:
+        rows = [figure.row for figure in figures]
+        parts.append(table.markdown(["figure", "measured", "aim"], rows))
     return "\n\n".join(parts)
 
 

@@ -139,6 +139,20 @@ class Stage:
                 runner.close()
         return contest
 
+    def profile(self, entry: Entry, rounds: int) -> list[Measured]:
+        """Where the time of an entry's messages goes, round by round."""
+        runner = self.open(entry)
+        assert isinstance(runner, Worker)
+        try:
+            runner.ready()
+            return [self._profiled(entry, runner) for _ in range(rounds + 1)][1:]
+        finally:
+            runner.close()
+
+    def _profiled(self, entry: Entry, runner: Worker) -> Measured:
+        self.queue.purge(runner.queue)
+        return runner.run(do="profile", task=dict(entry.task))
+
     def _round(self, entry: Entry, runner: Runner, *, counted: bool) -> None:
         if entry.error:
             return

@@ -14,6 +14,7 @@ def describe(broker: str) -> list[tuple[str, str]]:
     return [
         ("date", time.strftime("%Y-%m-%d")),
         ("processor", f"{_cores()} cores, {_processor()}"),
+        ("memory", _memory()),
         ("load when it began", f"{os.getloadavg()[0]:.1f}"),
         ("system", f"{platform.system()} {platform.machine()}"),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
@@ -26,6 +27,12 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _memory() -> str:
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return "unknown"
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
 
 
 def _processor() -> str:

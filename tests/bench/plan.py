@@ -13,6 +13,7 @@ THREADS = 16
 TASKS = 200
 WINDOW = 64  # RMQ_MAX_IN_FLIGHT's default
 TRANSACTION = 100
+PROFILED = 5  # rounds that tell where the time goes
 
 BLOCKING = ("flask_rmq", "django_rmq", "kombu", "dramatiq")
 

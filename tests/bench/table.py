@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .contest import Contest, Entry
+from .contest import Contest, Entry, Measured
 from .extras import Import
 from .peers import PEERS
 from .plan import BLOCKING, THREADS, TRANSACTION
+from .spans import STEPS
 
-BEGIN = "<!-- benchmark: made by `make bench ARGS=...`, not by hand -->"
-END = "<!-- benchmark: end -->"
+BEGIN = "<!-- BEGIN benchmark: made by `make bench`, not by hand -->"
+END = "<!-- END benchmark -->"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -108,30 +110,70 @@ def imports(rows: Sequence[Import]) -> str:
     return markdown(head, cells)
 
 
-def figures(contests: dict[str, Contest]) -> list[tuple[str, str, str]]:
-    """What is aimed at: the figure's name, the figure, the aim."""
+@dataclass(frozen=True)
+class Figure:
+    """Something that is aimed at.
+
+    Attributes:
+        key: of the contest that it is of.
+        short: whether it falls short of the aim.
+    """
+
+    key: str
+    what: str
+    measured: str
+    aim: str
+    short: bool = False
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        return self.what, f"{self.measured}{', short of it' if self.short else ''}", self.aim
+
+
+def figures(contests: dict[str, Contest]) -> list[Figure]:
+    """All that is aimed at in these contests."""
     found = []
 
-    def compare(key: str, what: str, aim: str, *names: str) -> None:
+    def compare(key: str, what: str, aim: float, *names: str) -> None:
         """Put ours beside the fastest of some peers; without names, of all confirmed ones."""
         if (contest := contests.get(key)) is None:
             return
         other = contest.fastest(names)
         if other is None or not contest.first.rounds:
             whom = ", ".join(PEERS[name].label for name in names) or "the fastest peer"
-            found.append((f"{what} ÷ {whom}", "not measured", aim))
+            found.append(Figure(key, f"{what} ÷ {whom}", "not measured", f"{aim:g}"))
         else:
-            found.append((f"{what} ÷ {other.label}", ratio(contest, other), aim))
+            short = round(statistics.median(contest.ratios(other)), 2) < aim
+            measured = ratio(contest, other)
+            found.append(Figure(key, f"{what} ÷ {other.label}", measured, f"{aim:g}", short))
 
-    compare("one", "one thread", "1.0")
-    compare("threads", f"{THREADS} threads", "2.0", *BLOCKING, "blocking")
-    compare("many", "many at once", "2.0", "aio_pika", "aio_pika_uvloop")
-    compare("many", "many at once", "1.0", "native")
-    compare("transaction", f"{TRANSACTION} in a transaction", "6", "flask_rmq", "blocking")
+    compare("one", "one thread", 1)
+    compare("threads", f"{THREADS} threads", 2, *BLOCKING, "blocking")
+    compare("many", "many at once", 2, "aio_pika", "aio_pika_uvloop")
+    compare("many", "many at once", 1, "native")
+    compare("transaction", f"{TRANSACTION} in a transaction", 6, "flask_rmq", "blocking")
     if (call := contests.get("call")) is not None and call.first.rounds:
         worst = max(share(entry) for entry in call.entries if entry.ours and entry.rounds)
-        found.append(("publish() before the commit ÷ confirmed publish", f"{worst:.3f}", "< 0.1"))
+        what = "publish() before the commit ÷ confirmed publish"
+        found.append(Figure("call", what, f"{worst:.3f}", "< 0.1", worst >= 0.1))
     return found
+
+
+def profile(rounds: Sequence[Measured]) -> str:
+    """Where the time of a message goes: our steps, what else we do, and what we wait for."""
+
+    def per_message(seconds: Callable[[Measured], float]) -> float:
+        return statistics.median(seconds(m) / m["messages"] * 1e6 for m in rounds)
+
+    steps: dict[str, float] = {}
+    for step in dict.fromkeys(step for *_, step in STEPS):
+        steps[step] = per_message(lambda m, step=step: m["spent"].get(step, 0.0))  # type: ignore[misc]
+    steps["all else in the process"] = per_message(lambda m: m["cpu"] - sum(m["spent"].values()))
+    spent, wall = per_message(lambda m: m["cpu"]), per_message(lambda m: m["seconds"])
+    rows = [[step, f"{taken:.1f}"] for step, taken in steps.items() if taken >= 0.05]
+    rows.append(["processor time in all, on all threads", f"{spent:.1f}"])
+    rows.append(["time from one message to the next", f"{wall:.1f}"])
+    return markdown(["step", "µs/message"], rows)
 
 
 def write(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from tests.rig.amqp import Amqp
 from . import plan, table
 from .broker import Queue
 from .contest import Contest, Entry, Stage
+from .spans import STEPS
 
 
 def _entry(peer: str, *rates: float) -> Entry:
@@ -55,6 +56,35 @@ def test_only_the_marked_part_of_a_page_is_made_anew(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="without the two marks"):
         table.write(page, "third\n")
     assert page.read_text() == "No marks.\n"
+
+
+def test_a_figure_that_falls_short_says_so() -> None:
+    ours, theirs = _entry("ours", 100, 100), _entry("kombu", 100, 101)
+    contest = Contest("one", "", [ours, theirs], 2)
+    [figure] = table.figures({"one": contest})
+    assert not figure.short  # 0.995, and the table says 1.00
+    theirs.rounds[0]["messages"] = 110
+    [figure] = table.figures({"one": contest})
+    assert figure.short
+    assert "short of it" in figure.row[1]
+    theirs.rounds.clear()
+    [figure] = table.figures({"one": contest})
+    assert (figure.measured, figure.short) == ("not measured", False)
+
+
+def test_where_the_time_goes(amqp: Amqp, tmp_path: Path) -> None:
+    """Every step that is timed is still there and is taken; the steps and the rest are all."""
+    stage = Stage(Queue(amqp, "test.profile"), tmp_path)
+    taken: set[str] = set()
+    for task in ({"do": "each", "threads": 1, "seconds": 0.1}, {"do": "many", "messages": 200}):
+        rounds = stage.profile(Entry("ours", task), 1)
+        [measured] = rounds
+        assert 0 < sum(measured["spent"].values()) < measured["cpu"] * 1.1
+        taken.update(step for step, seconds in measured["spent"].items() if seconds > 0)
+        text = table.profile(rounds)
+        assert "all else in the process" in text
+        assert "time from one message to the next" in text
+    assert taken == {step for *_, step in STEPS}
 
 
 def test_every_entry_of_a_contest_has_a_row_of_its_own() -> None:

@@ -6,6 +6,9 @@ import asyncio
 import statistics
 import time
 from functools import partial
+from typing import Any
+
+from tests.bench.spans import Spans
 
 from .base import Measured, Publish, configure_django
 from .base import Peer as Base
@@ -46,6 +49,12 @@ class Peer(Base):
                 await self._library.apublish(self.body, queue=self.queue)
 
         await asyncio.gather(*(work() for _ in range(tasks)))
+
+    def profile(self, task: dict[str, Any]) -> Measured:
+        """Do a task with the steps of the library timed."""
+        with Spans() as spent:
+            measured = getattr(self, task.pop("do"))(**task)
+        return {**measured, "spent": dict(spent)}
 
     def call(self, messages: int, transactions: int) -> Measured:
         """What `publish()` itself takes before the commit, beside one confirmed publish."""
