@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rmq_publisher import outbox, settler
 from rmq_publisher.exceptions import PublishError
+from rmq_publisher.handler import connections
 from rmq_publisher.message import Envelope
 from rmq_publisher.sending import Batch, tell
 from rmq_publisher.stored import Stored
@@ -116,6 +117,7 @@ def on_commit(
     Raises:
         TransactionManagementError: Django's own, with autocommit off outside ``atomic``.
     """
+    connections[using]  # what it cannot work with is told at the call
     hook = CommitHook(database, using, envelopes, timeout, many=many)
     if _commits_by_itself(database):
         # Not by Django's on_commit, which would connect to the database to learn the same.
@@ -137,6 +139,7 @@ def store(
         TransactionManagementError: as in `on_commit`.
         DatabaseError: Django's, of the insertion.
     """
+    connections[using]  # as above
     hook = CommitHook(database, using, (), timeout)
 
     def insert() -> Sequence[Stored]:

@@ -1,10 +1,7 @@
 """The engine and the life of processes: forks, normal exits, exit handlers."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,58 +11,7 @@ import pytest
 from tests.calls import PATIENCE
 from tests.rig.amqp import Amqp
 from tests.rig.proxy import Proxy
-
-_PRELUDE = """
-import atexit, json, os, sys, threading, time
-from django.conf import settings
-url, queue, options = json.loads(sys.argv[1])
-settings.configure(RMQ_URL=url, **{"RMQ_PUBLISH_TIMEOUT": 20, **options})
-import django
-django.setup()
-
-def say(**told):
-    os.write(1, (json.dumps(told) + "\\n").encode())  # one write, whole lines from all processes
-
-def now(body=b"x"):
-    from rmq_publisher import publish
-    return publish(body, queue=queue, delivery="now")
-
-def status():
-    from rmq_publisher import connections
-    return connections["default"].status()
-"""
-
-
-class Script:
-    """A process that publishes through the proxy, and what it said."""
-
-    def __init__(self, text: str, proxy: Proxy, queue: str, **options: Any) -> None:
-        arguments = json.dumps([proxy.url, queue, options])
-        self.process = subprocess.Popen(
-            # Python 3.12 and later warn of every fork beside threads; forking beside them is the point.
-            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PRELUDE + text, arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def line(self) -> dict[str, Any]:
-        """The next thing that it says."""
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())  # type: ignore[no-any-return]
-
-    def end(self, timeout: float = PATIENCE) -> list[dict[str, Any]]:
-        """Let it come to its end, and return the rest of what it said."""
-        out, err = self.process.communicate("go\n", timeout=timeout)
-        assert (self.process.returncode, err) == (0, "")
-        return [json.loads(line) for line in out.splitlines()]
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
+from tests.servers.running import Script
 
 
 @pytest.fixture
@@ -168,9 +114,7 @@ def test_a_child_does_not_keep_a_dead_parents_connection_open(
     assert proxy.connections_open == 1
     os.kill(script.process.pid, signal.SIGKILL)
     assert proxy.wait_for_open(0)
-    assert script.process.stdin is not None
-    script.process.stdin.write("go\n")
-    script.process.stdin.flush()
+    script.say("go")
     assert script.line() == {"connects": 1}
     assert proxy.wait_for_open(0)
     assert len(ids(amqp, queue, 2)) == 2
@@ -195,6 +139,38 @@ def test_forked_workers(start: Any, proxy: Proxy, amqp: Amqp, queue: str) -> Non
     assert told == [{"connects": 1}] * 4 + [{"codes": [0] * 4}]
     assert proxy.connections_made == 5
     assert len(set(ids(amqp, queue, 101))) == 101
+
+
+_FORK_BESIDE_A_HELD_LOCK = """
+from rmq_publisher import connections
+now()
+transport = connections["default"]
+held, forked = threading.Event(), threading.Event()
+def hold():
+    with connections._lock, transport._lock:
+        held.set()
+        forked.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(10)  # a call that waits for a lock has no deadline
+    now()
+    connections.close()
+    say(connects=status().connects)
+    os._exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+forked.set()
+holder.join()
+now()
+say(code=code)
+"""
+
+
+def test_a_lock_that_is_held_at_the_fork(start: Any, amqp: Amqp, queue: str) -> None:
+    """The thread that would give it back does not exist in the child."""
+    assert start(_FORK_BESIDE_A_HELD_LOCK).end() == [{"connects": 0}, {"code": 0}]
+    assert len(ids(amqp, queue, 3)) == 3
 
 
 # -- exits -----------------------------------------------------------------------------------------
@@ -240,6 +216,90 @@ def test_an_exit_does_not_wait_longer_than_a_call(start: Any, proxy: Proxy) -> N
     assert time.monotonic() - began < 15
 
 
+_THOUSAND = """
+from rmq_publisher import PublishManyError, publish_many
+def end(number, frame):
+    say(signal=number)
+    sys.exit(3)
+if HANDLED: signal.signal(signal.SIGTERM, end)
+def work():
+    try:
+        publish_many([b"%d" % number for number in range(1000)], queue=queue, delivery="now")
+    except PublishManyError as error:
+        say(failed=len([one for one in error.outcomes if one]))
+    else:
+        say(failed=0)
+now()
+say(ready=True)
+sys.stdin.readline()
+"""
+_ON_A_THREAD = """
+threading.Thread(target=work, daemon=DAEMON).start()
+while True: time.sleep(60)
+"""
+
+
+_IN_THE_CALL = """
+try: work()
+except BaseException as error:
+    say(ended=type(error).__name__)
+    raise
+"""
+
+
+def told_to_end(
+    start: Any, proxy: Proxy, script: str, *, window: int = 64, handled: bool = True
+) -> Script:
+    """A script that got SIGTERM while a thousand messages waited for their confirms."""
+    text = _THOUSAND.replace("HANDLED", str(handled)) + script
+    started: Script = start(text, RMQ_MAX_IN_FLIGHT=window)
+    assert started.line() == {"ready": True}
+    stall = proxy.stall("client")
+    started.say("go")
+    assert proxy.wait_for_publishes(1 + window)
+    assert stall.wait()
+    started.process.terminate()
+    return started
+
+
+@pytest.mark.parametrize("window", [64, 1000])
+@pytest.mark.parametrize("daemon", [True, False])
+def test_sigterm_with_a_thousand_in_flight(
+    start: Any, proxy: Proxy, amqp: Amqp, queue: str, window: int, daemon: bool
+) -> None:
+    """A handler that calls sys.exit(), as servers have: all are confirmed before the process ends."""
+    script = _ON_A_THREAD.replace("DAEMON", str(daemon))
+    ending = told_to_end(start, proxy, script, window=window)
+    assert ending.line() == {"signal": signal.SIGTERM}
+    proxy.resume()
+    told = ending.end(code=3)
+    # A daemon thread may be gone before it can tell; the messages are not.
+    assert told == [{"failed": 0}] or (daemon and not told)
+    assert len(set(ids(amqp, queue, 1001))) == 1001
+    assert proxy.wait_for_event("client Connection.Close")
+
+
+def test_sigterm_in_the_call_itself(start: Any, proxy: Proxy, amqp: Amqp, queue: str) -> None:
+    """sys.exit() ends the call where it waits: what was not written yet is not sent any more."""
+    ending = told_to_end(start, proxy, _IN_THE_CALL)
+    assert ending.line() == {"signal": signal.SIGTERM}
+    assert ending.line() == {"ended": "SystemExit"}
+    proxy.resume()
+    assert ending.end(code=3) == []
+    assert len(set(ids(amqp, queue, 65))) == 65
+    assert proxy.wait_for_event("client Connection.Close")
+
+
+def test_sigterm_that_nobody_handles(start: Any, proxy: Proxy, amqp: Amqp, queue: str) -> None:
+    """It ends the process at once, as kill -9 does: only what was written can arrive."""
+    script = _ON_A_THREAD.replace("DAEMON", "True")
+    ending = told_to_end(start, proxy, script, handled=False)
+    assert ending.process.wait(PATIENCE) == -signal.SIGTERM
+    proxy.resume()
+    assert proxy.wait_for_open(0)
+    assert len(set(ids(amqp, queue, 65))) == 65
+
+
 _HANDLER = """
 def publish_at_exit():
     from rmq_publisher import PublishError
@@ -247,6 +307,7 @@ def publish_at_exit():
         say(outcome="confirmed", id=now())
     except PublishError as error:
         say(outcome=type(error).__name__, id=error.message_id, text=str(error))
+    gc.collect()  # sockets that were left open are told of
     try:
         threading.Thread(target=len, args=("",)).start()
     except RuntimeError:

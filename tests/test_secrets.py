@@ -4,7 +4,8 @@ import asyncio
 import gc
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +13,20 @@ from pika import BasicProperties
 from pika.exceptions import ConnectionClosedByBroker
 
 from rmq_publisher import (
+    InvalidMessage,
     Message,
+    Nacked,
+    PublishError,
     PublishManyError,
     QueueConfig,
+    Rejected,
+    Unroutable,
     apublish,
     connections,
+    publish,
     publish_many,
 )
-from rmq_publisher.exceptions import PublishError
+from rmq_publisher.signals import publish_failed
 from rmq_publisher.transport.failures import describe
 from tests.calls import PATIENCE, calling, error_of, eventually, now, status
 from tests.rig.amqp import Amqp
@@ -28,9 +35,12 @@ from tests.rig.ports import closed_port
 from tests.rig.proxy import Proxy
 
 PASSWORD, BODY, HEADER = "canary-pa55word", "canary-b0dy", "canary-h3ader"
-CANARIES = (PASSWORD, BODY, HEADER)
+CORRELATION = "canary-c0rrelation"
+CANARIES = (PASSWORD, BODY, HEADER, CORRELATION)
 MESSAGE: dict[str, Any] = {
     "body": BODY,
+    "correlation_id": CORRELATION,
+    "reply_to": CORRELATION,
     "headers": {"who": HEADER, "nested": {"deep": [HEADER]}},
     "timeout": PATIENCE,
 }
@@ -47,6 +57,14 @@ class Everything(logging.Handler):
         self.records.append(record)
         # At once: what the arguments refer to may change.
         record.seen = "\n".join((self.format(record), repr(record.args), repr(vars(record))))
+
+    def leaks(self) -> list[str]:
+        """Where a canary was logged."""
+        return [
+            f"{record.name} {record.pathname}:{record.lineno} {found}"
+            for record in self.records
+            if (found := leaks(record.seen))
+        ]
 
 
 @pytest.fixture
@@ -75,6 +93,11 @@ def in_words(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__ or error.__context__
 
 
+def words_of(errors: Iterable[BaseException | None]) -> list[str]:
+    """The canaries in all that is shown of errors."""
+    return [leak for error in errors for text in in_words(error) for leak in leaks(text)]
+
+
 def our_objects() -> Iterator[str]:
     """What everything of ours that is alive says of itself."""
     for thing in gc.get_objects():
@@ -83,6 +106,7 @@ def our_objects() -> Iterator[str]:
 
 
 @pytest.mark.disturbs
+@pytest.mark.django_db(transaction=True)  # what failed after a commit is stored
 def test_nothing_leaks_over_a_run_with_faults(
     settings: Any, node: PrivateNode, node_proxy: Proxy, node_amqp: Amqp, logged: Everything
 ) -> None:
@@ -119,10 +143,22 @@ def test_nothing_leaks_over_a_run_with_faults(
             [Message(BODY), Message(BODY, routing_key="nowhere")],
             queue=queue,
             headers=MESSAGE["headers"],
-            properties=BasicProperties(headers={"other": HEADER}),
+            properties=BasicProperties(headers={"other": HEADER}, correlation_id=CORRELATION),
             delivery="now",
         )
     errors.append(caught.value)
+
+    # What is found out after a commit goes to the log, and to receivers.
+    def receiver(error: PublishError, **_: Any) -> None:
+        errors.append(error)
+        raise RuntimeError("logged by Django")
+
+    publish_failed.connect(receiver)
+    publish(**MESSAGE, queue="missing")
+    publish(**MESSAGE, queue="full")
+    publish_many([BODY, BODY], routing_key="nowhere", headers=MESSAGE["headers"])
+    publish_failed.disconnect(receiver)
+    assert [type(error) for error in errors[-4:]] == [Rejected, Nacked, Unroutable, Unroutable]
 
     # A network that breaks, and deadlines.
     node_proxy.cut()
@@ -153,17 +189,11 @@ def test_nothing_leaks_over_a_run_with_faults(
     errors.append(call.outcome())
     fails(queue=queue)
 
-    said = [leak for error in errors for text in in_words(error) for leak in leaks(text)]
     shown = [leak for text in our_objects() for leak in leaks(text)]
     connections.close()
-    told = [
-        f"{record.name} {record.pathname}:{record.lineno} {leaks(record.seen)}"
-        for record in logged.records
-        if leaks(record.seen)
-    ]
     assert all(isinstance(error, PublishError) for error in errors)
     assert len({type(error) for error in errors}) >= 6
-    assert (said, shown, told) == ([], [], [])
+    assert (words_of(errors), shown, logged.leaks()) == ([], [], [])
     assert {record.name.partition(".")[0] for record in logged.records} >= {
         "pika", "rmq_publisher",
     }  # fmt: skip
@@ -172,6 +202,65 @@ def test_nothing_leaks_over_a_run_with_faults(
 def _raise(*_: object, **__: object) -> None:
     secret = BODY
     raise RuntimeError(f"{secret} {PASSWORD} {HEADER}")
+
+
+@pytest.mark.disturbs
+def test_nothing_leaks_of_tls(
+    settings: Any, tls_node: PrivateNode, logged: Everything, tmp_path: Path
+) -> None:
+    assert tls_node.certificates is not None
+    trusted = {"CA_FILE": tls_node.certificates.ca_file}
+    (tmp_path / "garbage.pem").write_text(f"{PASSWORD}\n")
+    other = {"CA_FILE": tls_node.certificates.other_authority()}
+    errors = []
+    for url, tls in (
+        (tls_node.tls_url("canary", PASSWORD), trusted),  # there is no such user
+        (tls_node.tls_url("canary", PASSWORD), other),
+        (tls_node.tls_url("canary", PASSWORD), {"CA_FILE": tmp_path / "missing.pem"}),
+        (tls_node.tls_url("canary", PASSWORD), {"CA_FILE": tmp_path / "garbage.pem"}),
+        (f"amqps://canary:{PASSWORD}@localhost:{tls_node.port}", trusted),
+        (f"amqp://canary:{PASSWORD}@localhost:{tls_node.tls_port}", None),
+    ):
+        settings.RMQ_URL, settings.RMQ_TLS = url, tls
+        errors.append(error_of(**MESSAGE, queue="q"))
+    settings.RMQ_URL, settings.RMQ_TLS = tls_node.tls_url(), trusted
+    errors.append(error_of(**MESSAGE, queue="missing"))
+    now(**MESSAGE, queue=QueueConfig("tls"))
+    connections.close()
+    assert len({str(error) for error in errors}) == 7
+    assert (words_of(errors), logged.leaks()) == ([], [])
+    assert any(record.name.startswith("pika") for record in logged.records)
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "no bytes": {"body": {BODY: BODY}},
+    "no serializer": {"body": [BODY], "serializer": "nowhere"},
+    "no JSON": {"body": {BODY, HEADER}, "serializer": "json"},
+    "too large": {"body": BODY * 2_000_000},
+    "surrogate": {"body": f"{BODY}\ud800"},
+    "header": {"headers": {"who": HEADER, "x": object()}},
+    "headers": {"headers": [HEADER]},
+    "too many headers": {"headers": {"who": HEADER * 20_000}},
+    "long id": {"message_id": CORRELATION * 20},
+    "long": {"correlation_id": CORRELATION * 20},
+    "number": {"reply_to": 5, "priority": 999},
+    "expiration": {"expiration": -1},
+    "properties": {"properties": {"correlation_id": CORRELATION}},
+    "no such keyword": {"header": HEADER},
+    "not a timeout": {"timeout": BODY},
+    "no such alias": {"using": "elsewhere"},
+}
+
+
+@pytest.mark.parametrize("options", REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_refused_at_the_call_is_not_repeated(
+    rmq: Any, logged: Everything, options: dict[str, Any]
+) -> None:
+    with pytest.raises((InvalidMessage, TypeError)) as caught:
+        publish(**{**MESSAGE, "queue": "q", **options})
+    # Their frames are the debug page's matter; here it is their words.
+    assert leaks(f"{caught.value} {caught.value!r} {caught.value.args} {vars(caught.value)}") == []
+    assert logged.leaks() == []
 
 
 @pytest.mark.parametrize("quoted", [f'<<"{BODY}">>', "<<99,97,110,97,114,121>>", f"<<\n{BODY}"])

@@ -118,18 +118,23 @@ def test_plain_to_a_tls_port(secure: Any, tls_node: PrivateNode) -> None:
     assert "does not speak AMQP 0-9-1" in refused()
 
 
-@pytest.mark.parametrize("name", ["CA_FILE", "CERT_FILE"])
-def test_a_file_that_is_not_there(
-    secure: Any, certificates: Certificates, tmp_path: Path, name: str
+@pytest.mark.parametrize("holding", [None, "", "not a certificate"])
+@pytest.mark.parametrize("name", ["CA_FILE", "CERT_FILE", "KEY_FILE"])
+def test_a_file_that_cannot_be_used(
+    secure: Any, certificates: Certificates, tmp_path: Path, name: str, holding: str | None
 ) -> None:
-    secure.RMQ_TLS = {"CA_FILE": certificates.ca_file, name: tmp_path / "missing.pem"}
-    assert "RMQ_TLS: No such file or directory" in refused()
-
-
-def test_a_file_that_holds_something_else(secure: Any, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("not a certificate")
-    secure.RMQ_TLS = {"CA_FILE": tmp_path / "ca.pem"}
-    assert "RMQ_TLS: " in refused()
+    """It is named, whether it is missing, empty, or something else."""
+    path = tmp_path / "given.pem"
+    if holding is not None:
+        path.write_text(holding)
+    certificate, key = certificates.client()
+    good = {"CA_FILE": certificates.ca_file, "CERT_FILE": certificate, "KEY_FILE": key}
+    secure.RMQ_TLS = {**good, name: path}
+    text = refused()
+    assert "RMQ_TLS: " in text
+    assert f"{name} {path}" in text
+    if holding is None:
+        assert "No such file or directory" in text
 
 
 def test_a_refused_login(secure: Any) -> None:
