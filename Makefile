@@ -1,16 +1,16 @@
 # Each target makes the virtual environment it needs by itself (.ci/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint docs bench faults clean
+.PHONY: help demo serve test lint docs bench faults mutants clean
 
 python := .venv/bin/python
-# More arguments for pytest, the benchmark and the faults: make test ARGS="-k outbox -x"
+# More arguments for pytest, the benchmark, the faults and the mutants: make test ARGS="-k outbox -x"
 ARGS ?=
 # Processes that share the suite; each starts the nodes that it needs.
 WORKERS ?= auto
 
 help: ## Tell what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: ARGS, WORKERS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
 
 demo: ## Place 200 orders in the example shop and read their messages back
@@ -45,6 +45,10 @@ bench: ## Measure throughput and latency, and write the tables of docs/explanati
 faults: ## Show what the engine withstands, with figures (ARGS="--size small": half a minute)
 	@.ci/setup --server test
 	@$(python) -m tests.faults $(ARGS)
+
+mutants: ## Break the code on purpose and tell what no test notices (ARGS="--list")
+	@.ci/setup --server test
+	@$(python) -m tests.mutants $(ARGS)
 
 clean: ## Remove all that the other targets make
 	rm -rf .venv .venv-* build dist docs/_build *.egg-info

@@ -1,0 +1,134 @@
+"""Half a minute of `make faults`: one outcome each, nothing lost, bounds that only show no hanging.
+
+And the harness itself: what it must notice, it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pika import BasicProperties
+
+from rmq_publisher import BrokerUnavailable, ConfirmTimeout
+from tests.rig.amqp import Received
+
+from . import report
+from .ledger import Attempt, Ledger, Reading, counts
+from .plan import FULL, SMALL
+from .result import Result
+from .scenarios import SCENARIOS
+from .stage import Stage
+
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage(SMALL, SEED) as stage:
+        yield stage
+
+
+@pytest.mark.disturbs
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(stage: Stage, name: str) -> None:
+    result = SCENARIOS[name](stage)
+    print(f"seed {SEED}", report.scenario(result), sep="\n")
+    assert result.strikes
+    assert [promise for promise in result.promises if not promise.held] == []
+
+
+# -- the harness itself -----------------------------------------------------------------------
+
+
+def received(message_id: str, body: str = "") -> Received:
+    inside = (body or message_id).encode() + b"..."
+    return Received(None, BasicProperties(message_id=message_id), inside)
+
+
+def attempt(message_id: str, error: Exception | None = None) -> Attempt:
+    return Attempt(message_id, began=1.0, ended=2.0, error=error)
+
+
+ALL_WELL = Reading(missing=0, strangers=0, lies=0, duplicates=0)
+
+
+def test_a_queue_that_holds_what_was_confirmed() -> None:
+    told = [attempt("a"), attempt("b"), attempt("c", ConfirmTimeout("unknown"))]
+    assert Reading.of(told, [received("a"), received("b")]) == ALL_WELL
+    assert Reading.of(told, map(received, "abc")) == ALL_WELL  # unknown is allowed to be there
+
+
+@pytest.mark.parametrize(
+    ("arrived", "noticed"),
+    [
+        ([received("a")], {"missing": 1}),
+        ([received("a"), received("b"), received("b")], {"duplicates": 1}),
+        ([received("a"), received("b"), received("x")], {"strangers": 1}),
+        ([received("a"), received("b"), received("x", "b")], {"strangers": 1, "duplicates": 1}),
+        ([received("a"), received("b"), received("d")], {"lies": 1}),
+    ],
+)
+def test_a_queue_that_does_not(arrived: list[Received], noticed: dict[str, int]) -> None:
+    told = [attempt("a"), attempt("b"), attempt("d", BrokerUnavailable("not sent"))]
+    found = Reading.of(told, arrived)
+    assert {name: value for name, value in vars(found).items() if value} == noticed
+
+
+def test_a_call_that_never_comes_back_is_noticed() -> None:
+    ledger, result = Ledger(), Result("t")
+    ledger.attempts = [attempt("a"), Attempt("b", began=1.0)]
+    ledger._heard("a")
+    result.one_outcome_each("t", ledger, came_back=True)
+    assert not result.kept
+    assert counts(ledger.attempts) == "1 confirmed, 1 no outcome"
+
+
+@pytest.mark.parametrize("signals", [[], [("a", None), ("a", None)], [("a", ConfirmTimeout("x"))]])
+def test_a_second_or_another_outcome_is_noticed(signals: list[Any]) -> None:
+    ledger, result = Ledger(), Result("t")
+    ledger.attempts = [attempt("a")]
+    for message_id, error in signals:
+        ledger._heard(message_id, error)
+    result.one_outcome_each("t", ledger, came_back=True)
+    assert not result.kept
+
+
+def test_a_fault_that_hit_nothing_is_none() -> None:
+    result = Result("t")
+    result.must_hit("cut")
+    result.struck("other", 0)
+    result.must_hit("other")
+    result.struck("third", 0)
+    result.struck("third", 5)
+    result.must_hit("third")
+    assert [promise.held for promise in result.promises] == [False, False, True]
+    assert "**NO**, 1 of 3" in report.scenario(result)
+
+
+def test_a_result_without_promises_is_not_kept() -> None:
+    assert not Result("t").kept
+
+
+def test_the_full_size_is_that_of_the_promise() -> None:
+    assert (FULL.publishes, FULL.callers, FULL.slack) == (1000, 32, 1)
+    assert (FULL.threads * FULL.each, FULL.inputs) == (128_000, 10_000)
+    assert FULL.cuts >= 20
+    assert FULL.kills == 3
+    assert max(FULL.outages) >= 60
+    assert FULL.one_in == 1000
+
+
+def test_only_the_marked_part_of_the_page_is_made_anew(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    report.write(page, "first")
+    page.write_text(f"# Title\n\n{page.read_text()}\nBehind.\n")
+    report.write(page, "second")
+    made = f"{report.BEGIN}\n\nsecond\n{report.END}"
+    assert page.read_text() == f"# Title\n\n{made}\n\nBehind.\n"
+    page.write_text("No marks.\n")
+    with pytest.raises(SystemExit, match="without the two marks"):
+        report.write(page, "third")
