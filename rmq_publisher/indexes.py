@@ -10,7 +10,7 @@ from django.db.models.sql import Query
 class IndexWhere(models.Index):
     """An index that leaves rows out where it can, and has all of them elsewhere.
 
-    Django's own ``condition`` makes each project on MySQL or MariaDB see a warning (models.W037), of
+    Django's own ``condition`` makes each project on MySQL or MariaDB see a warning of the checks, of
     an index that does its work there too, only larger.
 
     Args:

@@ -10,7 +10,7 @@ from rmq_publisher.conf import ConnectionSettings
 from rmq_publisher.exceptions import Nacked, PublishError, Rejected, Unroutable
 from rmq_publisher.message import Envelope
 from rmq_publisher.topology import Topology
-from rmq_publisher.transport.base import Declared, Delivery, Status
+from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
 from rmq_publisher.transport.memorybroker import MemoryBroker
 
 NO_ROUTE = 312
@@ -107,8 +107,9 @@ class MemoryTransport:
             connects=int(self._open),
         )
 
-    def close(self, timeout: float | None = None) -> None:  # noqa: ARG002
+    def close(self, timeout: float | None = None) -> None:
         """Close the connection; the broker keeps what it has."""
+        closing_seconds(self.settings, timeout)
         self._open = False
         self._verified.clear()
 
