@@ -8,7 +8,7 @@ from django.db import connections as databases
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rmq_publisher import outbox, settler
+from rmq_publisher import counters, outbox, settler
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.handler import connections
 from rmq_publisher.message import Envelope
@@ -198,6 +198,7 @@ def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
         settler.send_committed(hooks[0].database, rows)
     if waited_for := [hook for hook in hooks if hook.envelopes]:
         _send_and_wait(commit, waited_for)
+    counters.flush(hooks[0].database)
 
 
 def _send_and_wait(commit: Commit, hooks: Sequence[CommitHook]) -> None:

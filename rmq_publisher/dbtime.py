@@ -25,19 +25,16 @@ def after(connection: BaseDatabaseWrapper, seconds: float = 0.0) -> tuple[str, l
         # Django keeps UTC there, whatever the server's time zone is.
         now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "CURRENT_TIMESTAMP(6)"
         return f"({now} + INTERVAL %s MICROSECOND)", [round(seconds * 1_000_000)]
-    return "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', %s)", [f"{seconds:+.3f} seconds"]
+    # Without USE_TZ Django keeps local time there, and tells the C library which.
+    zone = "" if settings.USE_TZ else ", 'localtime'"
+    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', %s{zone})", [f"{seconds:+.3f} seconds"]
 
 
 def database_now(connection: BaseDatabaseWrapper) -> datetime:
     """Ask a database for its time, as Django would read it from a column."""
-    if connection.vendor == "postgresql":
-        sql = "SELECT STATEMENT_TIMESTAMP()"
-    elif connection.vendor == "mysql":
-        sql = f"SELECT {after(connection)[0].partition(' + ')[0].lstrip('(')}"
-    else:
-        sql = "SELECT STRFTIME('%Y-%m-%d %H:%M:%f', 'NOW')"
+    sql, values = after(connection)
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(f"SELECT {sql}", values)
         found = cursor.fetchone()[0]
     value = datetime.fromisoformat(found) if isinstance(found, str) else found
     if settings.USE_TZ and value.tzinfo is None:

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from django.db import connections as databases
 from pika import BasicProperties
 
-from rmq_publisher import conf
+from rmq_publisher import conf, counters
 from rmq_publisher.commit import on_commit, store
 from rmq_publisher.composing import (
     NOW_OPTIONS,
@@ -234,6 +234,7 @@ def _now(using: str, envelopes: Sequence[Envelope], timeout: float) -> None:
     outcomes = batch.outcomes()
     for envelope, error in zip(envelopes, outcomes, strict=True):
         tell(using, envelope, error, will_retry=False)
+    counters.flush()
     if any(outcomes):
         raise PublishManyError(outcomes)
 

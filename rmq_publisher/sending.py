@@ -8,7 +8,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from rmq_publisher import signals
+from rmq_publisher import counters, signals
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.handler import connections
 from rmq_publisher.message import Envelope
@@ -33,8 +33,16 @@ def _arguments(
     return names if error is None else {**names, "error": error, "will_retry": will_retry}
 
 
+def _count(using: str, error: PublishError | None) -> None:
+    if error is None:
+        counters.count(using, published=1)
+    else:
+        counters.count(using, failed=1)
+
+
 def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
-    """Send the signal of an outcome; a receiver that raises is logged and changes nothing."""
+    """Count an outcome and send its signal; a receiver that raises is logged and changes nothing."""
+    _count(using, error)
     signal = _signal(error)
     if signal.receivers:
         arguments = _arguments(using, envelope, error, will_retry=will_retry)
@@ -78,6 +86,7 @@ def deliver(using: str, envelope: Envelope, timeout: float) -> None:
         # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
         delivery.fail(INTERRUPTED)
     tell(using, envelope, delivery.error, will_retry=False)
+    counters.flush()
     if delivery.error is not None:
         raise delivery.error
 
@@ -169,6 +178,7 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
         # Without abandoned(): no deadline has passed. Its place is given back a little later.
         delivery.fail("the task was cancelled")
         raise
+    _count(using, delivery.error)
     # Not by tell(): in the event loop's thread a receiver must neither block nor be a coroutine.
     signal = _signal(delivery.error)
     if signal.receivers:

@@ -27,7 +27,9 @@ def _directory() -> Path:
 
 def _sqlite(alias: str) -> dict[str, object]:
     # Files, not memory: threads and other processes must see what a test has committed.
-    path = str(_directory() / f"{alias}.sqlite3")
+    # Each process of a parallel run has its own; what a test starts has that of its test.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    path = str(_directory() / f"{alias}{worker}.sqlite3")
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": path,

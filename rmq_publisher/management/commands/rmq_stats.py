@@ -1,0 +1,87 @@
+"""``manage.py rmq_stats``: how many messages wait, failed, are published; are relays at work."""
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from rmq_publisher import beats, stats
+from rmq_publisher.management.arguments import check_database, take_database
+
+
+class Command(BaseCommand):
+    """Changes nothing, asks no broker."""
+
+    help = (
+        "Say how many stored messages wait or failed, how fast is published, and which relays run."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take ``--json`` and ``--database``."""
+        parser.add_argument("--json", action="store_true", help="Write a JSON document.")
+        take_database(parser)
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        """Ask, and show it.
+
+        Raises:
+            CommandError: no such database, or it has no table.
+        """
+        database: str = options["database"]
+        check_database(database)
+        document = _document(database)
+        if options["json"]:
+            self.stdout.write(json.dumps(document))
+        else:
+            self._show(document)
+
+    def _show(self, document: dict[str, Any]) -> None:
+        age = document["oldest_pending_seconds"]
+        oldest = "" if age is None else f", the oldest for {_words(age)}"
+        dead = document["dead"]
+        self.stdout.write(f"pending    {document['pending']}{oldest}")
+        self.stdout.write(f"failed     {document['failed']}")
+        self.stdout.write(f"dead       {self.style.ERROR(str(dead)) if dead else dead}")
+        for what, rates in document["per_minute"].items():
+            told = ", ".join(f"{rate:g} ({name})" for name, rate in rates.items())
+            self.stdout.write(f"{what:<10} per minute: {told}")
+        for relay in document["relays"]:
+            self.stdout.write(f"relay      {relay['name']}: seen {_words(relay['seconds'])} ago")
+        if not any(relay["alive"] for relay in document["relays"]):
+            self.stdout.write(f"relay      {self.style.WARNING('none in the last minute')}")
+
+
+def _document(database: str) -> dict[str, Any]:
+    """Return what ``--json`` writes; its keys are documented and stay."""
+    found = stats.summary(database, at_most=None)
+    return {
+        "database": database,
+        "pending": found.pending,
+        "failed": found.failed,
+        "dead": found.dead,
+        "oldest_pending_seconds": _rounded(found.oldest_pending),
+        "published_24h": found.published_24h,
+        "failed_24h": found.failed_24h,
+        "per_minute": stats.rates(database),
+        "relays": [
+            {
+                "name": relay.name,
+                "started_at": relay.started_at.isoformat(),
+                "seconds": _rounded(relay.seconds),
+                "alive": relay.alive,
+            }
+            for relay in beats.seen(database)
+        ],
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def _words(seconds: float) -> str:
+    """Say how long, in the largest unit that fits."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
