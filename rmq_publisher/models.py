@@ -99,7 +99,9 @@ class OutboxMessage(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.message_id} ({self.state})"
+        # Of an id that turns lines around, or holds what cannot be seen, the escapes.
+        name = self.message_id if self.message_id.isprintable() else ascii(self.message_id)
+        return f"{name} ({self.state})"
 
 
 class PublishFailureManager(models.Manager["PublishFailure"]):

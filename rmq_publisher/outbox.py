@@ -21,7 +21,7 @@ from rmq_publisher.dbtime import After, database_now
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.inserting import columns, insert_pending
 from rmq_publisher.message import Envelope
-from rmq_publisher.stored import ERROR_MAX, Stored, process_token
+from rmq_publisher.stored import ERROR_MAX, TABLE, Stored, process_token
 from rmq_publisher.transport.base import monotonic
 
 logger = logging.getLogger("rmq_publisher")
@@ -179,9 +179,7 @@ def settle_confirmed(database: str, rows: Sequence[Stored]) -> int:
     Returns:
         How many rows were still ours.
     """
-    settled = 0
-    for owned in _owned(database, [row for row in rows if not row.failed]):
-        settled += owned.delete()[0]
+    settled = _delete(database, [row for row in rows if not row.failed])
     for owned in _owned(database, [row for row in rows if row.failed]):
         settled += owned.update(state="delivered", available_at=None, token=0, finished_at=After())
     return settled
@@ -194,17 +192,17 @@ def settle_failed(database: str, items: Sequence[tuple[Stored, PublishError]]) -
         The new state of each, in order; None where the row was not ours any more.
     """
     states: dict[int, str] = {}
-    errors = {row.id: error for row, error in items}
+    given = {row.id: (row.token, error) for row, error in items}
     with transaction.atomic(using=database):
         now = database_now(databases[database])
         for owned in _owned(database, [row for row, _ in items]):
             fields = ("id", "attempts", "unanswered", "history", "failed_at")
-            for found in owned.select_for_update().values(*fields):
-                error = errors[found["id"]]
+            for found in owned.values(*fields):
+                token, error = given[found["id"]]
                 verdict = judge(error, found["attempts"], found["unanswered"])
-                states[found["id"]] = verdict.state
                 changes = _failure(error, verdict, now, found)
-                messages(database).filter(id=found["id"]).update(**changes)
+                if messages(database).filter(id=found["id"], token=token).update(**changes):
+                    states[found["id"]] = verdict.state
     return [states.get(row.id) for row, _ in items]
 
 
@@ -217,16 +215,39 @@ def release(database: str, rows: Sequence[Stored]) -> int:
     return sum(owned.update(token=0, available_at=After()) for owned in _owned(database, rows))
 
 
+def _delete(database: str, rows: Iterable[Stored]) -> int:
+    """Delete the rows that are still ours.
+
+    On MySQL by the primary key whatever it believes of the table's size: a scan waits for every row
+    that somebody is inserting, and never ends while there are writers.
+    """
+    connection = databases[database]
+    hint = " FORCE INDEX (PRIMARY)" if connection.vendor == "mysql" else ""
+    what = "DELETE mine" if hint else "DELETE"
+    deleted = 0
+    for token, ids in _portions(rows):
+        places = ", ".join(["%s"] * len(ids))
+        sql = f"{what} FROM {TABLE} AS mine{hint} WHERE mine.id IN ({places}) AND mine.token = %s"
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*ids, token])
+            deleted += cursor.rowcount
+    return deleted
+
+
 def _owned(database: str, rows: Iterable[Stored]) -> Iterator[QuerySet[Any]]:
     """Yield, in portions, the rows that are still ours."""
+    for token, ids in _portions(rows):
+        yield messages(database).filter(token=token, id__in=ids)
+
+
+def _portions(rows: Iterable[Stored]) -> Iterator[tuple[int, list[int]]]:
+    """Yield tokens and ids of theirs, as many as one statement names."""
     by_token: dict[int, list[int]] = {}
     for row in rows:
         by_token.setdefault(row.token, []).append(row.id)
     for token, ids in by_token.items():
         for start in range(0, len(ids), AT_ONCE):
-            yield messages(database).filter(
-                token=token, id__in=sorted(ids[start : start + AT_ONCE])
-            )
+            yield token, sorted(ids[start : start + AT_ONCE])
 
 
 def _failure(
@@ -294,6 +315,7 @@ def prune(
     older_than: timedelta,
     batch: int = 1000,
     dry_run: bool = False,
+    most: int | None = None,
 ) -> int:
     """Delete what is finished and old, in batches; never what is yet to be sent.
 
@@ -303,6 +325,7 @@ def prune(
         older_than: since it was finished, or last failed where it is dead.
         batch: rows that are deleted at once.
         dry_run: only count.
+        most: about so many rows at the most; all when left out.
 
     Returns:
         How many rows were, or would be, deleted.
@@ -320,7 +343,9 @@ def prune(
     if dry_run:
         return rows.count()
     deleted = 0
-    while ids := list(rows.order_by("id").values_list("id", flat=True)[:batch]):
+    while (most is None or deleted < most) and (
+        ids := list(rows.order_by("id").values_list("id", flat=True)[:batch])
+    ):
         # The state once more: a person may have sent one of them again since.
         deleted += messages(database).filter(old, id__in=ids).delete()[0]
     return deleted

@@ -49,7 +49,7 @@ def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_ret
         signal.send_robust(sender=None, **arguments)
 
 
-def _submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
+def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
     """Hand deliveries over; where that cannot be done any more, they fail as any other does."""
     try:
         transport.submit(deliveries)
@@ -58,7 +58,8 @@ def _submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
             delivery.fail(str(error))
 
 
-def _late(transport: Transport, timeout: float) -> str:
+def late(transport: Transport, timeout: float) -> str:
+    """Return what is said of a message whose deadline has passed."""
     status = transport.status()
     state = f"blocked: {status.blocked}" if status.blocked else status.state
     return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
@@ -76,9 +77,9 @@ def deliver(using: str, envelope: Envelope, timeout: float) -> None:
     waiter.acquire()
     delivery = Delivery(envelope, waiter.release)
     try:
-        _submit(transport, (delivery,))
+        submit(transport, (delivery,))
         if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
-            if delivery.fail(_late(transport, timeout)):
+            if delivery.fail(late(transport, timeout)):
                 transport.abandoned()
             else:
                 waiter.acquire()  # the outcome came in between; it is set in a moment
@@ -102,7 +103,7 @@ class Batch:
 
     def submit(self) -> None:
         """Hand them over, in order."""
-        _submit(self._transport, self._deliveries)
+        submit(self._transport, self._deliveries)
 
     def _one_done(self) -> None:
         self._finished += 1
@@ -137,7 +138,7 @@ class Batch:
         return deadline
 
     def _give_up(self, timeout: float) -> None:
-        reason = _late(self._transport, timeout)
+        reason = late(self._transport, timeout)
         # The last first: the places of those on the wire must not be taken by those behind them.
         for delivery in reversed(self._deliveries):
             delivery.fail(reason)
@@ -165,12 +166,12 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
             logger.debug("the event loop closed before the outcome of %s", envelope.message_id)
 
     delivery = Delivery(envelope, on_done)
-    _submit(transport, (delivery,))
+    submit(transport, (delivery,))
     try:
         async with asyncio.timeout(timeout):
             await done.wait()
     except TimeoutError:
-        if delivery.fail(_late(transport, timeout)):
+        if delivery.fail(late(transport, timeout)):
             transport.abandoned()
         else:
             await done.wait()  # the outcome came in between; it is set in a moment

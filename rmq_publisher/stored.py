@@ -122,8 +122,10 @@ def check_ordering_key(key: object) -> None:
     Raises:
         InvalidMessage: it is no str, empty, too long, or holds NUL or surrogates.
     """
-    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX:
-        raise InvalidMessage(f"ordering_key must be a str of 1 to {KEY_MAX} characters")
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX or key.isspace():
+        raise InvalidMessage(
+            f"ordering_key must be a str of 1 to {KEY_MAX} characters, not all of them spaces"
+        )
     if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
         raise InvalidMessage("ordering_key holds NUL or a surrogate, which a database cannot keep")
 

@@ -84,7 +84,7 @@ def test_packages_import_nothing_and_nobody_goes_through_the_front_door() -> Non
 
 def test_only_one_room_makes_pikas_connections() -> None:
     def touches(name: str) -> bool:
-        return name.endswith("Parameters") or any(
+        return (name.startswith("pika.") and name.endswith("Parameters")) or any(
             name.startswith(known) for known in CONNECTIONS
         ) or ("pika.adapters." in name and "_connection" in name)  # fmt: skip
 

@@ -5,6 +5,9 @@ connection; the next connection is another link, so that a late callback of a lo
 for its successor's.
 """
 
+# Resolving a host's name imports it: a fork in that moment would leave its lock taken in the child, whose
+# own first connection would then wait for ever.
+import encodings.idna  # noqa: F401
 import functools
 import logging
 import os

@@ -1,0 +1,111 @@
+"""The rows of one database that this process holds: on their way, or sent and not settled yet."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from rmq_publisher import claims
+from rmq_publisher.flight import NOT_SENT, Flight, Outcome
+from rmq_publisher.settling import Outcomes
+from rmq_publisher.stored import Stored
+
+LOOK_SECONDS = 0.1  # how often somebody must look for deadlines that have passed
+
+
+class InHand:
+    """Of one thread.
+
+    Args:
+        database: Django alias.
+        wake: called, in any thread, when it is worth calling `collect`.
+        low: see `Flight`.
+    """
+
+    def __init__(self, database: str, wake: Callable[[], object], low: int = 0) -> None:
+        self.outcomes = Outcomes(database)
+        self._database = database
+        self._wake = wake
+        self._low = low
+        self._flights: dict[str, Flight] = {}
+
+    def __len__(self) -> int:
+        return self.flying + len(self.outcomes)
+
+    @property
+    def flying(self) -> int:
+        """Rows without an outcome."""
+        return sum(map(len, self._flights.values()))
+
+    @property
+    def bytes(self) -> int:
+        """The size of their bodies."""
+        return sum(flight.bytes for flight in self._flights.values())
+
+    def add(self, rows: Sequence[Stored]) -> None:
+        """Send rows; those of one key in this order."""
+        by_alias: dict[str, list[Stored]] = {}
+        for row in rows:
+            by_alias.setdefault(row.using, []).append(row)
+        for using, some in by_alias.items():
+            if using not in self._flights:
+                self._flights[using] = Flight(using, self._wake, self._low)
+            self._flights[using].add(some)
+
+    def add_new(self, rows: Sequence[Stored]) -> None:
+        """Send rows of a transaction that has just committed.
+
+        Those with something of their key before them that is not in these hands are not sent.
+
+        Raises:
+            DatabaseError, InterfaceError: none was sent.
+        """
+        keyed = [row for row in rows if row.ordering_key]
+        waiting: set[int] = set()
+        if keyed:
+            before = [row.id for flight in self._flights.values() for row in flight.keyed()]
+            before += [row.id for row in self.outcomes.confirmed if row.ordering_key]
+            waiting = claims.waiting_keys(self._database, keyed, before)
+        self.add([row for row in rows if row.id not in waiting])
+        self.outcomes.add((row, NOT_SENT) for row in rows if row.id in waiting)
+
+    def collect(self) -> list[Outcome]:
+        """Return the outcomes that came since the last call; they wait to be settled."""
+        found = [outcome for flight in self._flights.values() for outcome in flight.outcomes()]
+        self.outcomes.add(found)
+        return found
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        for flight in self._flights.values():
+            flight.close()
+
+    def give_up(self) -> None:
+        """Wait no longer for what has no outcome."""
+        for flight in self._flights.values():
+            flight.give_up()
+        self.collect()
+
+
+def send_now(database: str, rows: Sequence[Stored], *, new: bool = False) -> list[Outcome]:
+    """Send rows, wait for all outcomes, and settle them, on the connection of the calling thread.
+
+    Args:
+        database: Django alias.
+        rows: claimed ones; keyed ones without anything before them, or ``new``.
+        new: whether they were written by a transaction that has just committed.
+
+    Raises:
+        DatabaseError, InterfaceError: the outcomes could not be settled.
+    """
+    moved = threading.Event()
+    hand = InHand(database, moved.set)
+    if new:
+        hand.add_new(rows)
+    else:
+        hand.add(rows)
+    found = hand.collect()
+    while hand.flying:
+        moved.wait(LOOK_SECONDS)
+        moved.clear()
+        found += hand.collect()
+    hand.outcomes.settle()
+    return found

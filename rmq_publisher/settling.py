@@ -1,0 +1,98 @@
+"""What sent rows come to: the table is told, then those who listen."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from rmq_publisher import counters, outbox, signals
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.flight import NOT_SENT, Outcome
+from rmq_publisher.sending import tell
+from rmq_publisher.stored import Stored
+
+logger = logging.getLogger("rmq_publisher")
+
+
+class Outcomes:
+    """Outcomes that the table was not told of yet. What cannot be told now may be told later.
+
+    Args:
+        database: Django alias.
+    """
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        self.confirmed: list[Stored] = []
+        self.failed: list[tuple[Stored, PublishError]] = []
+        self.unsent: list[Stored] = []
+
+    def __len__(self) -> int:
+        return len(self.confirmed) + len(self.failed) + len(self.unsent)
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Take outcomes of a flight."""
+        for row, outcome in outcomes:
+            if outcome is None:
+                self.confirmed.append(row)
+            elif outcome is NOT_SENT:
+                self.unsent.append(row)
+            else:
+                self.failed.append((row, outcome))
+
+    def forget(self) -> None:
+        """Let go of all of them: the rows' grace or lease comes to its end."""
+        self.confirmed, self.failed, self.unsent = [], [], []
+
+    def settle(self) -> None:
+        """Tell the table: fenced by the rows' tokens, so that doing it twice does no harm.
+
+        Raises:
+            DatabaseError, InterfaceError: what could not be told is kept.
+        """
+        if self.confirmed:
+            outbox.settle_confirmed(self.database, self.confirmed)
+            confirmed, self.confirmed = self.confirmed, []
+            _tell_confirmed(confirmed)
+        if self.failed:
+            states = outbox.settle_failed(self.database, self.failed)
+            failed, self.failed = self.failed, []
+            self._tell_failures(failed, states)
+        if self.unsent:
+            outbox.release(self.database, self.unsent)
+            self.unsent = []
+        counters.flush(self.database)
+
+    def _tell_failures(
+        self, failed: list[tuple[Stored, PublishError]], states: list[str | None]
+    ) -> None:
+        again = [
+            error for (_, error), state in zip(failed, states, strict=True) if state != "dead"
+        ]
+        if again:
+            logger.warning(
+                "database %r: %d stored messages were not published and are sent again later; the "
+                "first: %s: %s",
+                self.database,
+                len(again),
+                type(again[0]).__name__,
+                again[0],
+            )
+        for (row, error), state in zip(failed, states, strict=True):
+            if state == "dead":
+                logger.error(
+                    "database %r: stored message %s waits for a person: %s: %s",
+                    self.database,
+                    row.envelope.message_id,
+                    type(error).__name__,
+                    error,
+                )
+            tell(row.using, row.envelope, error, will_retry=state != "dead")
+
+
+def _tell_confirmed(rows: list[Stored]) -> None:
+    if signals.message_published.receivers:
+        for row in rows:
+            tell(row.using, row.envelope, None, will_retry=False)
+        return
+    for using, number in Counter(row.using for row in rows).items():
+        counters.count(using, published=number)

@@ -1,0 +1,380 @@
+"""Whose a row is: claims by lease, runs of keys, what a person picks."""
+
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from django.db import connections as databases
+from django.db import transaction
+from django.test.utils import CaptureQueriesContext
+
+from rmq_publisher import claims, outbox
+from rmq_publisher.dbtime import After
+from rmq_publisher.stored import Stored
+from tests.calls import Call
+from tests.rows import change, column, ids_of, store_rows
+
+LATER = After(60)
+LOCKING = pytest.mark.parametrize("store", ["postgres", "mariadb"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings: Any) -> None:
+    settings.RMQ_CONNECTIONS = {"other": {"URL": "amqp://guest@127.0.0.1:9/"}}
+
+
+def claim(store: str, limit: int = 100, **options: Any) -> list[Stored]:
+    given = {"aliases": ["default"], "max_bytes": 10**9, "lease": 60.0, **options}
+    return claims.claim(store, limit=limit, **given)
+
+
+def claim_keys(store: str, limit: int = 100, **options: Any) -> list[Stored]:
+    return claim_some_keys(store, limit, **options)[0]
+
+
+def claim_some_keys(store: str, limit: int = 100, **options: Any) -> tuple[list[Stored], str]:
+    given = {"aliases": ["default"], "max_bytes": 10**9, "lease": 60.0, **options}
+    return claims.claim_keys(store, limit=limit, **given)
+
+
+# -- rows without a key ----------------------------------------------------------------------------
+
+
+def test_a_claim_is_a_lease_with_a_token(store: str) -> None:
+    ids = store_rows(store, 3)
+    rows = claim(store)
+    assert ids_of(rows) == ids
+    assert column(store, "token") == [rows[0].token] * 3
+    assert rows[0].token != 0
+    assert claim(store) == []
+    change(store, ids, available_at=After(-1))  # the lease is over
+    [again, *_] = claim(store)
+    assert again.token != rows[0].token
+
+
+def test_what_a_claim_carries(store: str) -> None:
+    store_rows(store, queue="q", body=b"\x00\xffbody", failed_at=After())
+    [row] = claim(store)
+    assert (row.using, row.ordering_key, row.failed) == ("default", "", True)
+    assert (row.envelope.routing_key, row.envelope.body) == ("q", b"\x00\xffbody")
+    assert [row.envelope.message_id] == column(store, "message_id")
+
+
+def test_the_lease_is_the_databases_and_leaves_time_to_send(store: str) -> None:
+    store_rows(store)
+    before = claims.monotonic()
+    [row] = claim(store, lease=100.0)
+    assert 95 - 0.001 <= row.own_until - before <= 95 + 30  # RMQ_PUBLISH_TIMEOUT is 5
+    here = outbox.messages(store)
+    assert here.filter(available_at__gt=After(60), available_at__lt=After(101)).count() == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"available_at": LATER},
+        {"available_at": None, "state": "dead"},
+        {"available_at": None, "state": "delivered"},
+        {"available_at": None, "state": "discarded"},
+        {"state": "dead"},
+        {"using": "other"},
+        {"ordering_key": "k"},
+    ],
+    ids=str,
+)
+def test_what_is_not_to_be_sent_is_left_alone(store: str, columns: dict[str, Any]) -> None:
+    store_rows(store, **columns)
+    assert claim(store) == []
+    assert column(store, "token") == [0]
+
+
+def test_only_for_the_aliases_named(store: str) -> None:
+    ids = [*store_rows(store, using="default"), *store_rows(store, using="other")]
+    assert claim(store, aliases=[]) == []
+    assert ids_of(claim(store, aliases=["other"])) == ids[1:]
+    assert ids_of(claim(store, aliases=["default", "other"])) == ids[:1]
+
+
+def test_those_that_wait_for_longest_come_first_and_no_more_than_asked_for(store: str) -> None:
+    ids = store_rows(store, 4)
+    change(store, ids[2:3], available_at=After(-90))
+    assert ids_of(claim(store, 1)) == ids[2:3]
+    assert ids_of(claim(store, 2)) == ids[:2]
+
+
+def test_a_claim_is_bounded_in_bytes(store: str) -> None:
+    ids = [*store_rows(store, body=b"x" * 500), *store_rows(store, 3, body=b"x" * 100)]
+    for number, id_ in enumerate(ids):
+        change(store, [id_], available_at=After(number - 60))
+    assert ids_of(claim(store, max_bytes=200)) == ids[:1]  # the first one, whatever its size
+    assert ids_of(claim(store, max_bytes=200)) == ids[1:3]
+    assert ids_of(claim(store, max_bytes=200)) == ids[3:]
+
+
+@LOCKING
+def test_what_somebody_is_about_to_take_is_skipped_and_not_waited_for(store: str) -> None:
+    ids = store_rows(store, 3)
+    with transaction.atomic(using=store):
+        list(outbox.messages(store).select_for_update().filter(id=ids[1]))
+
+        def elsewhere() -> list[int]:
+            try:
+                return ids_of(claim(store))
+            finally:
+                databases[store].close()
+
+        assert Call(elsewhere).value() == [ids[0], ids[2]]
+
+
+def test_no_row_is_claimed_twice(store: str) -> None:
+    ids = store_rows(store, 300)
+    barrier = threading.Barrier(4)
+
+    def claiming() -> list[int]:
+        try:
+            barrier.wait()
+            mine: list[int] = []
+            while rows := claim(store, 7):
+                mine += ids_of(rows)
+            return mine
+        finally:
+            databases[store].close()
+
+    calls = [Call(claiming) for _ in range(4)]
+    taken = [id_ for call in calls for id_ in call.value()]
+    # On some databases one that met locked rows only may have ended early.
+    taken += ids_of(claim(store, 300))
+    assert sorted(taken) == ids
+
+
+def explained(store: str, action: Any) -> str:
+    """The plans of all statements of a call that read the table."""
+    connection = databases[store]
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with CaptureQueriesContext(connection) as captured:
+        action()
+    plans = []
+    with connection.cursor() as cursor:
+        for query in captured.captured_queries:
+            sql = query["sql"].strip()
+            if sql.startswith(("WITH", "SELECT *", "SELECT id", "UPDATE")):
+                cursor.execute(f"{explain} {sql}")
+                plans += [" ".join(map(str, row)) for row in cursor.fetchall()]
+    return "\n".join(plans)
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+def test_claims_find_their_indexes(store: str) -> None:
+    """Partial ones are used where a statement repeats their condition."""
+    store_rows(store, 2)
+    store_rows(store, 2, key=str)
+    if databases[store].vendor == "postgresql":
+        with databases[store].cursor() as cursor:
+            cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+    plain = explained(store, lambda: claim(store, 1))
+    assert "rmq_outbox_available" in plain
+    keyed = explained(store, lambda: claim_keys(store, 1))
+    assert keyed.count("rmq_outbox_key") >= 3  # the first step, the next ones, the runs
+    for plan in (plain, keyed):
+        assert "Seq Scan" not in plan
+        assert "SCAN rmq_publisher_outboxmessage\n" not in f"{plan}\n"
+
+
+# -- rows with a key -------------------------------------------------------------------------------
+
+
+def test_runs_of_keys_in_order(store: str) -> None:
+    ids = store_rows(store, 6, key=lambda number: "ab"[number % 2])
+    store_rows(store)
+    rows = claim_keys(store)
+    assert sorted(ids_of(rows)) == ids
+    for key in "ab":
+        mine = [row.id for row in rows if row.ordering_key == key]
+        assert mine == sorted(mine)
+    assert claim_keys(store) == []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"available_at": LATER},
+        {"available_at": LATER, "token": 7},
+        {"available_at": None, "state": "dead"},
+        {"using": "other"},
+    ],
+    ids=str,
+)
+def test_the_first_one_holds_its_key(store: str, columns: dict[str, Any]) -> None:
+    held = store_rows(store, 3, key=lambda _: "held")
+    free = store_rows(store, 2, key=lambda _: "free")
+    change(store, held[:1], **columns)
+    assert ids_of(claim_keys(store)) == free
+    change(store, held[:1], state="discarded", available_at=None)
+    assert ids_of(claim_keys(store)) == held[1:]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"available_at": LATER}, {"available_at": None, "state": "dead"}, {"using": "other"}],
+    ids=str,
+)
+def test_a_run_ends_before_what_is_not_due(store: str, columns: dict[str, Any]) -> None:
+    ids = store_rows(store, 4, key=lambda _: "k")
+    change(store, ids[2:3], **columns)
+    assert ids_of(claim_keys(store)) == ids[:2]
+    assert claim_keys(store) == []
+
+
+def test_what_is_finished_holds_nothing(store: str) -> None:
+    ids = store_rows(store, 3, key=lambda _: "k")
+    change(store, ids[:1], state="delivered", available_at=None)
+    assert ids_of(claim_keys(store)) == ids[1:]
+
+
+def test_a_key_with_many_rows_leaves_room_for_others(store: str) -> None:
+    many = store_rows(store, 20, key=lambda _: "a")
+    others = store_rows(store, 2, key=lambda number: f"b{number}")
+    assert sorted(ids_of(claim_keys(store, 12))) == [*many[:10], *others]
+
+
+def test_runs_are_bounded_in_bytes(store: str) -> None:
+    ids = store_rows(store, 4, key=lambda _: "k", body=b"x" * 100)
+    assert ids_of(claim_keys(store, max_bytes=250)) == ids[:2]
+
+
+def test_the_search_is_bounded_and_goes_on_where_it_ended(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "KEYS_AT_ONCE", 3)
+    ids = store_rows(store, 5, key=lambda number: f"k{number}")
+    change(store, ids[:4], available_at=LATER)
+    assert claim_some_keys(store) == ([], "k2")
+    rows, after_key = claim_some_keys(store, after_key="k2")
+    assert (ids_of(rows), after_key) == (ids[4:], "")
+
+
+def test_with_more_keys_than_asked_for_it_goes_on_behind_the_last(store: str) -> None:
+    ids = store_rows(store, 4, key=lambda number: f"k{number}")
+    rows, after_key = claim_some_keys(store, 2 * claims.ROWS_A_KEY)
+    assert (ids_of(rows), after_key) == (ids[:2], "k1")
+    assert ids_of(claim_keys(store, after_key=after_key)) == ids[2:]
+
+
+@LOCKING
+def test_keys_whose_first_row_is_being_taken_are_skipped(store: str) -> None:
+    ids = store_rows(store, 4, key=lambda number: "ab"[number // 2])
+    with transaction.atomic(using=store):
+        list(outbox.messages(store).select_for_update().filter(id=ids[0]))
+
+        def elsewhere() -> list[int]:
+            try:
+                return ids_of(claim_keys(store))
+            finally:
+                databases[store].close()
+
+        assert Call(elsewhere).value() == ids[2:]
+
+
+def test_a_key_is_in_one_hand_at_a_time_and_in_order(store: str) -> None:
+    """Several claim, settle and release at once; each notes what it holds."""
+    keys, each = 5, 20
+    store_rows(store, keys * each, key=lambda number: f"k{number % keys}")
+    lock, held, seen = threading.Lock(), Counter[str](), list[tuple[str, int]]()
+
+    def working(number: int) -> int:
+        done = rounds = 0
+        try:
+            while len(seen) < keys * each and rounds < 2000:
+                rounds += 1
+                rows = claim_keys(store, 6)
+                mine = {row.ordering_key for row in rows}
+                with lock:
+                    held.update(mine)
+                    assert not [key for key in mine if held[key] > 1]
+                # Some of each run are sent, and the rest is given back.
+                runs = [[row for row in rows if row.ordering_key == key] for key in mine]
+                sent = [row for run in runs for row in run[: 1 + number]]
+                with lock:
+                    seen.extend((row.ordering_key, row.id) for row in sent)
+                    held.subtract(mine)
+                outbox.settle_confirmed(store, sent)
+                outbox.release(store, [row for row in rows if row not in sent])
+                done += len(sent)
+            return done
+        finally:
+            databases[store].close()
+
+    calls = [Call(lambda number=number: working(number)) for number in range(3)]
+    assert sum(call.value() for call in calls) == keys * each
+    for key in {key for key, _ in seen}:
+        mine = [id_ for known, id_ in seen if known == key]
+        assert mine == sorted(mine)
+
+
+# -- the writer's look -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "waits"),
+    [
+        ({}, True),
+        ({"available_at": LATER, "token": 7}, True),
+        ({"available_at": None, "state": "dead"}, True),
+        ({"available_at": None, "state": "delivered"}, False),
+        ({"ordering_key": "l"}, False),
+    ],
+    ids=str,
+)
+def test_what_is_before_a_keyed_row(store: str, columns: dict[str, Any], waits: bool) -> None:
+    [first] = store_rows(store, key=lambda _: "k", **columns)
+    store_rows(store, 2, key=lambda _: "k")
+    rows = [row for row in claim_all(store) if row.id != first and row.ordering_key == "k"]
+    expected = set(ids_of(rows)) if waits else set()
+    assert claims.waiting_keys(store, rows) == expected
+    assert claims.waiting_keys(store, rows, [first]) == set()
+
+
+def claim_all(store: str) -> list[Stored]:
+    """As the writer has them, whatever is before them."""
+    found = outbox.messages(store).order_by("id").values_list(*claims.COLUMNS)
+    return [claims.from_row(row, token=1, own_until=0.0) for row in found]
+
+
+def test_rows_without_a_key_wait_for_nothing(store: str) -> None:
+    store_rows(store, 2)
+    assert claims.waiting_keys(store, claim_all(store)) == set()
+
+
+# -- what a person picks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "taken"),
+    [
+        ({"state": "failed", "available_at": LATER}, True),
+        ({"state": "dead", "available_at": None}, True),
+        ({"state": "failed", "available_at": LATER, "token": 7}, False),
+        ({"state": "failed", "available_at": After(-1), "token": 7}, True),
+        ({"state": "pending"}, False),
+        ({"state": "delivered", "available_at": None}, False),
+        ({"state": "discarded", "available_at": None}, False),
+        ({"state": "failed", "using": "gone"}, False),
+    ],
+    ids=str,
+)
+def test_what_a_person_may_take(store: str, columns: dict[str, Any], taken: bool) -> None:
+    ids = store_rows(store)
+    change(store, ids, **columns)
+    store_rows(store, state="dead", available_at=None)  # not asked for
+    rows = claims.claim_rows(store, ids, lease=60.0)
+    assert ids_of(rows) == (ids if taken else [])
+    if taken:
+        assert column(store, "token", id=ids[0]) == [rows[0].token]
+        assert claims.claim_rows(store, ids, lease=60.0) == []
+
+
+def test_a_person_takes_the_first_of_a_key_only(store: str) -> None:
+    ids = store_rows(store, 2, key=lambda _: "k", state="dead", available_at=None)
+    assert claims.claim_rows(store, ids[1:], lease=60.0) == []
+    assert ids_of(claims.claim_rows(store, ids, lease=60.0)) == ids[:1]
