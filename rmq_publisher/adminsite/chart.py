@@ -1,0 +1,90 @@
+"""The chart of what was published and failed, as numbers of an SVG that a template draws."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+# In units of the drawing. Each half has a scale of its own: a few failures among thousands must be seen.
+WIDTH = 960
+UP = 90  # height of the published half
+DOWN = 50  # height of the failed half
+LEAST = 3  # height of the smallest bar
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bucket as two bars, up and down from the line between them."""
+
+    x: int
+    width: int
+    up_y: int
+    up: int
+    down: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What the template draws.
+
+    Attributes:
+        bars: of all buckets.
+        rows: time, published and failed of each bucket that is not empty, the latest first.
+        published, failed: of the whole period.
+        most_published, most_failed: in one bucket.
+        begins: the first bucket's time.
+    """
+
+    bars: list[Bar]
+    rows: list[tuple[str, int, int]]
+    published: int
+    failed: int
+    most_published: int
+    most_failed: int
+    begins: str
+    width: int = WIDTH
+    line: int = UP
+    height: int = UP + DOWN
+
+
+def chart(buckets: Sequence[Any]) -> Chart:
+    """Return the chart of buckets (``start``, ``published``, ``failed``), the oldest first."""
+    most_published = max((bucket.published for bucket in buckets), default=0)
+    most_failed = max((bucket.failed for bucket in buckets), default=0)
+    step = WIDTH // max(1, len(buckets))
+    bars, rows = [], []
+    for index, bucket in enumerate(buckets):
+        label = _label(bucket.start)
+        up = _height(bucket.published, most_published, UP)
+        down = _height(bucket.failed, most_failed, DOWN)
+        title = _("%(time)s: %(published)d published, %(failed)d failed") % {
+            "time": label,
+            "published": bucket.published,
+            "failed": bucket.failed,
+        }
+        if up or down:
+            bars.append(Bar(index * step, max(1, step - 2), UP - up, up, down, title))
+            rows.append((label, bucket.published, bucket.failed))
+    return Chart(
+        bars=bars,
+        rows=rows[::-1],
+        published=sum(bucket.published for bucket in buckets),
+        failed=sum(bucket.failed for bucket in buckets),
+        most_published=most_published,
+        most_failed=most_failed,
+        begins=_label(buckets[0].start) if buckets else "",
+    )
+
+
+def _height(number: int, most: int, room: int) -> int:
+    return max(LEAST, number * room // most) if number else 0
+
+
+def _label(moment: datetime) -> str:
+    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    return f"{date_format(local, 'MONTH_DAY_FORMAT')}, {local:%H:%M}"

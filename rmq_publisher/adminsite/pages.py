@@ -1,0 +1,227 @@
+"""The page's addresses, and what each of them does."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
+from django.db import OperationalError, ProgrammingError, transaction
+from django.db import connections as databases
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from rmq_publisher import outbox, waking
+from rmq_publisher.adminsite import listing
+from rmq_publisher.adminsite.actions import ActionPart
+from rmq_publisher.adminsite.strip import relay_missing, strip
+from rmq_publisher.dbtime import After
+from rmq_publisher.models import PublishFailure
+
+TEMPLATES = "admin/rmq_publisher/publishfailure"
+DUE_AT_ONCE = 1000  # rows that one statement makes due, so that none holds many locks for long
+DUE_MAX = 100_000  # and those of one request
+
+# What "send all that match again" changes: what is due already is sent anyway.
+NOT_DUE = outbox.FREE & (Q(state="dead") | Q(available_at__gt=After()))
+
+
+def _unwrapped(view: Any) -> Any:
+    """Mark a view: no transaction around it (ATOMIC_REQUESTS) may take back what it has settled."""
+    for database in databases:
+        view = transaction.non_atomic_requests(using=database)(view)
+    return view
+
+
+class PagePart(ActionPart):
+    """The views."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add our own addresses to those of every admin page."""
+        view = self.admin_site.admin_view
+        own = [
+            path("live/", _unwrapped(view(self.live_view)), name=self._url_name("live")),
+            path(
+                "retry-all/",
+                _unwrapped(view(self.retry_all_view)),
+                name=self._url_name("retry_all"),
+            ),
+            path("<path:object_id>/body/", view(self.body_view), name=self._url_name("body")),
+            path(
+                "<path:object_id>/retry/",
+                _unwrapped(view(self.retry_view)),
+                name=self._url_name("retry"),
+            ),
+            path(
+                "<path:object_id>/discard/",
+                _unwrapped(view(self.discard_view)),
+                name=self._url_name("discard"),
+            ),
+        ]
+        return [*own, *super().get_urls()]
+
+    def _url_name(self, what: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{what}"
+
+    def address(self, what: str, *args: object) -> str:
+        """Return the address of one of these pages."""
+        return reverse(
+            f"admin:{self._url_name(what)}", args=args, current_app=self.admin_site.name
+        )
+
+    # ---- the list ----
+
+    @_unwrapped
+    def changelist_view(
+        self, request: HttpRequest, extra_context: Mapping[str, Any] | None = None
+    ) -> HttpResponseBase:
+        """Show the list with the strip above it, or why there is none; run actions."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            context = self._list_context(request) if request.method == "GET" else {}
+            context.update(extra_context or {})
+            response: HttpResponseBase = super().changelist_view(request, context)
+        except (OperationalError, ProgrammingError):
+            missing = self._missing_table()
+            if missing is None:
+                raise
+            response = self._broken(request, missing)
+        return response
+
+    def _list_context(self, request: HttpRequest) -> dict[str, Any]:
+        query = request.META.get("QUERY_STRING", "")
+        return {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "listed_max": listing.LISTED_MAX,
+            "strip": strip(request, self.get_database()),
+            "live_url": self.address("live"),
+            "retry_all_url": f"{self.address('retry_all')}?{query}",
+            "may_retry": self.has_retry_permission(request),
+            "nothing_yet": self._nothing_yet,  # asked only where the list is empty
+        }
+
+    def _nothing_yet(self) -> bool:
+        # In the order of an index, which without failures has no rows.
+        return not self.rows().order_by(*self.ordering).values_list("pk")[:1]
+
+    def live_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the list for the page that refreshes itself.
+
+        It is the same page, but the messages to the person wait for one that is really opened.
+        """
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        response: HttpResponseBase = self.changelist_view(request, {"messages": ()})
+        return response
+
+    def _missing_table(self) -> bool | None:
+        """Return True where there is no table, False where the database is away, else None."""
+        connection = databases[self.get_database()]
+        try:
+            tables = connection.introspection.table_names()
+        except OperationalError:
+            return False
+        names = {model._meta.db_table for model in self.opts.app_config.get_models()}
+        return None if names <= set(tables) else True
+
+    def _broken(self, request: HttpRequest, missing: bool) -> HttpResponseBase:
+        database = self.get_database()
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": capfirst(self.opts.verbose_name_plural),
+            "broken": True,
+            "missing": missing,
+            "database": database,
+            "command": f"python manage.py migrate rmq_publisher --database {database}",
+        }
+        template = f"{TEMPLATES}/broken.html"
+        return TemplateResponse(request, template, context, status=503)
+
+    # ---- one row ----
+
+    def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Send one message again, now."""
+        return self._do(request, object_id, self.has_retry_permission, self.retry_rows)
+
+    def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Discard one message."""
+        return self._do(request, object_id, self.has_discard_permission, self.discard_rows)
+
+    def _do(
+        self, request: HttpRequest, object_id: str, allowed: Any, action: Any
+    ) -> HttpResponseBase:
+        if not allowed(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        row = self.get_failure(request, object_id)
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+        action(request, [row])
+        return HttpResponseRedirect(self.address("change", row.pk))
+
+    # ---- all that match ----
+
+    def retry_all_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Say how many messages match the list's filters; on POST have a relay send them again."""
+        if not self.has_retry_permission(request):
+            raise PermissionDenied
+        if request.method not in ("GET", "HEAD", "POST"):
+            return HttpResponseNotAllowed(["GET", "POST"])
+        query = request.META.get("QUERY_STRING", "")
+        back = f"{self.address('changelist')}?{query}" if query else self.address("changelist")
+        try:
+            matching = self.get_changelist_instance(request).queryset
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.address("changelist") + "?e=1")
+        matching = matching.order_by().filter(state__in=("failed", "dead"))
+        if request.method == "POST":
+            self._make_all_due(request, matching, query)
+            return HttpResponseRedirect(back)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": _("Send all that match again"),
+            "count": matching.filter(NOT_DUE).count(),
+            "left_alone": matching.exclude(NOT_DUE).count(),
+            "filtered": bool(query),
+            "most": DUE_MAX,
+            "relay_missing": relay_missing(self.get_database()),
+            "back": back,
+        }
+        return TemplateResponse(request, f"{TEMPLATES}/retry_all.html", context)
+
+    def _make_all_due(
+        self, request: HttpRequest, matching: QuerySet[PublishFailure], query: str
+    ) -> None:
+        database = self.get_database()
+        found = matching.filter(NOT_DUE).order_by("pk").values_list("pk", flat=True)
+        ids = list(found[: DUE_MAX + 1])
+        done = 0
+        for start in range(0, min(len(ids), DUE_MAX), DUE_AT_ONCE):
+            some = ids[start : min(start + DUE_AT_ONCE, DUE_MAX)]
+            done += outbox.make_due(self.rows().filter(pk__in=some))
+        waking.notify(database)
+        self.log_all(request, f"{done} publish failures ({query})", f"Made {done} due.")
+        text = ngettext(
+            "%d message is due: a relay sends it now.",
+            "%d messages are due: a relay sends them now.",
+            done,
+        )
+        told = text % done
+        level = messages.SUCCESS
+        if len(ids) > DUE_MAX:
+            more = _("More of them match: do it once more.")
+            told, level = f"{told} {more}", messages.WARNING
+        if missing := relay_missing(database):
+            told, level = f"{told} {missing}", messages.WARNING
+        self.message_user(request, told, level)
