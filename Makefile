@@ -1,10 +1,10 @@
 # Each target makes the virtual environment it needs by itself (.ci/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint docs bench faults mutants clean
+.PHONY: help demo serve test lint docs bench faults chaos mutants clean
 
 python := .venv/bin/python
-# More arguments for pytest, the benchmark, the faults and the mutants: make test ARGS="-k outbox -x"
+# More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
 ARGS ?=
 # Processes that share the suite; each starts the nodes that it needs.
 WORKERS ?= auto
@@ -47,8 +47,12 @@ faults: ## Show what the engine withstands, with figures (ARGS="--size small": h
 	@$(python) -m tests.faults $(ARGS)
 
 mutants: ## Break the code on purpose and tell what no test notices (ARGS="--list")
-	@.ci/setup --server test
+	@.ci/setup --server --databases test
 	@$(python) -m tests.mutants $(ARGS)
+
+chaos: ## Kill everything and account for every message, with figures (ARGS="--size small": two minutes)
+	@.ci/setup --server --databases test
+	@$(python) -m tests.chaos $(ARGS)
 
 clean: ## Remove all that the other targets make
 	rm -rf .venv .venv-* build dist docs/_build *.egg-info

@@ -1,0 +1,1 @@
+"""Deliberate breakages of the code, and whether the suite notices each: `python -m tests.mutants`."""

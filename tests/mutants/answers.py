@@ -1,0 +1,260 @@
+"""What is on the wire, and what an answer means: confirms, returns, the window, the one outcome."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+CONFIRMS = "transport/confirms.py"
+DISPATCH = "transport/dispatch.py"
+WRITER = "transport/writer.py"
+CHANNEL = "transport/channel.py"
+BASE = "transport/base.py"
+
+MUTANTS = (
+    Mutant(
+        "multiple speaks of one",
+        "An ack with `multiple` resolves every outstanding tag up to its own.",
+        CONFIRMS,
+        "        if not multiple:\n",
+        "        if tag:\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "multiple speaks of all",
+        "An ack with `multiple` resolves no tag above its own.",
+        CONFIRMS,
+        "                if tag and known > tag:\n",
+        "                if False:\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "tag 0 speaks of nothing",
+        "An ack of tag 0 with `multiple` speaks of everything.",
+        CONFIRMS,
+        "                if tag and known > tag:\n",
+        "                if known > tag:\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "tags go on over channels",
+        "Tags count from 1 again on a new channel.",
+        CONFIRMS,
+        "        self._next_tag = 1\n        return everything",
+        "        return everything",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "counted before the write",
+        "A delivery tag is counted only after the frames were handed over without raising.",
+        WRITER,
+        "        self._write(piece)\n"
+        "        # Counted only now: what raises has consumed no tag.\n"
+        "        self.last = now\n"
+        "        for delivery in piece:\n"
+        "            delivery.sent_at = now\n"
+        "            self._confirms.sent(delivery)\n",
+        "        self.last = now\n"
+        "        for delivery in piece:\n"
+        "            delivery.sent_at = now\n"
+        "            self._confirms.sent(delivery)\n"
+        "        self._write(piece)\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "a write is a confirm",
+        "A normal return of a write proves nothing: only an answer or a timer decides.",
+        WRITER,
+        "            self._confirms.sent(delivery)\n",
+        "            self._confirms.sent(delivery)\n            delivery.resolve()\n",
+        ("test_dispatch.py", "test_engine.py"),
+    ),
+    Mutant(
+        "a return decides",
+        "A returned message has its outcome when its ack follows, not before.",
+        DISPATCH,
+        "            delivery.returned = Unroutable(code, text, **delivery.envelope.names)\n",
+        "            delivery.resolve(Unroutable(code, text, **delivery.envelope.names))\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "the ack of a return decides",
+        "A message that came back is `Unroutable`, though its ack follows.",
+        DISPATCH,
+        "            if delivery.returned is not None:\n",
+        "            if False:\n",
+        ("test_dispatch.py", "test_engine.py"),
+    ),
+    Mutant(
+        "a return outlives its connection",
+        "What came back on a lost connection may be routable on the next one.",
+        WRITER,
+        "        delivery.returned = None  #",
+        "        #",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "returns are not heard",
+        "The return callback is registered before confirms are on.",
+        CHANNEL,
+        "        channel.add_on_return_callback(self._on_return)\n",
+        "",
+        ("test_engine.py",),
+    ),
+    Mutant(
+        "publishing before SelectOk",
+        "Publishing begins only after SelectOk.",
+        CHANNEL,
+        "        channel.confirm_delivery(self._on_answer, lambda _: self._on_select_ok(channel))\n",
+        "        channel.confirm_delivery(self._on_answer, lambda _: None)\n"
+        "        self._on_select_ok(channel)\n",
+        ("test_noticed_channel.py",),
+    ),
+    Mutant(
+        "a nack is an ack",
+        "A nack is `Nacked`, not a confirm.",
+        DISPATCH,
+        "            elif nack:\n",
+        "            elif False:\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "nacks are not told apart",
+        "pika's nack reaches the dispatcher as one.",
+        CHANNEL,
+        "                nack=isinstance(method, Basic.Nack),\n",
+        "                nack=False,\n",
+        ("test_engine.py",),
+    ),
+    Mutant(
+        "the outcome twice",
+        "An outcome is set exactly once.",
+        BASE,
+        '        """Set the outcome, None for a confirm; return False where it had one already."""\n'
+        "        if not self._claim.acquire(blocking=False):\n"
+        "            return False\n",
+        '        """Set the outcome, None for a confirm; return False where it had one already."""\n'
+        "        self._claim.acquire(blocking=False)\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "looked before marked",
+        "A caller marks the end before it looks whether the message was written.",
+        BASE,
+        "        self.claimed = True\n"
+        "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
+        "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n"
+        "        self.claimed = True\n",
+        ("test_confirms.py",),
+    ),
+    Mutant(
+        "unknown is not sent",
+        "What was written and not answered is an unknown outcome, `ConfirmTimeout`.",
+        BASE,
+        "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
+        "        kind = BrokerUnavailable\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "written after it was told not sent",
+        "A message whose caller was told that it is not sent is never written.",
+        WRITER,
+        "        delivery.written = True\n        if delivery.claimed:\n            return False\n",
+        "        if delivery.claimed:\n            return False\n        delivery.written = True\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "no window",
+        "At most RMQ_MAX_IN_FLIGHT messages are unanswered on the wire.",
+        DISPATCH,
+        "        while self._backlog.pending and self._confirms.in_flight < window:\n",
+        "        while self._backlog.pending:\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "given up and still in its place",
+        "A message whose caller has its outcome frees its place in the window.",
+        CONFIRMS,
+        "            self.free(delivery)\n        return reaped\n",
+        "        return reaped\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "given up and forgotten",
+        "The tag of a message that was given up stays tracked until the answer comes.",
+        CONFIRMS,
+        "            self.free(delivery)\n        return reaped\n",
+        "            self.free(delivery)\n"
+        "            tags = {known: tag for tag, known in self._by_tag.items()}\n"
+        "            del self._by_tag[tags[delivery]]\n"
+        "            self._next_tag -= 1\n"
+        "        return reaped\n",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "given up and kept in memory",
+        "A message whose caller has its outcome frees the memory that it takes.",
+        CONFIRMS,
+        "            delivery.envelope = delivery.envelope.without_content()\n",
+        "",
+        ("test_confirms.py", "test_dispatch.py"),
+    ),
+    Mutant(
+        "the same id twice in flight",
+        "The same `message_id` twice in flight: the second waits until the first is resolved.",
+        WRITER,
+        "        if self._confirms.find(envelope.message_id) is not None:\n",
+        "        if False:\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "the same id waits for ever",
+        "The second message with an id goes once the first is resolved.",
+        DISPATCH,
+        "        if self._backlog.same_ids:\n",
+        "        if False:\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "a new id on retry",
+        "The `message_id` is kept over every retry.",
+        WRITER,
+        "        self._confirms.reserve(delivery)\n",
+        "        if delivery.losses:\n"
+        "            own = envelope.message_id\n"
+        "            delivery.data = delivery.data.replace(own.encode(), own[::-1].encode())\n"
+        "        self._confirms.reserve(delivery)\n",
+        ("test_engine_faults.py::test_cut_before_its_ack_it_is_sent_again_under_the_same_id",),
+    ),
+    Mutant(
+        "headers over the negotiated frame",
+        "Headers over a smaller negotiated limit give `Rejected`.",
+        WRITER,
+        "        if self.frame_max != FRAME_MAX and not self._fits(delivery):\n",
+        "        if False:\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
+        "mandatory is off",
+        "`mandatory` is always on: what no queue takes is not taken for confirmed.",
+        "transport/frames.py",
+        r'_MANDATORY = b"\x01"',
+        r'_MANDATORY = b"\x00"',
+        ("test_engine.py", "test_publish.py"),
+    ),
+    Mutant(
+        "mandatory is off below",
+        "`mandatory` is on also where a message goes by pika's `basic_publish`.",
+        CHANNEL,
+        "properties, mandatory=True\n",
+        "properties, mandatory=False\n",
+        ("test_engine.py",),
+    ),
+    Mutant(
+        "body frames too long",
+        "No frame is longer than the negotiated limit.",
+        "transport/frames.py",
+        "    limit = frame_max - _FRAME_OVERHEAD\n",
+        "    limit = frame_max\n",
+        ("test_noticed_frames.py",),
+    ),
+)

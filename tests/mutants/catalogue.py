@@ -1,0 +1,17 @@
+"""All mutants, in the order of the table."""
+
+from __future__ import annotations
+
+from . import answers, calls, commits, connection, memory, stream, waiting
+from .mutant import Mutant
+
+GROUPS: dict[str, tuple[Mutant, ...]] = {
+    "Answers and the window": answers.MUTANTS,
+    "Before the wire": waiting.MUTANTS,
+    "The thread and its connection": connection.MUTANTS,
+    "The loop and the bytes of a connection": stream.MUTANTS,
+    "publish() and its like": calls.MUTANTS,
+    "Transactions and the table": commits.MUTANTS,
+    "The memory broker, and what is never shown": memory.MUTANTS,
+}
+MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)

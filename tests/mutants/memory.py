@@ -1,0 +1,160 @@
+"""The embedded broker, and what is never shown: bodies, headers, passwords."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+MEMORY = "transport/memory.py"
+QUEUE = "transport/memoryqueue.py"
+ROUTING = "transport/routing.py"
+
+MUTANTS = (
+    Mutant(
+        "a star is any word or none",
+        "`*` stands for exactly one word of a topic.",
+        ROUTING,
+        "            reached = {n + 1 for n in reached if n < len(words) and part in",
+        "            reached = {n + (part != '*') for n in reached if n < len(words) and part in",
+        ("test_routing.py",),
+    ),
+    Mutant(
+        "a hash is one word or more",
+        "`#` stands for any number of words, even none.",
+        ROUTING,
+        "set(range(min(reached), len(words) + 1))",
+        "set(range(min(reached) + 1, len(words) + 1))",
+        ("test_routing.py",),
+    ),
+    Mutant(
+        "any is all",
+        "A headers binding with `x-match: any` needs one match.",
+        ROUTING,
+        '    return any(fits) if kind.startswith("any") else all(fits)\n',
+        "    return all(fits)\n",
+        ("test_routing.py",),
+    ),
+    Mutant(
+        "no alternate exchange",
+        "What no binding takes goes to the alternate exchange.",
+        ROUTING,
+        "    if not targets and alternate is not None:\n",
+        "    if False:\n",
+        ("test_contract.py::test_alternate_exchanges",),
+    ),
+    Mutant(
+        "direct by the beginning",
+        "A direct exchange leads where the binding's key equals the message's.",
+        ROUTING,
+        "        return pattern in keys\n",
+        "        return any(key.startswith(pattern) for key in keys)\n",
+        ("test_contract.py::test_direct",),
+    ),
+    Mutant(
+        "nothing comes back",
+        "What no queue takes is `Unroutable` in memory too.",
+        MEMORY,
+        "        if not routed.queues:\n",
+        "        if False:\n",
+        ("test_contract.py::test_nothing_bound",),
+    ),
+    Mutant(
+        "nothing is refused",
+        "What a full queue refuses is `Nacked` in memory too.",
+        MEMORY,
+        "        if routed.refused:\n",
+        "        if False:\n",
+        ("test_contract.py::test_a_full_queue_refuses",),
+    ),
+    Mutant(
+        "mismatches are taken",
+        "A queue declared differently is refused with 406 in memory too.",
+        "transport/catalogue.py",
+        "            check_same_queue(queue, durable, arguments or {}, "
+        "current.durable, current.arguments)\n",
+        "            pass\n",
+        ("test_contract.py::test_a_queue_declared_differently",),
+    ),
+    Mutant(
+        "a passive declare makes a queue",
+        "A passive declare of a queue that is missing is a 404 in memory too.",
+        "transport/catalogue.py",
+        "        current = self.queue(queue) if passive else self.queues.get(queue)\n",
+        "        current = self.queues.get(queue)\n",
+        ("test_contract.py::test_no_such_queue",),
+    ),
+    Mutant(
+        "expired is gone",
+        "An expired message goes to the dead letters in memory too.",
+        "transport/memorycore.py",
+        "                    self._bury(queue, queue.pop().message, EXPIRED)\n",
+        "                    queue.pop()\n",
+        ("test_contract.py::test_an_expired_message_goes_to_the_dead_letters",),
+    ),
+    Mutant(
+        "priorities above what was declared",
+        "A priority above the queue's maximum counts as the maximum in memory too.",
+        QUEUE,
+        '        priority = min(message.values.get("priority") or 0, most)\n',
+        '        priority = message.values.get("priority") or 0\n',
+        ("test_contract.py::test_without_priorities_declared_there_are_none",),
+    ),
+    Mutant(
+        "an envelope shows its body",
+        "Never a body in a repr.",
+        "message.py",
+        '            f"routing_key={self.routing_key!r} {len(self.body)} bytes>"\n',
+        '            f"routing_key={self.routing_key!r} {self.body!r}>"\n',
+        ("test_message.py",),
+    ),
+    Mutant(
+        "a body is logged",
+        "Never a body in a log line.",
+        "commit.py",
+        "            len(envelope.body),\n            type(error).__name__,\n            error,\n",
+        "            len(envelope.body),\n"
+        "            type(error).__name__,\n"
+        "            f'{error} {envelope.body!r}',\n",
+        ("test_commit.py::test_a_failure_is_one_line_and_one_signal_and_no_exception",),
+    ),
+    Mutant(
+        "a serializer's words are passed on",
+        "A serializer's error, which may quote the value, is not passed on.",
+        "message.py",
+        '            f"({type(error).__name__})",\n',
+        '            f"({error})",\n',
+        ("test_noticed_secrets.py",),
+    ),
+    Mutant(
+        "pika's words are passed on",
+        "pika's own texts are never passed on unsanitised.",
+        "transport/failures.py",
+        "                return words(cause)\n",
+        '                return f"{words(cause)} {error!r}"\n',
+        ("test_secrets.py", "test_publish.py"),
+    ),
+    Mutant(
+        "the broker's quotation is passed on",
+        "What the broker quotes of a frame, which may be a body's, is not repeated.",
+        "transport/failures.py",
+        '    words = _QUOTED.sub("octets are not shown", error.reply_text)\n',
+        "    words = error.reply_text\n",
+        ("test_secrets.py",),
+    ),
+    Mutant(
+        "settings show the password",
+        "Never a password in a repr.",
+        "options.py",
+        "    password: str = field(repr=False)\n",
+        "    password: str\n",
+        ("test_secrets.py",),
+    ),
+    Mutant(
+        "the debug page shows a body",
+        "No body stands on Django's debug page.",
+        "message.py",
+        "    __traceback_hide__ = True  # as in compose()\n"
+        '    names = {"exchange": exchange, "routing_key": routing_key}\n',
+        '    names = {"exchange": exchange, "routing_key": routing_key}\n',
+        ("test_debug_page.py",),
+    ),
+)

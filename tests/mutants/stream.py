@@ -1,0 +1,125 @@
+"""The loop, and the bytes of a connection: what is read of them, and what is sent when."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+LOOP = "transport/loop.py"
+WIRE = "transport/wire.py"
+
+MUTANTS = (
+    Mutant(
+        "acks by halves",
+        "The beginning of a frame is kept until the rest comes.",
+        WIRE,
+        "        self._unread = data[at:]\n",
+        '        self._unread = b""\n',
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "multiple is not read",
+        "The stream reads whether an ack speaks of several.",
+        WIRE,
+        "bool(data[at + 19] & 1)",
+        "False",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "an ack without an end",
+        "What does not end as a frame is not taken for an ack.",
+        WIRE,
+        "                and data[at + ACK_SIZE - 1] == _FRAME_END\n",
+        "",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "a frame of any size",
+        "A frame over what was offered ends the connection.",
+        WIRE,
+        "        if size > FRAME_MAX:\n",
+        "        if False:\n",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "the rest is overtaken",
+        "What the socket did not take is sent later, and in order.",
+        WIRE,
+        "            self._unsent.popleft()\n        self._loop",
+        "            self._unsent.pop()\n        self._loop",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "the rest is not sent",
+        "What the socket did not take is sent when it can be.",
+        WIRE,
+        "        if events & self._loop.WRITE and self._unsent:\n",
+        "        if False:\n",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "answers after the end",
+        "Nothing is heard of a connection that was cut off.",
+        WIRE,
+        "        while at < len(data) and self._active:\n",
+        "        while at < len(data):\n",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "the end is told from within",
+        "A reset is told later, not from within the write.",
+        WIRE,
+        "            self._loop.add_callback(lambda: self._ended(error))\n",
+        "            self._ended(error)\n",
+        ("test_wire.py",),
+    ),
+    Mutant(
+        "the bell is mute",
+        "A callback ends the loop's wait, whoever brings it.",
+        LOOP,
+        '            self._bell.send(b"!")\n',
+        "            pass\n",
+        ("test_noticed_loop.py",),
+    ),
+    Mutant(
+        "a handler that was removed is called",
+        "A handler that an earlier one removed is not called.",
+        LOOP,
+        "self._watched.get(fd, 0)",
+        "self._watched.get(fd, events)",
+        ("test_loop.py",),
+    ),
+    Mutant(
+        "trouble is nobody's",
+        "Whoever watches a descriptor learns of its trouble.",
+        LOOP,
+        "watched if events & _TROUBLE else events & watched",
+        "events & watched",
+        ("test_noticed_loop.py",),
+    ),
+    Mutant(
+        "a cancelled timer rings",
+        "A timer that was cancelled does not ring.",
+        LOOP,
+        "        timeout_handle.callback = None\n",
+        "        pass\n",
+        ("test_loop.py",),
+    ),
+    Mutant(
+        "callbacks without end",
+        "Callbacks of callbacks do not keep sockets and timers waiting.",
+        LOOP,
+        "        for _ in range(len(self._callbacks)):\n            self._callbacks.popleft()()\n",
+        "        for _ in range(1000):\n"
+        "            if self._callbacks:\n"
+        "                self._callbacks.popleft()()\n",
+        ("test_loop.py",),
+    ),
+    Mutant(
+        "the later of two timers first",
+        "Timers that are due at once ring in the order in which they were set.",
+        LOOP,
+        "(monotonic() + delay, next(self._numbers), timer)",
+        "(monotonic() + delay, -next(self._numbers), timer)",
+        ("test_loop.py",),
+    ),
+)
