@@ -16,7 +16,7 @@ from rmq_publisher.exceptions import (
     Unroutable,
 )
 from rmq_publisher.message import FRAME_MAX
-from rmq_publisher.topology import Topology
+from rmq_publisher.topology import QueueName, Topology
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.dispatch import Dispatcher
 from rmq_publisher.transport.gates import DENIAL_SECONDS, REFUSING_SECONDS, SICK_SECONDS
@@ -37,9 +37,11 @@ class Channel:
         self.asked: list[Topology] = []
         self.tag = 0
         self.renewals = 0
+        self.deciding = False
         self.dispatcher = Dispatcher(
-            window, self.write, self.asked.append, self.renew, lambda: self.now
-        )
+            window, self.write, self.asked.append, self.renew, lambda: self.now,
+            lambda: self.deciding,
+        )  # fmt: skip
 
     def write(self, deliveries: Sequence[Delivery]) -> None:
         assert self.dispatcher.ready
@@ -265,6 +267,29 @@ def test_the_same_id_does_not_wait_for_one_that_is_denied(channel: Channel) -> N
     assert channel.ack("same") == ["same"]
     channel.ack("same")
     assert (outcome(denied), outcome(third)) == (Rejected, None)
+
+
+# -- one of several declarations ended the connection -----------------------------------------------
+
+
+def test_nothing_is_written_before_all_is_verified_where_one_ended_the_connection() -> None:
+    """What is on the wire when the culprit does it again would have lost both of its chances."""
+    channel = Channel()
+    channel.deciding = True
+    plain, first, second = Told("plain"), needing("a", Told("1")), needing("b", Told("2"))
+    channel.dispatcher.add([plain, first, second])
+    channel.new_channel()
+    channel.dispatcher.opened(FRAME_MAX, cautious=True)
+    assert channel.pump() == []
+    assert channel.asked == [(QueueName("a"),), (QueueName("b"),)]
+    channel.dispatcher.verified(channel.asked[1], None)
+    assert channel.pump() == []
+    channel.dispatcher.verified(channel.asked[0], None)
+    channel.deciding = False
+    assert channel.pump() == ["plain"]  # one at a time until the first answer
+    assert channel.ack("plain") == ["1", "2"]
+    channel.deciding = True  # declarations that come later hold nobody up
+    assert channel.send(Told("3")) == ["3"]
 
 
 # -- deadlines -------------------------------------------------------------------------------------

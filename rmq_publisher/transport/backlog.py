@@ -64,6 +64,11 @@ class Backlog:
             return False
         return self._gate.admits(delivery)
 
+    def verify(self, now: float) -> None:
+        """Have the topology of all that waits verified; what needs none, or has it, goes on waiting."""
+        waiting, self.pending = self.pending, deque()
+        self.put_back([delivery for delivery in waiting if self.admits(delivery, now)])
+
     def may_go(self, delivery: Delivery, now: float) -> bool:
         """Return whether it may be written; else it has its outcome or waits elsewhere."""
         if not self.admits(delivery, now):

@@ -43,7 +43,11 @@ class Connector:
         self._route = Route(settings.nodes)
         self._received = (0, 0.0)  # bytes, and since when no more came
         self.dispatcher = Dispatcher(
-            settings.max_in_flight, self._write, self._verify, self._renew_channel
+            settings.max_in_flight,
+            self._write,
+            self._verify,
+            self._renew_channel,
+            deciding=lambda: self._open_link.deciding,
         )
 
     def status(self, brought: int) -> Status:
@@ -149,7 +153,7 @@ class Connector:
         self._route.opened(monotonic())
         self._received = (-1, monotonic())
         logger.info("%s: connected to %s (%s)", self._settings.alias, link.node, link.product)
-        self.dispatcher.opened(link.frame_max)
+        self.dispatcher.opened(link.frame_max, cautious=self._one_by_one)
 
     def link_lost(self, link: Link, reason: str) -> None:
         """An open connection is gone; the next attempt is waited for."""

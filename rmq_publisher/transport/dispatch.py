@@ -26,6 +26,7 @@ class Dispatcher:
         verify: begins to verify a topology; `verified` is called with the answer.
         renew: begins to close the channel and open another one; `reopened` is called then.
         clock: monotonic seconds.
+        deciding: whether a topology may still make the broker end the connection, as one has before.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Dispatcher:
         verify: Callable[[Topology], None],
         renew: Callable[[], None],
         clock: Callable[[], float] = monotonic,
+        deciding: Callable[[], bool] = lambda: False,
     ) -> None:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
         self.blocked = ""  # the alarm's words
@@ -43,6 +45,8 @@ class Dispatcher:
         self._max_in_flight = max_in_flight
         self._renew = renew
         self._clock = clock
+        self._deciding = deciding
+        self._cautious = False  # verify what waits before anything is written
         self._backlog = Backlog(verify)
         self.set_aside = self._backlog.set_aside
         self._confirms = Confirms()
@@ -91,12 +95,12 @@ class Dispatcher:
         if not self.ready or self.blocked:
             return
         now = self._clock()
+        if self._cautious and self._is_deciding(now):
+            return
         if self._refusing.long and self._is_renewing(now):
             return
         if self.set_aside and not self._suspects:
-            for delivery in self.set_aside.due():
-                if self._backlog.admits(delivery, now) and self._writer.take(delivery):
-                    self.set_aside.sent(delivery.envelope.destination)
+            self._try_set_aside(now)
         window = self.window
         while self._backlog.pending and self._confirms.in_flight < window:
             delivery = self._backlog.pending.popleft()
@@ -107,6 +111,21 @@ class Dispatcher:
             elif self._suspects:
                 self._suspects.discard(delivery)
         self._writer.hand_over(now)
+
+    def _try_set_aside(self, now: float) -> None:
+        for delivery in self.set_aside.due():
+            if self._backlog.admits(delivery, now) and self._writer.take(delivery):
+                self.set_aside.sent(delivery.envelope.destination)
+
+    def _is_deciding(self, now: float) -> bool:
+        """Have all verified that waits; return whether nothing may be written before that is done.
+
+        A topology made the broker end the last connection and will end this one: what was on the wire
+        both times would have lost both of its chances.
+        """
+        self._backlog.verify(now)
+        self._cautious = self._deciding()
+        return self._cautious
 
     def _is_renewing(self, now: float) -> bool:
         """Take another channel as soon as nobody waits for an answer on this one.
@@ -218,8 +237,14 @@ class Dispatcher:
                 self._writer.hand_over(now)
                 return
 
-    def opened(self, frame_max: int) -> None:
-        """A channel with confirms on is there, on a new connection."""
+    def opened(self, frame_max: int, *, cautious: bool = False) -> None:
+        """A channel with confirms on is there, on a new connection.
+
+        Args:
+            frame_max: bytes.
+            cautious: write nothing before what waits is verified.
+        """
+        self._cautious = cautious
         self.ready = True
         self.refusal = ""
         self.blocked = ""

@@ -124,6 +124,11 @@ class Link:
         """Whether one of several verifications made the broker end the connection."""
         return self._verifications is not None and self._verifications.undecided
 
+    @property
+    def deciding(self) -> bool:
+        """Whether verifications run one at a time, to find the one that ended the last connection."""
+        return self._verifications is not None and self._verifications.deciding
+
     # Opening
 
     @guarded

@@ -151,6 +151,7 @@ class Verifications:
         self._connection = connection
         self._places = most
         self._may_overtake = most > 1
+        self._late = False
         self._loop = loop
         last = max(first, connection.params.channel_max or MOST_CHANNELS)
         self._unused = iter(range(first, last + 1))
@@ -162,6 +163,14 @@ class Verifications:
         """Run steps as soon as a channel is free; ``done`` gets replies or the refusal."""
         self._waiting.append((steps, done))
         self._next()
+
+    @property
+    def deciding(self) -> bool:
+        """Whether one at a time is under way, and the culprit may be among those to come.
+
+        Not any more once one of them was late: an ill node must not hold up what needs it not.
+        """
+        return not (self._may_overtake or self._late) and bool(self._busy or self._waiting)
 
     def is_alone(self) -> bool:
         """Whether one channel was in use when the connection ended: it did it."""
@@ -181,6 +190,7 @@ class Verifications:
 
     @guarded
     def _overdue(self, number: int) -> None:
+        self._late = True
         if self._may_overtake:
             self._busy[number] = None
             self._places += 1
