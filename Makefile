@@ -6,6 +6,8 @@
 python := .venv/bin/python
 # More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
 ARGS ?=
+# Those of the benchmark's second part, stored messages: empty for the full sizes.
+STORED ?= --quick
 # Processes that share the suite; each starts the nodes that it needs.
 WORKERS ?= auto
 
@@ -39,8 +41,9 @@ docs: ## Build the documentation into docs/_build
 	@echo 'Built: docs/_build/index.html'
 
 bench: ## Measure throughput and latency, and write the tables of docs/explanation/benchmark.md
-	@.ci/setup --server test bench
+	@.ci/setup --server --databases test bench
 	@$(python) -m tests.bench --output docs/explanation/benchmark.md $(ARGS)
+	@$(python) -m tests.bench.stored --output docs/explanation/benchmark.md $(STORED)
 
 faults: ## Show what the engine withstands, with figures (ARGS="--size small": half a minute)
 	@.ci/setup --server test

@@ -1,0 +1,1 @@
+"""The benchmark of stored messages: outbox, relay, claims, on PostgreSQL."""
