@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answers, calls, commits, connection, memory, stream, waiting
+from . import answers, calls, commits, connection, memory, rows, stream, waiting
 from .mutant import Mutant
 
 GROUPS: dict[str, tuple[Mutant, ...]] = {
@@ -12,6 +12,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "The loop and the bytes of a connection": stream.MUTANTS,
     "publish() and its like": calls.MUTANTS,
     "Transactions and the table": commits.MUTANTS,
+    "Rows on their way": rows.MUTANTS,
     "The memory broker, and what is never shown": memory.MUTANTS,
 }
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)
