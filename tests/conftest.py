@@ -15,6 +15,11 @@ pytest_plugins = ["tests.rig.fixtures", "tests.rig.stores"]
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """The settings name files of each worker's own, which the processes of its tests find too."""
+
+
 @pytest.fixture
 def rmq(settings, broker: Broker):
     """Settings that use the suite's broker; the connections are closed afterwards."""

@@ -27,7 +27,7 @@ from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.dispatch import Signal
 
 import rmq_publisher
