@@ -102,7 +102,9 @@ def our_objects() -> Iterator[str]:
     """What everything of ours that is alive says of itself."""
     for thing in gc.get_objects():
         module = type(thing).__module__
-        if isinstance(module, str) and module.startswith("rmq_publisher"):  # a class may say anything
+        if isinstance(module, str) and module.startswith(
+            "rmq_publisher"
+        ):  # a class may say anything
             yield f"{thing!r} {thing}"
 
 
