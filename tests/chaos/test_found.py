@@ -1,0 +1,64 @@
+"""What the chaos has found, small enough to be looked at."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connections as databases
+from django.db import transaction
+
+from rmq_publisher import ConfirmTimeout, outbox, publish, settler
+from rmq_publisher.dbtime import After
+from rmq_publisher.stored import COLUMNS, Stored, from_row
+
+
+@pytest.fixture
+def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[Stored]:
+    """Three rows under our lease."""
+    settings.RMQ_URL = "memory://"
+    monkeypatch.setattr(settler, "send_committed", lambda *_: None)
+    for _ in range(3):
+        publish("x", queue="q", delivery="outbox", database=store)
+    rows = outbox.messages(store).order_by("id")
+    rows.update(token=77, available_at=After(60))
+    return [from_row(row, token=77, own_until=0.0) for row in rows.values_list(*COLUMNS)]
+
+
+@pytest.mark.parametrize("store", ["postgres", "mariadb"], indirect=True)
+@pytest.mark.parametrize("what", ["confirmed", "failed", "delivered", "released"])
+def test_settling_waits_for_nobody_who_writes(store: str, held: list[Stored], what: str) -> None:
+    """MariaDB thought the table too small for an index, and waited for each row just being inserted."""
+    written, settled = threading.Event(), threading.Event()
+
+    def write() -> None:
+        try:
+            with transaction.atomic(using=store):
+                publish("x", queue="q", delivery="outbox", database=store)
+                written.set()
+                settled.wait(10)
+        finally:
+            databases[store].close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert written.wait(10)
+    if databases[store].vendor == "mysql":
+        with databases[store].cursor() as cursor:
+            cursor.execute("SET innodb_lock_wait_timeout = 2")
+    try:
+        if what == "confirmed":
+            assert outbox.settle_confirmed(store, held) == 3
+        elif what == "failed":
+            failures = [(row, ConfirmTimeout("unknown")) for row in held]
+            assert outbox.settle_failed(store, failures) == ["failed"] * 3
+        elif what == "delivered":
+            for row in held:
+                row.failed = True
+            assert outbox.settle_confirmed(store, held) == 3
+        else:
+            assert outbox.release(store, held) == 3
+    finally:
+        settled.set()
+        writer.join()
