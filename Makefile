@@ -1,7 +1,7 @@
 # Each target makes the virtual environment it needs by itself (.ci/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint docs bench faults chaos mutants clean
+.PHONY: help demo serve test lint docs bench faults chaos mutants pictures clean
 
 python := .venv/bin/python
 # More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
@@ -12,7 +12,7 @@ STORED ?= --quick
 WORKERS ?= auto
 
 help: ## Tell what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: ARGS, WORKERS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
 
 demo: ## Place 200 orders in the example shop and read their messages back
@@ -24,7 +24,7 @@ serve: ## Run the example shop until Ctrl-C
 	@$(python) -m example_project.demo.serve
 
 test: ## Run the test suite
-	@.ci/setup --server --databases test
+	@.ci/setup --server --databases --browser test
 	@$(python) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: ## Check style, types, migrations and settings
@@ -56,6 +56,10 @@ mutants: ## Break the code on purpose and tell what no test notices (ARGS="--lis
 chaos: ## Kill everything and account for every message, with figures (ARGS="--size small": two minutes)
 	@.ci/setup --server --databases test
 	@$(python) -m tests.chaos $(ARGS)
+
+pictures: ## Take the pictures of the admin's page that the documentation shows
+	@.ci/setup --server --browser test
+	@$(python) -m pytest -q tests/browser/pictures.py
 
 clean: ## Remove all that the other targets make
 	rm -rf .venv .venv-* build dist docs/_build *.egg-info

@@ -95,6 +95,8 @@ def url(what: str, *args: Any) -> str:
 def act(browser: Client, action: str, *rows: PublishFailure, query: str = "") -> Any:
     """Run an action of the list and follow to the page that tells what became of it."""
     data = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0"}
+    if action == "discard_selected":
+        data["confirmed"] = "1"
     return browser.post(url("changelist") + query, data, follow=action != "export_json")
 
 

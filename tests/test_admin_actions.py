@@ -1,6 +1,7 @@
 """What people do with failures in the admin, and that it is safe beside a relay and a second click."""
 
 import json
+import re
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -300,13 +301,39 @@ def test_messages_are_discarded():
     assert logged() == {"a": "Discarded.", "b": "Discarded."}
 
 
+def test_nothing_is_discarded_before_it_is_confirmed():
+    """The question repeats what was asked for: the action, its rows, and all of the list."""
+    rows = [failure(message_id=f"m{number}", state="dead") for number in range(25)]
+    browser = operator()
+    pks = [row.pk for row in rows[:3]]
+    data = {"action": "discard_selected", "_selected_action": pks, "index": "0"}
+    address = f"{url('changelist')}?state=dead"
+    for across, count in (("0", 3), ("1", 25)):
+        page = browser.post(address, {**data, "select_across": across})
+        assert page.context["count"] == count
+        assert page.context["more"] is (count > 20)
+        assert page.context["back"] == address
+        inputs = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text(page))
+        assert inputs[-6:] == [
+            ("confirmed", "1"), ("action", "discard_selected"), ("index", "0"),
+            ("select_across", across), *(("_selected_action", str(pk)) for pk in pks),
+        ][-6:]  # fmt: skip
+    page = browser.post(url("discard", pks[0]))
+    assert page.context["count"] == 1
+    assert page.context["back"] == url("change", pks[0])
+    assert set(states().values()) == {"dead"}
+    assert logged() == {}
+
+
 def test_buttons_of_the_page_do_the_same():
     a, b = failure(message_id="a"), failure(message_id="b")
     browser = operator()
     page = browser.post(url("retry", a.pk), follow=True)
     assert page.redirect_chain == [(url("change", a.pk), 302)]
     assert told(page)[0].startswith("1 sent.")
-    assert told(browser.post(url("discard", b.pk), follow=True))[0].startswith("1 discarded.")
+    assert told(browser.post(url("discard", b.pk), {"confirmed": "1"}, follow=True))[0].startswith(
+        "1 discarded."
+    )
     assert states() == {"a": "delivered", "b": "discarded"}
     assert set(logged()) == {"a", "b"}
 

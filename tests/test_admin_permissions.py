@@ -67,7 +67,8 @@ def test_addresses(permissions):
     for what, of_row, method, needed in ADDRESSES:
         row = failure(state="dead")
         before = everything()
-        answer = getattr(browser, method)(url(what, *([row.pk] if of_row else [])))
+        data = {"confirmed": "1"} if (what, method) == ("discard", "post") else {}
+        answer = getattr(browser, method)(url(what, *([row.pk] if of_row else [])), data)
         may = allowed(permissions, needed)
         case = (what, method, answer.status_code)
         if not may:
@@ -93,7 +94,12 @@ def test_actions(permissions):
     for action, permission in ACTIONS.items():
         row = failure(state="dead")
         before = everything()
-        data = {"action": action, "_selected_action": [row.pk], "index": "0"}
+        data = {
+            "action": action,
+            "_selected_action": [row.pk],
+            "index": "0",
+            "confirmed": "1",
+        }
         answer = browser.post(url("changelist"), data)
         may = {VIEW, permission} <= permissions
         assert (f'value="{action}"' in offered) is may
@@ -128,7 +134,8 @@ def test_strangers_are_sent_to_the_login(who):
     browser = Client() if who == "anonymous" else client(*PERMISSIONS, staff=False)
     before = everything()
     for what, of_row, method, _ in ADDRESSES:
-        answer = getattr(browser, method)(url(what, *([row.pk] if of_row else [])))
+        data = {"confirmed": "1"} if (what, method) == ("discard", "post") else {}
+        answer = getattr(browser, method)(url(what, *([row.pk] if of_row else [])), data)
         assert answer.status_code == 302
         assert "/login/" in answer.url
     assert everything() == before
@@ -160,6 +167,7 @@ def test_the_pages_forms_hold_the_token(what):
         "csrfmiddlewaretoken": token,
         "action": "discard_selected",
         "_selected_action": [row.pk],
+        "confirmed": "1",
     }
     assert browser.post(target, data).status_code == 302
     row.refresh_from_db()
@@ -170,6 +178,6 @@ def test_a_page_that_refreshes_itself_leaves_messages_to_the_person():
     """They are for the page that the person opens next, not for one that a script fetches."""
     row = failure(state="dead")
     browser = client(*PERMISSIONS)
-    browser.post(url("discard", row.pk))
+    browser.post(url("discard", row.pk), {"confirmed": "1"})
     assert "1 discarded" not in text(browser.get(url("live")))
     assert "1 discarded" in text(browser.get(url("changelist")))

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -22,6 +24,8 @@ from rmq_publisher.models import PublishFailure
 
 SENT_MAX = 500  # rows that one request sends; people wait for it
 TOLD_MAX = 20  # rows of which a message tells one by one
+# Of an action's form, what says what is to be done with which rows.
+REPEATED = ("action", "index", "select_across", ACTION_CHECKBOX_NAME)
 
 Outcome = tuple[PublishFailure, str, str]  # row, what is told of it, what is logged
 
@@ -41,11 +45,16 @@ class ActionPart(DetailPart):
             self.retry_rows(request, rows)
 
     @admin.action(permissions=["discard"], description=gettext_lazy("Discard selected messages"))
-    def discard_selected(self, request: HttpRequest, queryset: QuerySet[PublishFailure]) -> None:
-        """Decide that they are not sent any more."""
+    def discard_selected(
+        self, request: HttpRequest, queryset: QuerySet[PublishFailure]
+    ) -> TemplateResponse | None:
+        """Decide that they are not sent any more, once the person has confirmed it."""
         rows = self._selected(request, queryset, LISTED_MAX)
+        if rows and not confirmed(request):
+            return self.ask_before_discarding(request, rows, request.get_full_path())
         if rows:
             self.discard_rows(request, rows)
+        return None
 
     @admin.action(
         permissions=["export"], description=gettext_lazy("Export selected messages as JSON")
@@ -90,6 +99,31 @@ class ActionPart(DetailPart):
         return result
 
     # ---- discarding ----
+
+    def ask_before_discarding(
+        self, request: HttpRequest, rows: Sequence[PublishFailure], back: str
+    ) -> TemplateResponse:
+        """Ask once more: nothing brings a discarded message back.
+
+        Args:
+            request: repeated as it is when the person confirms.
+            rows: of which some are named.
+            back: an address for those who would rather not.
+        """
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": _("Discard messages"),
+            "count": len(rows),
+            "names": [words.name(row.message_id) for row in rows[:TOLD_MAX]],
+            "more": len(rows) > TOLD_MAX,
+            "repeated": [(key, each) for key in REPEATED for each in request.POST.getlist(key)],
+            "back": back,
+        }
+        request.current_app = self.admin_site.name
+        template = "admin/rmq_publisher/publishfailure/discard.html"
+        return TemplateResponse(request, template, context)
 
     def discard_rows(self, request: HttpRequest, rows: Sequence[PublishFailure]) -> int:
         """Discard rows, log it and tell what became of each."""
@@ -159,6 +193,11 @@ class ActionPart(DetailPart):
             action_flag=CHANGE,
             change_message=text,
         )
+
+
+def confirmed(request: HttpRequest) -> bool:
+    """Whether the person was asked and has said yes."""
+    return "confirmed" in request.POST
 
 
 def _person(request: HttpRequest) -> Any:

@@ -1,6 +1,6 @@
 """The page's addresses, and what each of them does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 
 from rmq_publisher import outbox, waking
 from rmq_publisher.adminsite import listing
-from rmq_publisher.adminsite.actions import ActionPart
+from rmq_publisher.adminsite.actions import ActionPart, confirmed
 from rmq_publisher.adminsite.strip import relay_missing, strip
 from rmq_publisher.dbtime import After
 from rmq_publisher.models import PublishFailure
@@ -149,11 +149,23 @@ class PagePart(ActionPart):
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Send one message again, now."""
-        return self._do(request, object_id, self.has_retry_permission, self.retry_rows)
+        return self._do(request, object_id, self.has_retry_permission, self._retry)
+
+    def _retry(self, request: HttpRequest, rows: Sequence[PublishFailure]) -> None:
+        self.retry_rows(request, rows)
 
     def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """Discard one message."""
-        return self._do(request, object_id, self.has_discard_permission, self.discard_rows)
+        """Discard one message, once the person has confirmed it."""
+        return self._do(request, object_id, self.has_discard_permission, self._discard)
+
+    def _discard(
+        self, request: HttpRequest, rows: Sequence[PublishFailure]
+    ) -> HttpResponseBase | None:
+        if not confirmed(request):
+            back = self.address("change", rows[0].pk)
+            return self.ask_before_discarding(request, rows, back)
+        self.discard_rows(request, rows)
+        return None
 
     def _do(
         self, request: HttpRequest, object_id: str, allowed: Any, action: Any
@@ -165,8 +177,8 @@ class PagePart(ActionPart):
         row = self.get_failure(request, object_id)
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        action(request, [row])
-        return HttpResponseRedirect(self.address("change", row.pk))
+        asked: HttpResponseBase | None = action(request, [row])
+        return asked or HttpResponseRedirect(self.address("change", row.pk))
 
     # ---- all that match ----
 

@@ -105,7 +105,11 @@ def _tiles(summary: stats.Summary) -> list[dict[str, Any]]:
             "query": "?state=dead",
         },
         {"label": _("Pending"), "value": _number(summary, "pending")},
-        {"label": _("Oldest pending"), "value": "-" if oldest is None else words.duration(oldest)},
+        {
+            "label": _("Oldest pending"),
+            "value": "-" if oldest is None else words.duration(oldest),
+            "words": True,
+        },
         {"label": _("Published in 24 hours"), "value": _number(summary, "published_24h")},
         {
             "label": _("Failed attempts in 24 hours"),
@@ -115,6 +119,7 @@ def _tiles(summary: stats.Summary) -> list[dict[str, Any]]:
         {
             "label": _("Relay last seen"),
             "value": pgettext("no time", "never") if seen is None else words.ago(seen),
+            "words": True,
             "tone": "bad" if _relay_missing(seen) else "good",
             "note": ngettext("%d at work", "%d at work", summary.relays) % summary.relays,
         },
