@@ -1,7 +1,8 @@
 """What sent rows come to: the table is told, then those who listen."""
 
 import logging
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from rmq_publisher import counters, outbox, signals
@@ -9,8 +10,35 @@ from rmq_publisher.exceptions import PublishError
 from rmq_publisher.flight import NOT_SENT, Outcome
 from rmq_publisher.sending import tell
 from rmq_publisher.stored import Stored
+from rmq_publisher.transport.base import monotonic
 
 logger = logging.getLogger("rmq_publisher")
+
+TOLD_SECONDS = (
+    10.0  # between two lines about messages that are sent again: an outage fails many a second
+)
+
+
+class Tally:
+    """Counts failures of one database, and says when they are to be told: the first one at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+        self._told_at = float("-inf")
+
+    def add(self, number: int) -> int:
+        """Count some more; return how many to tell now, none where it was done a moment ago."""
+        with self._lock:
+            self._number += number
+            if monotonic() < self._told_at + TOLD_SECONDS:
+                return 0
+            self._told_at = monotonic()
+            told, self._number = self._number, 0
+            return told
+
+
+_tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
 
 class Outcomes:
@@ -68,12 +96,12 @@ class Outcomes:
         again = [
             error for (_, error), state in zip(failed, states, strict=True) if state != "dead"
         ]
-        if again:
+        if again and (number := _tallies[self.database].add(len(again))):
             logger.warning(
-                "database %r: %d stored messages were not published and are sent again later; the "
-                "first: %s: %s",
+                "database %r: %d stored messages were not published and are sent again later; one of "
+                "them: %s: %s",
                 self.database,
-                len(again),
+                number,
                 type(again[0]).__name__,
                 again[0],
             )

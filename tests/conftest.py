@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from rmq_publisher import connections
+from rmq_publisher.transport import memory
 from tests.rig.ladder import Broker
 
 pytest_plugins = ["tests.rig.fixtures", "tests.rig.stores"]
@@ -30,9 +31,11 @@ def rmq(settings, broker: Broker):
 
 @pytest.fixture(autouse=True)
 def _closed_connections() -> Iterator[None]:
-    """No connection outlives its test, whatever it pointed the library at."""
+    """No connection outlives its test, whatever it pointed the library at, and no queue in memory."""
     yield
     connections.close()
+    for embedded in list(memory._brokers.values()):
+        embedded.reset()
 
 
 def pytest_sessionfinish() -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -21,6 +22,7 @@ from rmq_publisher import (
     publish,
     publish_many,
     settler,
+    settling,
     signals,
 )
 from rmq_publisher.composing import compose
@@ -274,6 +276,24 @@ def test_a_database_that_is_away_costs_nobody_anything(
     assert column(store, "state") == ["pending"]
     send()
     eventually(lambda: len(column(store, "id")) == 1)
+
+
+def test_an_outage_is_told_now_and_then(
+    store: str, send: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Nobody reads forty lines a second, and they would push out the others."""
+    now = [1000.0]
+    monkeypatch.setattr(settling, "monotonic", lambda: now[0])
+    monkeypatch.setattr(settling, "_tallies", defaultdict(settling.Tally))
+    settings.RMQ_URL = "amqp://127.0.0.1:1"
+    for _ in range(3):
+        send()
+        assert settler.flush(PATIENCE)
+    now[0] += settling.TOLD_SECONDS
+    send()
+    assert settler.flush(PATIENCE)
+    lines = [each.getMessage() for each in caplog.records if "sent again later" in each.msg]
+    assert [line.partition(": ")[2].partition(" ")[0] for line in lines] == ["1", "3"]
 
 
 def test_after_its_death_the_next_message_starts_another(

@@ -57,6 +57,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["disturbs: a node"]\n',
         "settings.py": "",
         "rmq_publisher/__init__.py": "",
+        "rmq_publisher/pytest_plugin.py": "",  # the one that is installed is found by this name
         "rmq_publisher/code.py": CODE,
         "tests/test_code.py": TESTS,
     }.items():
