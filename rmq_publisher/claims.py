@@ -6,33 +6,19 @@ outlives a claim. The statements are written by hand: a relay's rate hangs on th
 the partial indexes, whose conditions they repeat word for word.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db import connections as databases
 from django.db import transaction
 
-from rmq_publisher import conf
+from rmq_publisher import conf, keys
 from rmq_publisher.dbtime import after
 from rmq_publisher.dialect import Dialect, places
 from rmq_publisher.stored import COLUMNS, TABLE, Stored, from_row, new_token
 from rmq_publisher.transport.base import monotonic
 
 AT_ONCE = 500  # ids that one statement names; SQLite and MySQL have limits
-KEYS_AT_ONCE = 500  # keys that one claim looks at
-ROWS_A_KEY = 4  # and about how many rows of each key it takes, where there are many keys
-
-# As in the condition of the model's index, word for word: else a partial one is not found.
-_KEYED = "state IN ('pending', 'failed', 'dead') AND NOT (ordering_key = '')"
-
-
-class _Head(NamedTuple):
-    """The first row of a key that is open or dead."""
-
-    key: str
-    id: int
-
-
 # ---- rows without a key --------------------------------------------------------------------------
 
 
@@ -174,124 +160,14 @@ def claim_keys(
     if not aliases or limit < 1:
         return [], ""
     dialect = Dialect(databases[database])
-    heads, last = _due_heads(dialect, aliases, max(1, limit // ROWS_A_KEY), after_key)
+    most = max(1, limit // keys.ROWS_A_KEY)
+    heads, last = keys.due_heads(dialect, aliases, most, after_key)
     if not heads:
         return [], last
     with transaction.atomic(using=database):
-        locked = _lock(dialect, heads, aliases)
-        ids = _runs(dialect, locked, aliases, limit, max_bytes)
+        locked = keys.lock(dialect, heads, aliases)
+        ids = _within(keys.runs(dialect, locked, aliases, limit), limit, max_bytes)
         return _take(dialect, ids, aliases, lease), last
-
-
-def _due_heads(
-    dialect: Dialect, aliases: Sequence[str], most: int, after_key: str
-) -> tuple[list[_Head], str]:
-    """Step from key to key by the index, and return the heads that are due, and where it ended.
-
-    A loose index scan: its cost is that of the keys looked at, however many rows each has. It asks for
-    the first row of the next key, and never for the first row of one key: that could be had by the
-    primary key as well, and a planner without fresh statistics takes it, past all other rows.
-    """
-    first = f"SELECT id FROM {TABLE} WHERE {_KEYED} AND ordering_key >"  # noqa: S608 (constants)
-    in_order = "ORDER BY ordering_key, id LIMIT 1"
-    condition, params = dialect.due(aliases)
-    sql = f"""
-        WITH RECURSIVE scan (place, head) AS (
-            SELECT 1, ({first} %s {in_order})
-            UNION ALL
-            SELECT place + 1, ({first} current_one.ordering_key {in_order})
-            FROM scan JOIN {TABLE} AS current_one ON current_one.id = scan.head
-            WHERE place < {KEYS_AT_ONCE:d}
-        )
-        SELECT scan.head, ordering_key, CASE WHEN {condition} THEN 1 ELSE 0 END
-        FROM scan JOIN {TABLE} ON {TABLE}.id = scan.head ORDER BY place
-    """  # noqa: S608 (constants)
-    heads: list[_Head] = []
-    found = dialect.run(sql, [after_key, *params])
-    for id_, key, is_due in found:
-        if is_due:
-            heads.append(_Head(key, id_))
-            if len(heads) == most:
-                return heads, key
-    return heads, found[-1][1] if len(found) == KEYS_AT_ONCE else ""
-
-
-def _lock(dialect: Dialect, heads: Sequence[_Head], aliases: Sequence[str]) -> list[_Head]:
-    """Return those of the heads that are still due and that nobody else is taking."""
-    condition, params = dialect.due(aliases)
-    ids = [head.id for head in heads]
-    locked = dialect.run(
-        f"SELECT id FROM {TABLE} WHERE id IN ({places(ids)}) "  # noqa: S608 (constants)
-        f"AND {condition}{dialect.lock}",
-        [*ids, *params],
-    )
-    ours = {id_ for (id_,) in locked}
-    return [head for head in heads if head.id in ours]
-
-
-def _runs(
-    dialect: Dialect,
-    heads: Sequence[_Head],
-    aliases: Sequence[str],
-    limit: int,
-    max_bytes: int,
-) -> list[int]:
-    """Return what is to be taken: the first rows of all keys, then the second ones, and so on.
-
-    So a key with few rows never waits for one with many.
-    """
-    if not heads:
-        return []
-    longest = min(limit, max(ROWS_A_KEY, ROWS_A_KEY * limit // len(heads)))
-    condition, params = dialect.due(aliases)
-    # Not "ordering_key = ...": see `_due_heads`.
-    one = f"""
-        SELECT * FROM (
-            SELECT %s AS head, id, size, CASE WHEN {condition} THEN 1 ELSE 0 END AS due
-            FROM {TABLE} WHERE {_KEYED} AND ordering_key >= %s AND ordering_key <= %s
-            ORDER BY ordering_key, id LIMIT {longest:d}
-        ) AS run
-    """  # noqa: S608 (constants)
-    found: list[Any] = []
-    for start in range(0, len(heads), 50):
-        some = heads[start : start + 50]
-        values = [value for head in some for value in (head.id, *params, head.key, head.key)]
-        found += dialect.run(" UNION ALL ".join([one] * len(some)), values)
-    by_rank: list[tuple[int, int, int]] = []
-    rank, current, unbroken = 0, 0, True
-    for head, id_, size, is_due in sorted(found):
-        rank, unbroken = (rank + 1, unbroken) if head == current else (0, True)
-        current, unbroken = head, unbroken and bool(is_due)
-        if unbroken:
-            by_rank.append((rank, id_, size))
-    return _within(((id_, size) for _, id_, size in sorted(by_rank)), limit, max_bytes)
-
-
-def waiting_keys(database: str, rows: Sequence[Stored], besides: Collection[int] = ()) -> set[int]:
-    """Return the ids of those keyed rows that must wait: something of their key is before them.
-
-    Args:
-        database: Django alias.
-        rows: that somebody who holds them is about to send; they may stand before each other.
-        besides: ids of rows that do not count: the holder sends them before these.
-    """
-    keyed = [row.id for row in rows if row.ordering_key]
-    return _with_earlier(Dialect(databases[database]), keyed, (*keyed, *besides))
-
-
-def _with_earlier(dialect: Dialect, ids: Sequence[int], besides: Sequence[int] = (0,)) -> set[int]:
-    """Return the ids of those rows that have another row of their key before them."""
-    if not ids:
-        return set()
-    # Not "EXISTS (... ordering_key = ...)": see `_due_heads`.
-    sql = f"""
-        SELECT later.id FROM {TABLE} AS later WHERE later.id IN ({places(ids)}) AND later.id > (
-            SELECT id FROM {TABLE} WHERE {_KEYED} AND ordering_key >= later.ordering_key
-            AND ordering_key <= later.ordering_key AND id NOT IN ({places(besides)})
-            ORDER BY ordering_key, id LIMIT 1
-        )
-    """  # noqa: S608 (constants)
-    return {id_ for (id_,) in dialect.run(sql, [*ids, *besides])}
 
 
 # ---- what a person picks -------------------------------------------------------------------------
@@ -326,6 +202,6 @@ def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Store
                 [*some, *params],
             )
             keyed = [id_ for id_, key in found if key]
-            waiting = _with_earlier(dialect, keyed)
+            waiting = keys.with_earlier(dialect, keyed)
             taken += [id_ for id_, _ in found if id_ not in waiting]
         return _take_where(dialect, taken, condition, params, lease)

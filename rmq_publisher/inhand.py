@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from rmq_publisher import claims
+from rmq_publisher import keys
 from rmq_publisher.flight import NOT_SENT, Flight, Outcome
 from rmq_publisher.settling import Outcomes
 from rmq_publisher.stored import Stored
@@ -63,7 +63,7 @@ class InHand:
         if keyed:
             before = [row.id for flight in self._flights.values() for row in flight.keyed()]
             before += [row.id for row in self.outcomes.confirmed if row.ordering_key]
-            waiting = claims.waiting_keys(self._database, keyed, before)
+            waiting = keys.waiting_keys(self._database, keyed, before)
         self.add([row for row in rows if row.id not in waiting])
         self.outcomes.add((row, NOT_SENT) for row in rows if row.id in waiting)
 

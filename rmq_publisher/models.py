@@ -71,7 +71,7 @@ class OutboxMessage(models.Model):
         verbose_name_plural = _("messages not yet delivered")
         indexes: ClassVar = [
             IndexWhere(
-                fields=["available_at", "id"],
+                fields=["ordering_key", "available_at", "id"],
                 name="rmq_outbox_available",
                 where=models.Q(available_at__isnull=False),
             ),

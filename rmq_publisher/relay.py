@@ -229,7 +229,7 @@ class Relay:
         rows, self._after_key = claims.claim_keys(
             self.database,
             aliases=sorted(self._up),
-            limit=min(self._batch, 2 * self._batch - len(self._hand)),
+            limit=2 * self._batch - len(self._hand),
             max_bytes=BATCH_BYTES,
             lease=self._lease,
             after_key=self._after_key,

@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "messages not yet delivered",
                 "indexes": [
                     rmq_publisher.indexes.IndexWhere(
-                        fields=["available_at", "id"],
+                        fields=["ordering_key", "available_at", "id"],
                         name="rmq_outbox_available",
                         where=models.Q(("available_at__isnull", False)),
                     ),

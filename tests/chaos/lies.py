@@ -69,7 +69,7 @@ def rolled_back(stage: Stage, liar: str) -> list[Broken]:
 def overlapping(stage: Stage, liar: str) -> list[Broken]:
     """Transactions that commit in another order than they drew their ids in."""
     queue = _prepare(stage)
-    _relay(stage, "r", liar)
+    _connected(stage, stage.proxy(), "r", liar)
     _work(stage, queue, pause=0.05)
     return _judge(stage, queue, patience=3 if liar else LONG)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .mutant import Mutant
 
 CLAIMS = "claims.py"
+KEYS = "keys.py"
 FLIGHT = "flight.py"
 SETTLING = "settling.py"
 RELAY = "relay.py"
@@ -30,7 +31,7 @@ MUTANTS = (
     Mutant(
         "a dead one lets its key go",
         "A dead message holds its key until a person decides.",
-        CLAIMS,
+        KEYS,
         "_KEYED = \"state IN ('pending', 'failed', 'dead') AND",
         "_KEYED = \"state IN ('pending', 'failed') AND",
         ("test_claims.py",),

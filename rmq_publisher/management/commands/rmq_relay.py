@@ -58,9 +58,12 @@ class Command(BaseCommand):
             for run in runs:
                 run.relay.stop()
 
-        before = {
-            number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        def end(number: int, _: object) -> None:
+            stop()
+            # A second one ends it at once, as a kill does: a database that hangs has no deadline.
+            signal.signal(number, signal.SIG_DFL)
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for run in runs:
                 run.on_failure = stop
