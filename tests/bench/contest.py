@@ -46,6 +46,11 @@ class Entry:
         return self.peer == "ours"
 
     @property
+    def window(self) -> int | None:
+        """How many it may have on their way, where it was told."""
+        return self.task.get("window") or self.options.get("window")
+
+    @property
     def label(self) -> str:
         notes = ", ".join(note for note in (self.way, self.info.note) if note)
         return f"{self.info.title} ({notes})" if notes else self.info.title
@@ -93,18 +98,28 @@ class Contest:
     def scored(self, entry: Entry) -> float:
         return statistics.median(map(rate, entry.rounds))
 
-    def ratios(self, other: Entry) -> list[float]:
+    def ratios(self, other: Entry, ours: Entry | None = None) -> list[float]:
         """Ours over another's, round by round, in ascending order; empty where one is missing."""
-        pairs = zip(self.first.rounds, other.rounds, strict=False)
-        return sorted(rate(ours) / rate(theirs) for ours, theirs in pairs)
+        pairs = zip((ours or self.first).rounds, other.rounds, strict=False)
+        return sorted(rate(mine) / rate(theirs) for mine, theirs in pairs)
 
-    def fastest(self, names: Iterable[str] = ()) -> Entry | None:
-        """The fastest of some by name; without names, the fastest confirmed peer."""
+    def ours(self, window: int | None) -> Entry | None:
+        """Our entry with that window; the first one without."""
+        wanted = (entry for entry in self.entries if entry.ours and entry.window == window)
+        return next(wanted, None)
+
+    def fastest(self, names: Iterable[str] = (), window: int | None = None) -> Entry | None:
+        """The fastest of some by name; without names, the fastest confirmed peer.
+
+        Of those with a window only those with this one, where it is given.
+        """
         names = set(names)
         measured = [
             entry
             for entry in self.entries
-            if entry.rounds and (entry.peer in names if names else entry.info.confirmed_peer)
+            if (window is None or entry.window in (None, window))
+            and entry.rounds
+            and (entry.peer in names if names else entry.info.confirmed_peer)
         ]
         return max(measured, key=self.scored, default=None)
 

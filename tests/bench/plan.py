@@ -8,10 +8,10 @@ from typing import Any
 
 from .contest import Contest, Entry
 from .peers import PEERS
+from .peers.ours import WINDOW
 
 THREADS = 16
 TASKS = 200
-WINDOW = 64  # RMQ_MAX_IN_FLIGHT's default
 TRANSACTION = 100
 PROFILED = 5  # rounds that tell where the time goes
 
@@ -105,11 +105,14 @@ def _many(size: Size, peers: Sequence[str], also: Sequence[str]) -> Contest:
     if size.thorough:
         awaited = {"do": "many_awaited", "messages": size.many // 2, "tasks": TASKS}
         entries += _ours([], awaited, f"apublish(), {TASKS} tasks")
+    # As many on their way as aio-pika has.
+    entries.append(Entry("ours", batch, f"publish_many, window {TASKS}", {"window": TASKS}))
     tasks = {"do": "many", "messages": size.many // 2, "tasks": TASKS}
     entries.append(Entry("aio_pika", tasks, f"{TASKS} tasks"))
     entries.append(Entry("aio_pika_uvloop", tasks, f"{TASKS} tasks"))
-    task = {"do": "many", "messages": size.many, "window": WINDOW}
-    entries.append(Entry("native", task, f"window {WINDOW}"))
+    for window in (WINDOW, TASKS):
+        task = {"do": "many", "messages": size.many, "window": window}
+        entries.append(Entry("native", task, f"window {window}"))
     one_by_one = {"do": "many", "messages": size.one_by_one}
     entries += [Entry(name, one_by_one, "one by one") for name in peers]
     return Contest("many", f"{size.many:,} messages at once", entries, size.batches)

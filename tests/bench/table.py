@@ -10,7 +10,7 @@ from pathlib import Path
 from .contest import Contest, Entry, Measured
 from .extras import Import
 from .peers import PEERS
-from .plan import BLOCKING, THREADS, TRANSACTION
+from .plan import BLOCKING, TASKS, THREADS, TRANSACTION, WINDOW
 from .spans import STEPS
 
 BEGIN = "<!-- BEGIN benchmark: made by `make bench`, not by hand -->"
@@ -30,9 +30,9 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
-def ratio(contest: Contest, entry: Entry) -> str:
+def ratio(contest: Contest, entry: Entry, ours: Entry | None = None) -> str:
     """The median, and between what the middle half of the rounds was."""
-    found = contest.ratios(entry)
+    found = contest.ratios(entry, ours)
     if not found or entry is contest.first:
         return ""
     quarter = len(found) // 4
@@ -134,23 +134,29 @@ def figures(contests: dict[str, Contest]) -> list[Figure]:
     """All that is aimed at in these contests."""
     found = []
 
-    def compare(key: str, what: str, aim: float, *names: str) -> None:
+    def compare(
+        key: str, what: str, aim: float, *names: str, window: int | None = None, wide: bool = False
+    ) -> None:
         """Put ours beside the fastest of some peers; without names, of all confirmed ones."""
         if (contest := contests.get(key)) is None:
             return
-        other = contest.fastest(names)
-        if other is None or not contest.first.rounds:
+        other = contest.fastest(names, window)
+        ours = contest.ours(window if wide else None)
+        if other is None or ours is None or not ours.rounds:
             whom = ", ".join(PEERS[name].label for name in names) or "the fastest peer"
             found.append(Figure(key, f"{what} ÷ {whom}", "not measured", f"{aim:g}"))
         else:
-            short = round(statistics.median(contest.ratios(other)), 2) < aim
-            measured = ratio(contest, other)
+            short = round(statistics.median(contest.ratios(other, ours)), 2) < aim
+            measured = ratio(contest, other, ours)
             found.append(Figure(key, f"{what} ÷ {other.label}", measured, f"{aim:g}", short))
 
     compare("one", "one thread", 1)
     compare("threads", f"{THREADS} threads", 2, *BLOCKING, "blocking")
-    compare("many", "many at once", 2, "aio_pika", "aio_pika_uvloop")
-    compare("many", "many at once", 1, "native")
+    aio_pika = ("aio_pika", "aio_pika_uvloop")
+    compare("many", "many at once", 2, *aio_pika)
+    compare("many", f"many at once, window {TASKS},", 2, *aio_pika, window=TASKS, wide=True)
+    compare("many", "many at once", 1, "native", window=WINDOW)
+    compare("many", f"many at once, window {TASKS},", 1, "native", window=TASKS, wide=True)
     compare("transaction", f"{TRANSACTION} in a transaction", 6, "flask_rmq", "blocking")
     if (call := contests.get("call")) is not None and call.first.rounds:
         worst = max(share(entry) for entry in call.entries if entry.ours and entry.rounds)

@@ -13,11 +13,13 @@ from tests.bench.spans import Spans
 from .base import Measured, Publish, configure_django
 from .base import Peer as Base
 
+WINDOW = 64  # RMQ_MAX_IN_FLIGHT's default
+
 
 class Peer(Base):
-    def __init__(self, url: str, queue: str, way: str = "now") -> None:
+    def __init__(self, url: str, queue: str, way: str = "now", window: int = WINDOW) -> None:
         super().__init__(url, queue)
-        configure_django(["rmq_publisher"], RMQ_URL=url)
+        configure_django(["rmq_publisher"], RMQ_URL=url, RMQ_MAX_IN_FLIGHT=window)
         import rmq_publisher  # noqa: PLC0415 (after the settings, and from where the worker says)
 
         self._library = rmq_publisher
