@@ -18,6 +18,7 @@ Exchange = str | ExchangeConfig
 
 
 _CONFIGS = (QueueConfig, ExchangeConfig)
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 
 
 class PlaceOptions(TypedDict, total=False):
@@ -131,6 +132,12 @@ def _checked_destination(
     key = queue_name if routing_key is None else routing_key
     if not exchange_name and not key:
         raise InvalidMessage("nowhere to go: name a queue, an exchange or a routing key")
+    if not exchange_name and key.startswith(DIRECT_REPLY_TO):
+        # It is delivered and returned as unroutable all the same; a made-up one ends the connection.
+        raise InvalidMessage(
+            f"routing_key {key!r} is a direct reply-to: RabbitMQ cannot confirm that such a reply was "
+            "routed; let the requester give a queue in reply_to"
+        )
     return exchange_name, key, _topology(exchange, queue, declare)
 
 

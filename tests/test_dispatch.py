@@ -93,9 +93,9 @@ class Channel:
         self.dispatcher.reopened()
         return self.pump()
 
-    def lose(self) -> None:
+    def lose(self, error: tuple[int, str] | None = None) -> None:
         self.new_channel()
-        self.dispatcher.lost()
+        self.dispatcher.lost(error)
 
     def renew(self) -> None:
         assert all(delivery.claimed for delivery in self.wire.values())
@@ -563,6 +563,69 @@ def test_what_a_closed_channel_used_is_verified_again(channel: Channel) -> None:
     assert len(channel.asked) == 2
 
 
+# -- a message that ends the connection -------------------------------------------------------------
+
+ENDED = (541, "INTERNAL_ERROR")
+
+
+def test_who_ends_the_connection_is_found_one_at_a_time(channel: Channel) -> None:
+    first, culprit, last = messages = told(3)
+    channel.send(*messages)
+    channel.lose(ENDED)
+    channel.open(warm=False)
+    assert channel.pump() == ["m0"]
+    assert channel.ack("m0") == ["m1"]  # alone, although something was answered
+    channel.lose(ENDED)
+    assert outcome(culprit) is Rejected
+    assert culprit.error.reply_code == 541
+    assert not culprit.error.retryable
+    channel.open(warm=False)
+    assert channel.pump() == ["m2"]
+    channel.ack("m2")
+    assert first.error is last.error is None
+    assert channel.dispatcher.window == WINDOW
+
+
+def test_alone_it_has_a_second_chance(channel: Channel) -> None:
+    """A broker in trouble says the same: one connection more is cheaper than a wrong verdict."""
+    message = Told()
+    channel.send(message)
+    channel.lose(ENDED)
+    channel.open(warm=False)
+    assert channel.pump() == ["m"]
+    channel.ack("m")
+    assert message.error is None
+
+
+def test_beside_others_a_second_loss_leaves_it_unknown(channel: Channel) -> None:
+    messages = told(2)
+    channel.send(*messages)
+    channel.lose()
+    channel.open(warm=False)
+    channel.pump()
+    channel.ack("m0")
+    channel.send(Told("other"))
+    channel.lose(ENDED)
+    assert outcome(messages[1]) is ConfirmTimeout
+
+
+def test_suspects_stay_suspects_while_their_topology_is_verified_again(channel: Channel) -> None:
+    messages = [needing("q", message) for message in told(3)]
+    channel.send(*messages)
+    channel.dispatcher.verified(channel.asked[-1], None)
+    assert channel.pump() == ["m0", "m1", "m2"]
+    channel.lose(ENDED)
+    channel.open(warm=False)
+    assert channel.pump() == []
+    channel.dispatcher.verified(channel.asked[-1], None)
+    assert channel.pump() == ["m0"]
+    assert channel.ack("m0") == ["m1"]
+    channel.give_up(messages[2])
+    channel.ack("m1")
+    channel.later(1)
+    assert channel.dispatcher.window == WINDOW
+
+
 # -- topology --------------------------------------------------------------------------------------
 
 
@@ -783,6 +846,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.returned: set[Delivery] = set()
         self.answers: dict[Delivery, str] = {}
         self.lost: dict[Delivery, int] = {}
+        self.enders: set[Delivery] = set()  # alone on the wire when the broker ended it, once more
         self.refused: set[Topology] = set()
         self.state = "new"
         self.ticking = False
@@ -929,15 +993,18 @@ class DispatchMachine(RuleBasedStateMachine):
         self.dispatcher.reopened()
 
     @precondition(lambda self: self.state in ("open", "channel closed"))
-    @rule()
-    def lose(self) -> None:
+    @rule(ended=st.sampled_from([None, None, ENDED]))
+    def lose(self, ended: tuple[int, str] | None) -> None:
+        alone = len(self.wire) == 1
         for delivery in self.wire.values():
             self.lost[delivery] = self.lost.get(delivery, 0) + 1
+            if ended and alone and self.lost[delivery] > 1:
+                self.enders.add(delivery)
         self.channel.new_channel()
         self.channel.asked.clear()
         self.extras.clear()
         self.state = "lost"
-        self.dispatcher.lost()
+        self.dispatcher.lost(ended)
         waiting = [item.sequence for item in self.dispatcher._backlog.pending]
         assert waiting == sorted(waiting)
 
@@ -997,7 +1064,8 @@ class DispatchMachine(RuleBasedStateMachine):
             assert outcome(delivery) is expected[self.answers[delivery]]
         elif isinstance(error, Rejected):
             by_topology = delivery.envelope.topology in self.refused and error.reply_code == 404
-            assert delivery in self.poison or by_topology, "an innocent one was rejected"
+            ender = delivery in self.enders and error.reply_code == ENDED[0]
+            assert delivery in self.poison or by_topology or ender, "an innocent one was rejected"
         elif isinstance(error, BrokerUnavailable):
             assert delivery not in self.first_written, "told not sent, but written"
         else:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pika import spec
+from pika.frame import Method
 
 from rmq_publisher import (
     BrokerUnavailable,
@@ -23,7 +25,7 @@ from rmq_publisher import (
 from rmq_publisher.transport.verification import CHANNELS_MAX, LOST
 from tests.calls import AT_ONCE, PATIENCE, Call, Took, calling, error_of, eventually, now, status
 from tests.rig.amqp import Amqp, Names, Received
-from tests.rig.faults import Fault, Stall, Verdict
+from tests.rig.faults import Fault, Stall, Step, Verdict
 from tests.rig.link import Link
 from tests.rig.node import PrivateNode
 from tests.rig.ports import SilentPort, closed_port
@@ -120,6 +122,46 @@ def test_a_pipeline_that_is_cut_goes_on_in_order(through: Proxy, amqp: Amqp) -> 
     received = [message.body for message in amqp.drain(queue, 301)][1:]
     assert list(dict.fromkeys(received)) == bodies
     assert len(received) - len(bodies) <= 64
+
+
+class Ends(Fault):
+    """The broker ends the whole connection over each message to a queue; RabbitMQ does over some."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__()
+        self._queue = queue.encode()
+
+    def from_client(self, link: Link, frame: Frame, step: Step) -> Verdict:
+        if (
+            step is not Step.STARTED
+            or self._queue not in link.up.received[frame.start : frame.end]
+        ):
+            return Verdict.PASS
+        close = spec.Connection.Close(541, "INTERNAL_ERROR", 0, 0)
+        link._send(link.down, Method(0, close).marshal())
+        self.hit()
+        return Verdict.STOP
+
+
+def test_a_message_that_ends_the_connection_is_rejected_alone(through: Proxy, amqp: Amqp) -> None:
+    queue, poison = amqp.declare_queue(), amqp.declare_queue()
+    sent = [now(queue=queue)]
+    fault = through._arm(Ends(poison))
+
+    def some() -> list[str]:
+        return [now(queue=queue) for _ in range(30)]
+
+    beside = [Call(some) for _ in range(8)]
+    error = error_of(queue=poison)
+    for call in beside:
+        sent += call.value()
+    assert fault.hits == 2
+    assert isinstance(error, Rejected)
+    assert error.reply_code == 541
+    assert not error.retryable
+    assert status().connects == 3
+    received = message_ids(amqp.drain(queue, len(sent)))
+    assert set(received) == set(sent)
 
 
 def test_reset_in_the_middle_of_a_body(through: Proxy, amqp: Amqp) -> None:

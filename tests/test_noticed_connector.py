@@ -17,6 +17,8 @@ from tests.deliveries import Told
 class Line:
     """A link that takes everything and says nothing."""
 
+    ended_by = None
+
     def __init__(self) -> None:
         self.received = 100
         self.gave_up: list[str] = []

@@ -51,10 +51,12 @@ def crashed(error: Exception) -> None:
     raise error
 
 
-def refusals(loop: Loop, count: int, reason: Exception) -> tuple[list[Refusal | None], bool]:
+def refusals(
+    loop: Loop, count: int, reason: Exception, *, publishing: bool = False
+) -> tuple[list[Refusal | None], bool]:
     """What so many verifications under way are told when the connection ends, and if it is open who."""
     connection = PlayedConnection()
-    verifications = Verifications(connection, 2, 32, loop, crashed)
+    verifications = Verifications(connection, 2, 32, loop, crashed, lambda: publishing)
     told: list[Refusal | None] = []
 
     def done(_replies: Replies, refusal: Refusal | None) -> None:
@@ -77,6 +79,15 @@ def test_of_several_none_is_blamed_and_the_next_connection_takes_one_at_a_time(l
     assert undecided
 
 
+def test_an_internal_error_may_be_that_of_a_message(loop: Loop) -> None:
+    broken = ConnectionClosedByBroker(541, "INTERNAL_ERROR")
+    told, undecided = refusals(loop, 1, broken, publishing=True)
+    assert [refusal[0] for refusal in told if refusal] == [LOST]
+    assert undecided
+    assert refusals(loop, 1, broken) == ([(541, "INTERNAL_ERROR")], False)
+    assert refusals(loop, 1, UNKNOWN_TYPE, publishing=True)[1] is False
+
+
 def test_an_operator_who_ends_the_connection_blames_nobody(loop: Loop) -> None:
     told, undecided = refusals(loop, 1, ConnectionClosedByBroker(320, "CONNECTION_FORCED"))
     assert [refusal[0] for refusal in told if refusal] == [LOST]
@@ -90,7 +101,7 @@ def test_one_that_is_not_answered_keeps_its_channel_and_not_its_place(
     """But for where one at a time is the point."""
     monkeypatch.setattr(verification, "PLACE_SECONDS", 0.0)
     connection = PlayedConnection()
-    verifications = Verifications(connection, 2, most, loop, crashed)
+    verifications = Verifications(connection, 2, most, loop, crashed, lambda: False)
     for number in range(4):
         steps = ExchangeConfig(f"exchange {number}").steps()
         verifications.add(

@@ -340,6 +340,16 @@ def test_naming_nothing_is_refused(rmq, given, delivery):
         publish("x", delivery=delivery, **given)
 
 
+def test_a_direct_reply_is_refused(rmq):
+    """RabbitMQ delivers it and returns it all the same; a made-up one ends the connection."""
+    for given in (
+        {"routing_key": "amq.rabbitmq.reply-to.g1.b2"},
+        {"queue": "amq.rabbitmq.reply-to.x"},
+    ):
+        with pytest.raises(InvalidMessage, match="direct reply-to"):
+            publish("x", delivery="now", **given)
+
+
 # -- topology ---------------------------------------------------------------------------------
 
 

@@ -162,7 +162,7 @@ class Connector:
         self._link = None
         self._one_by_one = link.undecided
         self._route.lost(monotonic(), used=self.dispatcher.answers > 0)
-        self.dispatcher.lost()
+        self.dispatcher.lost(link.ended_by)
         if self.closing:
             self._stop()
             return
@@ -170,6 +170,10 @@ class Connector:
         logger.warning("%s: %s", self._settings.alias, self._last_error)
         self._state = "reconnecting"
         self._loop.call_later(self._route.delay(), self.connect)
+
+    def link_is_publishing(self) -> bool:
+        """Whether messages are on the wire."""
+        return self.dispatcher.unanswered > 0
 
     def link_crashed(self, error: Exception) -> None:
         """A callback raised. pika would log it and go on with what is half done: the thread ends."""

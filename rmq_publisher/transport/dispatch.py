@@ -52,7 +52,9 @@ class Dispatcher:
         self._confirms = Confirms()
         self._writer = Writer(write, self._confirms, self._backlog.same_ids)
         self._refusing = Refusing()
-        self._suspects: set[Delivery] = set()  # one of them made the broker close the channel
+        self._suspects: set[Delivery] = (
+            set()
+        )  # one of them made the broker close channel or connection
         self._probing = False  # nothing was answered on this connection yet
         self._answered: set[Destination] = set()  # since the last tick
 
@@ -108,7 +110,7 @@ class Dispatcher:
                 self._confirms.place(delivery)
                 if self._suspects:
                     self.set_aside.sent(delivery.envelope.destination)
-            elif self._suspects:
+            elif self._suspects and delivery.claimed:
                 self._suspects.discard(delivery)
         self._writer.hand_over(now)
 
@@ -207,8 +209,13 @@ class Dispatcher:
         """Free the places of messages whose callers gave up; their tags stay tracked."""
         for delivery in self._confirms.reap():
             self._probing = False
-            self._suspects.discard(delivery)
             self.set_aside.gone(delivery.envelope.destination)
+        self._forget_suspects()
+
+    def _forget_suspects(self) -> None:
+        """Nobody looks for a culprit among those that have their outcome."""
+        if self._suspects:
+            self._suspects = {delivery for delivery in self._suspects if not delivery.claimed}
 
     def tick(self) -> None:
         """Set sick destinations aside; where the window is full of them, try another one."""
@@ -292,19 +299,28 @@ class Dispatcher:
         self._backlog.channel_lost()
         return unanswered
 
-    def lost(self) -> None:
-        """The connection is gone: what callers wait for goes first on the next one, once."""
+    def lost(self, error: tuple[int, str] | None = None) -> None:
+        """The connection is gone: what callers wait for goes first on the next one, once.
+
+        Args:
+            error: code and text with which the broker ended it; some messages make it do so. Then those
+                on the wire go one at a time. What was alone on it, the second time, is the culprit.
+        """
         self.ready = False
         self.blocked = ""
         self.refusal = ""  # the first reconnection is waited for
         self._probing = False
-        self._suspects.clear()
         self._refusing.clear()
         unanswered = self._clear_wire()
         for delivery in unanswered:
             delivery.losses += 1
-            if delivery.losses > 1:
+            if delivery.losses > 1 and error is not None and len(unanswered) == 1:
+                self._backlog.condemn(delivery, *error, self._clock())
+            elif delivery.losses > 1:
                 delivery.fail("the connection was lost a second time before the confirm")
+        if error is not None:
+            self._suspects.update(unanswered)
+        self._forget_suspects()
         self._backlog.connection_lost(unanswered)
 
     def fail_all(self, reason: str) -> None:

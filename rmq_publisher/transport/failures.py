@@ -35,10 +35,14 @@ def describe(error: BaseException | None) -> str:
     return type(error).__name__ if error is not None else "connection lost"
 
 
+def said(error: exceptions.ConnectionClosed) -> str:
+    """Return the broker's words, without what it quotes."""
+    return _QUOTED.sub("octets are not shown", error.reply_text)
+
+
 def _closed(error: BaseException) -> str:
     assert isinstance(error, exceptions.ConnectionClosed)  # noqa: S101 (narrowing)
-    words = _QUOTED.sub("octets are not shown", error.reply_text)
-    return f"the broker closed the connection: {error.reply_code} {words}"
+    return f"the broker closed the connection: {error.reply_code} {said(error)}"
 
 
 def _certificate(error: BaseException) -> str:

@@ -17,15 +17,16 @@ from typing import Any, Protocol
 
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
 from pika.adapters.select_connection import SelectConnection
+from pika.exceptions import ConnectionClosedByBroker
 from pika.frame import Method
 
 from rmq_publisher.conf import ConnectionSettings, Node
 from rmq_publisher.entities import Step
 from rmq_publisher.message import FRAME_MAX
 from rmq_publisher.transport import tls
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.base import HARD_ERRORS, Delivery
 from rmq_publisher.transport.channel import ChannelOwner, PublishChannel
-from rmq_publisher.transport.failures import describe
+from rmq_publisher.transport.failures import describe, said
 from rmq_publisher.transport.frames import PUBLISH_CHANNEL
 from rmq_publisher.transport.loop import Loop
 from rmq_publisher.transport.verification import (
@@ -50,6 +51,7 @@ class LinkOwner(ChannelOwner, Protocol):
     def link_lost(self, link: "Link", reason: str) -> None: ...  # noqa: D102
     def link_channel_reopened(self) -> None: ...  # noqa: D102
     def link_blocked(self, reason: str | None) -> None: ...  # noqa: D102
+    def link_is_publishing(self) -> bool: ...  # noqa: D102
 
 
 def parameters(settings: ConnectionSettings, node: Node, name: str) -> ConnectionParameters:
@@ -94,6 +96,9 @@ class Link:
         self.node = node
         self.product = ""
         self.frame_max = FRAME_MAX
+        self.ended_by: tuple[int, str] | None = (
+            None  # the broker's error, if no verification did it
+        )
         self._loop = loop
         self._owner = owner
         self._one_by_one = one_by_one
@@ -138,7 +143,12 @@ class Link:
         self.frame_max = connection.params.frame_max or FRAME_MAX
         most = 1 if self._one_by_one else CHANNELS_MAX
         self._verifications = Verifications(
-            connection, PUBLISH_CHANNEL + 1, most, self._loop, self.crashed
+            connection,
+            PUBLISH_CHANNEL + 1,
+            most,
+            self._loop,
+            self.crashed,
+            self._owner.link_is_publishing,
         )
         self._channel.open(connection)
 
@@ -175,6 +185,10 @@ class Link:
     @guarded
     def _on_close(self, _connection: Any, error: BaseException) -> None:
         self._channel.stop_timer()
+        decided = self._verifications is not None and self._verifications.ended_it
+        if isinstance(error, ConnectionClosedByBroker) and not decided:
+            hard = error.reply_code >= HARD_ERRORS
+            self.ended_by = (error.reply_code, said(error)) if hard else None
         self._end(describe(error))
 
     def close(self) -> None:

@@ -23,6 +23,8 @@ OnVerified = Callable[[Replies, Refusal | None], None]
 P = ParamSpec("P")
 
 LOST = 0  # the code of a refusal that is none: the connection was lost
+INTERNAL_ERROR = 541  # AMQP 0-9-1, 1.2
+
 MOST_CHANNELS = 2047  # of a connection, where the broker names no limit
 CHANNELS_MAX = 32  # at once; more wait
 PLACE_SECONDS = 1.0  # unanswered for longer: the next one need not wait for it
@@ -107,7 +109,7 @@ class Verification:
             isinstance(reason, ConnectionClosedByBroker)
             and reason.reply_code >= HARD_ERRORS
             and self._done is not None
-            and self._owner.is_alone()
+            and self._owner.is_alone(reason.reply_code)
         )
 
     def _finish(self, refusal: Refusal | None) -> None:
@@ -133,9 +135,11 @@ class Verifications:
         most: how many at a time.
         loop: the I/O thread's.
         crashed: told what a callback raises.
+        publishing: whether messages are on the wire.
 
     Attributes:
         undecided: whether one of several ended the connection.
+        ended_it: whether one did, of which it is known which.
     """
 
     def __init__(
@@ -145,8 +149,11 @@ class Verifications:
         most: int,
         loop: Loop,
         crashed: Callable[[Exception], None],
+        publishing: Callable[[], bool],
     ) -> None:
         self.undecided = False
+        self.ended_it = False
+        self._publishing = publishing
         self.crashed = crashed
         self._connection = connection
         self._places = most
@@ -172,10 +179,15 @@ class Verifications:
         """
         return not (self._may_overtake or self._late) and bool(self._busy or self._waiting)
 
-    def is_alone(self) -> bool:
-        """Whether one channel was in use when the connection ended: it did it."""
-        self.undecided = self.undecided or len(self._busy) > 1
-        return not self.undecided
+    def is_alone(self, code: int) -> bool:
+        """Whether one channel was in use when the connection ended: it did it.
+
+        Of all errors only the internal one (541) is made by messages as well.
+        """
+        beside = code == INTERNAL_ERROR and self._publishing()
+        self.undecided = self.undecided or beside or len(self._busy) > 1
+        self.ended_it = not self.undecided
+        return self.ended_it
 
     def _next(self) -> None:
         while self._waiting and self._places and self._connection.is_open:

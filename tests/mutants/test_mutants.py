@@ -24,6 +24,11 @@ def test_names_are_given_once() -> None:
     assert [name for name, count in Counter(m.name for m in MUTANTS).items() if count > 1] == []
 
 
+def test_the_page_is_of_all_of_them() -> None:
+    page = (ROOT / "docs/explanation/mutants.md").read_text("utf-8")
+    assert [m.name for m in MUTANTS if f"| {m.name} |" not in page] == [], "run make mutants"
+
+
 @pytest.mark.parametrize("test", sorted({test for mutant in MUTANTS for test in mutant.tests}))
 def test_what_should_notice_is_there(test: str) -> None:
     file, _, function = test.partition("::")

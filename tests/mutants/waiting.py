@@ -217,6 +217,22 @@ MUTANTS = (
         ("test_dispatch.py",),
     ),
     Mutant(
+        "what ends the connection is innocent",
+        "A message over which the broker ends the connection is rejected alone.",
+        CONNECTOR,
+        "        self.dispatcher.lost(link.ended_by)\n",
+        "        self.dispatcher.lost()\n",
+        ("test_engine_faults.py::test_a_message_that_ends_the_connection_is_rejected_alone",),
+    ),
+    Mutant(
+        "suspects of an ended connection go together",
+        "Messages that were on the wire when the broker ended the connection go one at a time.",
+        "transport/dispatch.py",
+        "            self._suspects.update(unanswered)\n",
+        "            pass\n",
+        ("test_dispatch.py",),
+    ),
+    Mutant(
         "blocked is silence",
         "Blocked by an alarm the connection is kept, however long nothing comes.",
         CONNECTOR,
