@@ -12,7 +12,7 @@ from django.db import transaction
 
 from rmq_publisher import QueueConfig, connections, publish
 from rmq_publisher.models import OutboxMessage
-from tests.calls import PATIENCE, Call
+from tests.calls import PATIENCE, Call, eventually
 from tests.rig import wire
 from tests.rig.amqp import Amqp
 from tests.rig.faults import Fault, Step, Verdict
@@ -133,6 +133,8 @@ def test_uwsgi_whose_master_has_published(proxy: Proxy, amqp: Amqp, queue: str) 
         answers = crowd.stop()
         delay = proxy.delay_acks(0.2)
         late = server.get("/behind")
+        # A worker that has answered is busy for another moment, and a busy one does not end orderly.
+        eventually(lambda: server.get("/busy")["busy"] == 1)
         server.process.send_signal(signal.SIGTERM)
         server.ended()
     assert delay.hits
