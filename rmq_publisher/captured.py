@@ -1,8 +1,12 @@
 """What `rmq_publisher.testing.capture` takes, and how it takes it."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, overload
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from typing import Any, Literal, TypeVar, overload
 
 from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -13,12 +17,13 @@ from rmq_publisher.conf import ConnectionSettings
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.message import Envelope
 from rmq_publisher.topology import QueueConfig, QueueName, Topology
-from rmq_publisher.transport.base import Declared
+from rmq_publisher.transport.base import Declared, Delivery
 from rmq_publisher.transport.content import Content
 from rmq_publisher.transport.memory import MemoryTransport
 from rmq_publisher.transport.memorybroker import MemoryBroker
 
 OnCommit = Literal["run", "pending"]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class PublishedMessage(Content):
@@ -55,9 +60,12 @@ class _Databases:
         self._known = databases.all()
         self._before = {hook for _, _, hook in self._hooks()}
 
-    def _hooks(self) -> Iterator[tuple[BaseDatabaseWrapper, set[Any], CommitHook]]:
+    def _hooks(
+        self, *, own: bool = False
+    ) -> Iterator[tuple[BaseDatabaseWrapper, set[Any], CommitHook]]:
         here = databases.all(initialized_only=True)
-        for database in {id(known): known for known in (*self._known, *here)}.values():
+        known = here if own else (*self._known, *here)
+        for database in {id(database): database for database in known}.values():
             for sids, hook, *_ in database.run_on_commit:
                 if isinstance(hook, CommitHook):
                     yield database, sids, hook
@@ -66,14 +74,27 @@ class _Databases:
         """Return the hooks since the beginning that were not called."""
         return [hook for _, _, hook in self._hooks() if not (hook.sent or hook in self._before)]
 
-    def due(self) -> list[CommitHook]:
-        """Return those of them that only wait for a commit that a TestCase never makes."""
+    def due(self, *, own: bool = False) -> list[CommitHook]:
+        """Return those of them that only wait for a commit that a TestCase never makes.
+
+        Args:
+            own: only those of this thread's transactions.
+        """
         waiting = set(self.waiting())
         return [
             hook
-            for database, sids, hook in self._hooks()
+            for database, sids, hook in self._hooks(own=own)
             if hook in waiting and _hangs_on_testcase(database, sids)
         ]
+
+    def are_sending(self, message_id: str) -> bool:
+        """Return whether a message is one that a hook of this thread sends."""
+        return any(
+            envelope.message_id == message_id
+            for _, _, hook in self._hooks(own=True)
+            if hook.sent
+            for envelope in (*hook.envelopes, *(row.envelope for row in hook.rows))
+        )
 
 
 def _hangs_on_testcase(database: BaseDatabaseWrapper, sids: set[Any]) -> bool:
@@ -93,8 +114,8 @@ def _is_testcases(block: object) -> bool:
 class Published(Sequence[PublishedMessage]):
     """The messages of a `capture`: those that were confirmed, in order, as a sequence.
 
-    Looking at it counts what a TestCase's own transaction holds back as committed, unless the capture
-    was told otherwise.
+    Looking at it, or publishing more, counts what a TestCase's own transaction holds back as
+    committed, unless the capture was told otherwise.
 
     Args:
         on_commit: "run" or "pending", as `capture` takes it.
@@ -112,6 +133,7 @@ class Published(Sequence[PublishedMessage]):
         self._route = route
         self._error = error
         self._databases = _Databases()
+        self._settling: set[int] = set()  # the threads that do
         self._brokers: dict[str, MemoryBroker] = {}
         self._transports: dict[str, _StandIn] = {}
 
@@ -174,9 +196,28 @@ class Published(Sequence[PublishedMessage]):
 
     def settle(self) -> None:
         """Send what only a TestCase's own transaction holds back; looking does so by itself."""
-        if self._on_commit == "run" and self._left is None:
-            for hook in self._databases.due():
+        self._settle(self._databases.due)
+
+    def settle_before(self, message_id: str) -> None:
+        """Send what this thread committed before it published messages; here is the first of them."""
+
+        # One that a hook sends has its place already: Django calls hooks in their order.
+        def due() -> list[CommitHook]:
+            hooks = self._databases.due(own=True)
+            return [] if hooks and self._databases.are_sending(message_id) else hooks
+
+        self._settle(due)
+
+    def _settle(self, due: Callable[[], list[CommitHook]]) -> None:
+        thread = threading.get_ident()
+        if self._on_commit == "pending" or self._left is not None or thread in self._settling:
+            return
+        self._settling.add(thread)
+        try:
+            for hook in due():
                 hook()
+        finally:
+            self._settling.discard(thread)
 
     def end(self) -> None:
         """Keep what waits for a commit from ever leaving."""
@@ -221,6 +262,12 @@ class _StandIn(MemoryTransport):
         self._published = published
         self._routes = broker is not None
 
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Give every delivery its outcome, in order, after those committed before."""
+        if deliveries:
+            self._published.settle_before(deliveries[0].envelope.message_id)
+        super().submit(deliveries)
+
     def take(self, envelope: Envelope) -> tuple[str, ...]:
         """Note a message and its outcome.
 
@@ -254,3 +301,48 @@ class _StandIn(MemoryTransport):
         steps = (step for entity in topology for step in entity.steps())
         counts = {"queue_declare": (0, 0)}
         return [Declared(step.entity, *counts.get(step.operation, ())) for step in steps]
+
+
+class Capture:
+    """What `capture` returns: it begins with its block, or with each call of what it decorates.
+
+    Args:
+        make: what begins.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Published]]) -> None:
+        self._make = make
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Published:
+        return self._stack.enter_context(self._make())
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function or a coroutine function.
+
+        Raises:
+            TypeError: a class, or a generator function: its body would run without the capture.
+        """
+        if isinstance(function, type):
+            raise TypeError("capture() decorates no class: open it in setUp with enterContext()")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                "capture() decorates no generator function, whose body runs after the call: "
+                f"write `with capture():` in {function.__qualname__}"
+            )
+
+        @wraps(function)
+        async def awaited(*args: Any, **options: Any) -> Any:
+            with self._make():
+                return await function(*args, **options)
+
+        @wraps(function)
+        def called(*args: Any, **options: Any) -> Any:
+            with self._make():
+                return function(*args, **options)
+
+        is_awaited = inspect.iscoroutinefunction(function)
+        return awaited if is_awaited else called  # type: ignore[return-value]

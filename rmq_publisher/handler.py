@@ -22,7 +22,7 @@ class ConnectionHandler:
     """The RabbitMQ connections of this process: ``connections["default"]``."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a destructor may publish while a transport is made
         self._transports: dict[str, Transport] = {}
         self._stand_ins: tuple[MakeTransport, ...] = ()  # the last one counts
         # Kept for ever: their destructors must not run in a child, where pika must not be called.
@@ -67,7 +67,10 @@ class ConnectionHandler:
             if old is not None and old.settings == settings:
                 old.settings = settings  # only what is not the connection's has changed
                 return old
-            transport = self._transports[alias] = _made(settings)
+            made = _made(settings)
+            if self._transports.get(alias) is old:  # else a destructor has made one meanwhile
+                self._transports[alias] = made
+            transport = self._transports[alias]
         if old is not None:
             old.close()
         return transport
@@ -82,7 +85,7 @@ class ConnectionHandler:
             transport.close()
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # another thread may have held it
+        self._lock = threading.RLock()  # another thread may have held it
         for transport in self._transports.values():
             transport.leave_behind()
         self._left_behind.append(self._transports)

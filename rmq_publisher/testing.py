@@ -11,14 +11,16 @@ read by whoever wrote the test. Nothing else here shows a body, and nothing a he
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from django.conf import settings
 from django.test import override_settings
 
 from rmq_publisher import conf, serialization
-from rmq_publisher.captured import OnCommit, Published, PublishedMessage
+from rmq_publisher.captured import Capture, OnCommit, Published, PublishedMessage
 from rmq_publisher.exceptions import PublishError
+from rmq_publisher.fields import FieldError, table
 from rmq_publisher.handler import connections
 from rmq_publisher.message import check_options
 from rmq_publisher.options import NO_URL
@@ -31,19 +33,18 @@ __all__ = [
 ]  # fmt: skip
 
 _SHOWN = 120  # characters of a body in the text of an assertion
-_MISSING = object()
 
 _open: list[Published] = []  # the captures of this process; the last one takes the messages
 
 
-@contextmanager
 def capture(
     on_commit: OnCommit = "run", *, route: bool = False, error: PublishError | None = None
-) -> Iterator[Published]:
-    """Take what is published in this block instead of sending it; may be nested, and decorate.
+) -> Capture:
+    """Take what is published in this block instead of sending it.
 
-    Every message is confirmed, and no queue or exchange need exist. What was published inside never
-    leaves, even where its transaction commits after the block.
+    May be nested, and decorate functions, ``async`` ones too. Every message is confirmed, and no queue
+    or exchange need exist. What was published inside never leaves, even where its transaction commits
+    after the block.
 
     Args:
         on_commit: "run" takes the transaction that a TestCase wraps around each test for none, so
@@ -53,14 +54,22 @@ def capture(
             declares (`Published.broker`); the rest has RabbitMQ's answers.
         error: the outcome of every message, instead of a confirm.
 
-    Yields:
-        The messages, a sequence that grows.
+    Returns:
+        A context manager of the messages, a sequence that grows. With ``route`` it raises `Rejected`
+        where the project declares what no broker takes.
 
     Raises:
-        Rejected: ``route``, and the project declares what no broker takes.
+        ValueError: another ``on_commit``.
     """
     if on_commit not in ("run", "pending"):
         raise ValueError(f'on_commit must be "run" or "pending", not {on_commit!r}')
+    return Capture(partial(_captured, on_commit, route=route, error=error))
+
+
+@contextmanager
+def _captured(
+    on_commit: OnCommit, *, route: bool, error: PublishError | None
+) -> Iterator[Published]:
     if _open:
         _open[-1].settle()
     with ExitStack() as stack:
@@ -217,9 +226,24 @@ def _fits(message: PublishedMessage, name: str, wanted: Any) -> bool:
         return _is_body(message, wanted)
     if name == "headers":
         has = message.headers
-        return all(has.get(key, _MISSING) == value for key, value in wanted.items())
+        return all(key in has and _is_header(has[key], value) for key, value in wanted.items())
     holder = message if name in _OF_MESSAGE else message.properties
     return bool(getattr(holder, name) == wanted)
+
+
+def _is_header(has: Any, wanted: Any) -> bool:
+    # Of one type, too: to Python True is 1, to a consumer it is not.
+    try:
+        return table("a header", {"": _sorted(has)}) == table("a header", {"": _sorted(wanted)})
+    except FieldError:
+        return False
+
+
+def _sorted(value: Any) -> Any:
+    """Return a value with all mappings inside by their keys: their order does not matter."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
+    return list(map(_sorted, value)) if isinstance(value, list | tuple) else value
 
 
 def _is_body(message: PublishedMessage, wanted: Any) -> bool:
@@ -229,7 +253,9 @@ def _is_body(message: PublishedMessage, wanted: Any) -> bool:
         if isinstance(wanted, str) and message.text() == wanted:
             return True
         # By way of JSON, so that dates and decimals may be given as they are in Python.
-        return bool(message.json() == json.loads(serialization.encode("json", wanted).body))
+        made = json.loads(serialization.encode("json", wanted).body)
+        # As text: to Python True is 1, and 1.0 is.
+        return json.dumps(message.json(), sort_keys=True) == json.dumps(made, sort_keys=True)
     except (TypeError, ValueError):
         return False
 

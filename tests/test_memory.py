@@ -1,7 +1,9 @@
 """The memory broker where a real one has no part: its consumers, its clock, threads and forks."""
 
+import gc
 import gzip
 import os
+import signal
 import threading
 import time
 import zlib
@@ -17,6 +19,7 @@ from pika import BasicProperties
 
 from rmq_publisher import (
     Binding,
+    BrokerUnavailable,
     ExchangeConfig,
     QueueConfig,
     Rejected,
@@ -34,7 +37,8 @@ from rmq_publisher.transport.amqp import AmqpTransport
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.content import Content, read_properties
 from rmq_publisher.transport.memory import MemoryTransport, broker_of
-from rmq_publisher.transport.memorybroker import MemoryBroker
+from rmq_publisher.transport.memorybroker import MemoryBroker, Received
+from rmq_publisher.transport.memorycore import Core, Routed
 from tests.configured import configurer
 
 Q = QueueConfig("q")
@@ -256,22 +260,46 @@ def test_waiting_for_a_message(broker: MemoryBroker) -> None:
     assert 0.1 <= time.monotonic() - began < 2
 
 
-def test_waiting_for_what_expires_elsewhere(broker: MemoryBroker) -> None:
+WAKES: dict[str, Callable[[MemoryBroker, Received], object]] = {
+    "publish": lambda broker, held: send(queue="q"),
+    "requeue": lambda broker, held: held.reject(requeue=True),
+    "expiry": lambda broker, held: send(queue="soon"),
+    "clock": lambda broker, held: broker.advance(3600),
+    "delete": lambda broker, held: broker.delete_queue("q"),
+    "reset": lambda broker, held: broker.reset(),
+}
+
+
+@pytest.mark.parametrize("what", WAKES)
+def test_who_waits_is_woken(broker: MemoryBroker, what: str) -> None:
+    dead: dict[str, Any] = {"dead_letter_exchange": "", "dead_letter_routing_key": "q"}
     broker.declare(
         Q,
-        QueueConfig("wait", message_ttl=0.1, dead_letter_exchange="", dead_letter_routing_key="q"),
+        QueueConfig("soon", message_ttl=0.1, **dead),
+        QueueConfig("later", message_ttl=3600, **dead),
     )
-    send(queue="wait")
-    assert broker.get("q", timeout=5) is not None
+    send(queue="q")
+    held = broker.get("q")
+    assert held is not None
+    send(queue="later")
+    ended: list[object] = []
 
+    def consume() -> None:
+        try:
+            ended.append(broker.get("q", timeout=1800))
+        except Rejected as error:
+            ended.append(error)
 
-def test_waiting_ends_where_the_queue_does(broker: MemoryBroker) -> None:
-    broker.declare(Q)
-    timer = threading.Timer(0.1, broker.reset)
-    timer.start()
-    with pytest.raises(Rejected, match="404"):
-        broker.get("q", timeout=5)
-    timer.join()
+    consumer = threading.Thread(target=consume, daemon=True)
+    consumer.start()
+    deadline = time.monotonic() + 30
+    while not broker._waiting and time.monotonic() < deadline:
+        time.sleep(0.001)
+    WAKES[what](broker, held)
+    consumer.join(30)
+    [got] = ended
+    assert isinstance(got, Rejected if what in ("delete", "reset") else Received)
+    assert not broker._waiting
 
 
 def test_before_a_consumer_looks(broker: MemoryBroker) -> None:
@@ -405,9 +433,24 @@ def test_dead_letters_keep_the_types_of_headers(broker: MemoryBroker) -> None:
     assert [type(value) for value in kept.values()] == [type(value) for value in headers.values()]
 
 
-@pytest.mark.parametrize("forged", ["text", ["text"], [{"queue": 1}], [{}]])
+FORGED = {"queue": "q", "reason": "expired"}
+
+
+@pytest.mark.parametrize(
+    ("forged", "count"),
+    [
+        ("text", 1),
+        (["text"], 1),
+        ([{"queue": 1}], 1),
+        ([{}], 1),
+        ([FORGED | {"count": "two"}], 1),
+        ([FORGED | {"count": None}], 1),
+        ([FORGED | {"count": 2}], 3),
+        ([FORGED | {"count": 2**63 - 1}], 2**63 - 1),
+    ],
+)
 def test_what_a_publisher_writes_into_x_death_does_no_harm(
-    broker: MemoryBroker, forged: Any
+    broker: MemoryBroker, forged: Any, count: int
 ) -> None:
     broker.declare(
         QueueConfig("dead"),
@@ -417,6 +460,17 @@ def test_what_a_publisher_writes_into_x_death_does_no_harm(
     broker.advance(2)
     [message] = broker.drain("dead")
     assert message.headers["x-death"][0]["queue"] == "q"
+    assert message.headers["x-death"][0]["count"] == count
+
+
+def test_headers_that_death_makes_too_large(broker: MemoryBroker) -> None:
+    broker.declare(
+        QueueConfig("dead"),
+        QueueConfig("q", dead_letter_exchange="", dead_letter_routing_key="dead"),
+    )
+    send(queue="q", headers={"h": "x" * 130_950}, expiration=1)
+    broker.advance(2)
+    assert broker.depths() == {"dead": 0, "q": 0}
 
 
 def test_quorum_queues_give_up_after_twenty(broker: MemoryBroker) -> None:
@@ -436,7 +490,122 @@ def test_streams_cannot_be_got_from(broker: MemoryBroker) -> None:
     assert broker.depth("s") == 1
 
 
-# -- threads and forks ----------------------------------------------------------------------------
+# -- interruptions, threads and forks -------------------------------------------------------------
+
+
+def interrupt_once(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], object]
+) -> None:
+    """Have something happen in the midst of the next publish."""
+    inside = Core.publish
+
+    def interrupted(core: Core, *args: Any) -> Routed:
+        monkeypatch.undo()
+        interrupt()
+        return inside(core, *args)
+
+    monkeypatch.setattr(Core, "publish", interrupted)
+
+
+def test_a_destructor_that_publishes(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[BrokerUnavailable] = []
+
+    class Publishes:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            for work in (lambda: send(b"never", queue=Q, message_id="m"), broker.depths):
+                with pytest.raises(BrokerUnavailable, match="interrupted") as caught:
+                    work()
+                errors.append(caught.value)
+
+    broker.declare(Q)
+    Publishes()
+    interrupt_once(broker, monkeypatch, gc.collect)
+    send(b"outer", queue="q")
+    send(b"later", queue="q")
+    assert [(error.message_id, error.routing_key) for error in errors] == [("m", "q"), ("", "")]
+    assert "message m" in str(errors[0])
+    assert [message.body for message in broker.drain("q")] == [b"outer", b"later"]
+
+
+def test_a_signals_handler_that_publishes(broker: MemoryBroker) -> None:
+    """As often as it can; each ends, and those that were confirmed are there."""
+    broker.declare(Q)
+    confirmed: list[str] = []
+    refused: list[BrokerUnavailable] = []
+
+    def handler(*_: object) -> None:
+        try:
+            confirmed.append(send(queue="q"))
+        except BrokerUnavailable as error:
+            refused.append(error)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    stop = threading.Event()
+
+    def strike() -> None:
+        while not stop.is_set():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            stop.wait(0.0005)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not (confirmed and refused) and time.monotonic() < deadline:
+            confirmed += publish_many([b"x"] * 20, queue="q", delivery="now")
+    finally:
+        stop.set()
+        striker.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert refused, "no signal came in the midst of a publish"
+    assert sorted(message.message_id for message in broker.drain("q")) == sorted(confirmed)
+
+
+def test_the_broker_of_another_alias_is_not_interrupted(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.declare(Q)
+    broker_of("other").declare(Q)
+    interrupt_once(
+        broker, monkeypatch, lambda: broker_of("other").publish(envelope(b"inner"), "guest")
+    )
+    send(queue="q")
+    assert (broker.depth("q"), broker_of("other").depth("q")) == (1, 1)
+
+
+def test_a_thread_that_does_not_let_go(
+    configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destructor in another thread may wait for this one."""
+    configure(URL="memory://", PUBLISH_TIMEOUT=0.2)
+    broker = broker_of("default")
+    broker.declare(Q)
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go.wait(60)
+
+    interrupt_once(broker, monkeypatch, hold)
+    holder = threading.Thread(target=send, kwargs={"queue": "q"})
+    holder.start()
+    try:
+        assert held.wait(30)
+        for options in ({"queue": "q"}, {"queue": QueueConfig("new")}):
+            with pytest.raises(BrokerUnavailable, match=r"was busy for 0\.2 s \(message m\)"):
+                send(message_id="m", **options)
+        with pytest.raises(BrokerUnavailable, match=r"busy for 0\.1 s"):
+            connections["default"].declare((Q,), 0.1)
+    finally:
+        go.set()
+        holder.join()
+    send(queue="q")
+    assert broker.depths() == {"q": 2}
 
 
 def test_many_threads(broker: MemoryBroker) -> None:

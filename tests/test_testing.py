@@ -1,11 +1,13 @@
 """The helpers for users' tests, as users use them: in every kind of test, and in parallel runs."""
 
 import asyncio
+import inspect
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.dispatch import Signal
 from django.test import TestCase, TransactionTestCase
 
 from rmq_publisher import (
@@ -278,12 +281,50 @@ def test_as_a_decorator() -> None:
     assert function().body == b"b"
 
 
+def test_awaits_what_it_decorates() -> None:
+    @capture()
+    async def function() -> PublishedMessage:
+        await apublish("b", queue="nowhere")
+        return assert_published(queue="nowhere")
+
+    assert inspect.iscoroutinefunction(function)  # else frameworks of tests do not await it
+    assert asyncio.run(function()).body == b"b"
+    assert asyncio.run(function()).body == b"b"
+    with pytest.raises(RuntimeError, match="no capture is open"):
+        assert_published()
+
+
+def test_what_it_cannot_decorate() -> None:
+    def generator() -> Iterator[None]:
+        yield
+
+    async def asynchronous() -> AsyncIterator[None]:
+        yield
+
+    for function in (generator, asynchronous):
+        with pytest.raises(
+            TypeError, match=r"write `with capture\(\):` in .*" + function.__name__
+        ):
+            capture()(function)
+    with pytest.raises(TypeError, match="enterContext"):
+        capture()(TestCase)
+
+
 def test_unknown_ways_of_committing() -> None:
     with pytest.raises(ValueError, match="on_commit"), capture(on_commit="never"):  # type: ignore[arg-type]
         pass
 
 
 # -- transactions: TestCase -----------------------------------------------------------------------
+
+
+@contextmanager
+def signal_connected(signal: Signal, receiver: Any) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
 
 
 def roll_back(body: str) -> None:
@@ -416,6 +457,47 @@ class TestUnderTestCase(TestCase):
             assert bodies(outer) == [b"outer"]
         assert bodies(inner) == [b"inner"]
 
+    def test_in_order(self) -> None:
+        with capture() as published:
+            publish("1", queue="q")
+            with transaction.atomic():
+                publish("3", queue="q")
+                publish("2", queue="q", delivery="now")
+            publish("4", queue="q", delivery="outbox")
+            publish_many(["5", "6"], queue="q", delivery="now")
+            publish("7", queue="q")
+        assert bodies(published) == [b"1", b"2", b"3", b"4", b"5", b"6", b"7"]
+
+    def test_in_the_order_of_djangos_own_callbacks(self) -> None:
+        with capture() as published, self.captureOnCommitCallbacks(execute=True):
+            publish("1", queue="q", delivery="outbox")
+            publish("2", queue="q")
+            publish_many(["3", "4"], queue="q", delivery="outbox")
+            publish("5", queue="q")
+        assert bodies(published) == [b"1", b"2", b"3", b"4", b"5"]
+
+    def test_what_is_published_while_others_are_sent(self) -> None:
+        def answer(message_id: str, **_: Any) -> None:
+            if message_id != "answer":
+                publish("answer", queue="q", message_id="answer", delivery="now")
+
+        with capture() as published:
+            publish("1", queue="q")
+            publish("2", queue="q")
+            with signal_connected(signals.message_published, answer):
+                assert len(published) == 4
+        assert bodies(published) == [b"1", b"answer", b"2", b"answer"]
+
+    def test_another_thread_leaves_the_commits_of_this_one(self) -> None:
+        with capture() as published:
+            publish("2", queue="q")
+            thread = threading.Thread(
+                target=publish, args=("1",), kwargs={"queue": "q", "delivery": "now"}
+            )
+            thread.start()
+            thread.join()
+        assert bodies(published) == [b"1", b"2"]
+
     def test_an_error_after_the_commit(self) -> None:
         with capture(error=BrokerUnavailable("down")) as published:
             publish("b", queue="q")
@@ -475,6 +557,20 @@ class TestAsync(IsolatedAsyncioTestCase):
         with capture() as published:
             await asyncio.gather(*(apublish(f"{n}", queue="q") for n in range(5)))
         assert_published(published, count=5)
+
+
+def test_what_waited_before_it_began(configure: Any, db: None) -> None:
+    configure(URL="memory://")
+    broker = memory_broker()
+    broker.reset()
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        publish("before", queue=QueueConfig("q"))
+        with capture() as published:
+            publish("inside", queue="q")
+            assert bodies(published) == [b"inside"]
+            assert published.pending == []
+        assert broker.depths() == {}
+    assert [message.body for message in broker.drain("q")] == [b"before"]
 
 
 @pytest.mark.django_db
@@ -538,6 +634,12 @@ def test_routed_by_what_the_project_declares(configure: Any) -> None:
     [refused] = published.refused
     assert (refused.body, refused.queue, type(refused.error)) == (b"3", "unknown", Rejected)
     assert [message.body for message in published.broker("default").drain("orders")] == [b"1"]
+
+
+def test_exchanges_that_nothing_is_bound_to_are_declared(configure: Any) -> None:
+    configure(URL="memory://", EXCHANGES=[EVENTS])
+    with capture(route=True), pytest.raises(Unroutable):
+        publish("1", exchange="events", routing_key="orders.new", delivery="now")
 
 
 def test_looking_into_a_queue_counts_testcases_transaction_as_none(
@@ -624,7 +726,8 @@ def published() -> Iterator[Published]:
     with capture() as published:
         publish(
             {"id": 1, "total": Decimal("2.50")}, serializer="json", queue="orders", message_id="m1",
-            headers={"tenant": "a", "n": None}, type="created", delivery="now",
+            headers={"tenant": "a", "n": None, "flag": True, "more": {"a": [1.0], "b": 2}},
+            type="created", delivery="now",
         )  # fmt: skip
         publish("text", queue="mails", message_id="m2", priority=1, delivery="now")
         publish(b"\xff\x00", exchange="x", routing_key="k", message_id="m3", delivery="now")
@@ -641,11 +744,13 @@ def published() -> Iterator[Published]:
         ({"message_id": "m2"}, "m2"),
         ({"body": {"id": 1, "total": "2.50"}}, "m1"),
         ({"body": {"id": 1, "total": Decimal("2.50")}}, "m1"),
+        ({"body": {"total": "2.50", "id": 1}}, "m1"),
         ({"body": '{"id":1,"total":"2.50"}'}, "m1"),
         ({"body": b'{"id":1,"total":"2.50"}'}, "m1"),
         ({"body": b"\xff\x00"}, "m3"),
         ({"headers": {"tenant": "a"}}, "m1"),
         ({"headers": {"n": None}}, "m1"),
+        ({"headers": {"flag": True, "more": {"b": 2, "a": (1.0,)}}}, "m1"),
         ({"headers": {}, "queue": "orders"}, "m1"),
         ({"type": "created"}, "m1"),
         ({"priority": 1}, "m2"),
@@ -675,6 +780,13 @@ def test_finding_a_message(
         {"body": b"tex"},
         {"headers": {"tenant": "b"}},
         {"headers": {"absent": None}},
+        {"headers": {"flag": 1}},
+        {"headers": {"more": {"a": [1], "b": 2}}},
+        {"headers": {"more": {"a": [1.0], "b": 2.0}}},
+        {"headers": {"tenant": b"a"}},
+        {"headers": {"tenant": object()}},
+        {"body": {"id": True, "total": "2.50"}},
+        {"body": {"id": 1.0, "total": "2.50"}},
         {"type": "deleted"},
         {"queue": "orders", "type": "deleted"},
         {"expiration": 3},
@@ -717,7 +829,8 @@ def test_what_a_failed_assertion_says(published: Published) -> None:
     with pytest.raises(AssertionError) as caught:
         assert_published(published, queue="mails", priority=1, body="long " * 100)
     mails = "queue 'mails'; exchange ''; routing key 'mails'; 4 bytes 'text'"
-    orders = "queue 'orders'; exchange ''; routing key 'orders'; headers 'tenant', 'n'; 23 bytes "
+    headers = "headers 'tenant', 'n', 'flag', 'more'"
+    orders = f"queue 'orders'; exchange ''; routing key 'orders'; {headers}; 23 bytes "
     wanted = "long " * 23 + "long"  # 120 characters with the quote in front
     assert str(caught.value).splitlines() == [
         f"0 of 4 messages fit queue='mails', priority=1, body='{wanted}...; there should be 1.",

@@ -12,6 +12,8 @@ from rmq_publisher.transport.memoryqueue import Stored
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"
 
+_COUNT_MAX = 2**63 - 1
+
 
 def dead_letter(
     message: Stored, queue: str, reason: str, exchange: str, key: str | None, now: float
@@ -55,10 +57,15 @@ def _recorded(
     others = []
     for death in recorded:
         if (death.get("queue"), death.get("reason")) == (entry["queue"], entry["reason"]):
-            entry = {**death, "count": death.get("count", 1) + 1}
+            entry = {**death, "count": _one_more(death.get("count", 1))}
         else:
             others.append(death)
     return [entry, *others]
+
+
+def _one_more(count: object) -> int:
+    # A publisher may have written anything there.
+    return min(count + 1, _COUNT_MAX) if isinstance(count, int) else 1
 
 
 def deaths(headers: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -7,7 +7,13 @@ the process; another process (a worker, xdist's, ``test --parallel``'s) has othe
 from collections.abc import Sequence
 
 from rmq_publisher.conf import ConnectionSettings
-from rmq_publisher.exceptions import Nacked, PublishError, Rejected, Unroutable
+from rmq_publisher.exceptions import (
+    BrokerUnavailable,
+    Nacked,
+    PublishError,
+    Rejected,
+    Unroutable,
+)
 from rmq_publisher.message import Envelope
 from rmq_publisher.topology import Topology
 from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
@@ -62,10 +68,15 @@ class MemoryTransport:
 
         Raises:
             Rejected, Unroutable, Nacked: as over AMQP.
+            BrokerUnavailable: another thread, or what this call interrupted, does not let go.
         """
+        timeout = self.settings.publish_timeout  # nobody tells a transport the call's own
         try:
-            self._verify(envelope.topology)
-            routed = self.broker.publish(envelope, self.settings.username)
+            self._verify(envelope.topology, timeout)
+            routed = self.broker.publish(envelope, self.settings.username, timeout)
+        except BrokerUnavailable as busy:
+            text = f"{busy} (message {envelope.message_id})"
+            raise BrokerUnavailable(text, **envelope.names) from None
         except Rejected as error:
             # What is gone may be declared anew by the next message.
             self._verified.discard((self.broker.epoch, envelope.topology))
@@ -78,23 +89,24 @@ class MemoryTransport:
             raise Unroutable(NO_ROUTE, "NO_ROUTE", **envelope.names)
         return routed.queues
 
-    def _verify(self, topology: Topology) -> None:
+    def _verify(self, topology: Topology, timeout: float) -> None:
         known = (self.broker.epoch, topology)
         if topology and known not in self._verified:
-            self.broker.run([step for entity in topology for step in entity.steps()])
+            self.broker.run([step for entity in topology for step in entity.steps()], timeout)
             self._verified.add(known)
 
     def abandoned(self) -> None:
         """Nothing is in flight: nobody can give up."""
 
-    def declare(self, topology: Topology, timeout: float) -> list[Declared]:  # noqa: ARG002
+    def declare(self, topology: Topology, timeout: float) -> list[Declared]:
         """Declare or verify, in order; stop at the first refusal.
 
         Raises:
             Rejected: the broker refused; ``reply_code`` and ``reply_text`` are RabbitMQ's words.
+            BrokerUnavailable: as in `take`.
         """
         self._open = True
-        return self.broker.declare(*topology)
+        return self.broker.declare(*topology, timeout=timeout)
 
     def status(self) -> Status:
         """Return what is known now."""

@@ -12,9 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from rmq_publisher.entities import Step
-from rmq_publisher.exceptions import Rejected
+from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.message import Envelope
 from rmq_publisher.topology import Entity
 from rmq_publisher.transport.base import Declared, monotonic
@@ -22,8 +26,12 @@ from rmq_publisher.transport.content import Content
 from rmq_publisher.transport.memorycore import Core, Routed, Verdict, delivered_header
 from rmq_publisher.transport.memoryqueue import Entry, MemoryQueue
 
+T = TypeVar("T")
+
+PATIENCE = 5.0  # seconds that a call waits for those of other threads
+
 # One for all brokers: held over a fork, so that a child's copies are whole and free.
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 os.register_at_fork(
     before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
 )
@@ -67,6 +75,10 @@ class Received(Content):
 class MemoryBroker:
     """Exchanges and queues of one RabbitMQ alias, shared by all threads of the process.
 
+    What is called by a destructor or by a signal's handler, in the midst of another call of the same
+    thread, raises `BrokerUnavailable`: the other one can only go on once it has ended. So does what
+    waited too long for other threads.
+
     Args:
         name: the alias.
         before_look: called before a consumer looks, outside of all locks.
@@ -81,7 +93,8 @@ class MemoryBroker:
         self.name = name
         self.epoch = 0
         self._before_look = before_look or (lambda: None)
-        self._changed = threading.Condition(_LOCK)
+        self._busy = False
+        self._waiting: set[SimpleQueue[None]] = set()  # of consumers; a put wakes one
         self._ahead = 0.0  # of the real clock
         self._core = Core(self._clock())
 
@@ -91,13 +104,44 @@ class MemoryBroker:
     def _clock(self) -> float:
         return time.time() + self._ahead
 
+    def _alone(self, work: Callable[[], T], timeout: float = PATIENCE) -> T:
+        """Do some work while nobody else does any.
+
+        Raises:
+            BrokerUnavailable: others were at work all the time, or this very thread is.
+        """
+        if not _LOCK.acquire(timeout=timeout):
+            raise BrokerUnavailable(f"the memory broker was busy for {timeout:g} s")
+        try:
+            # Before this is set, and once it is not any more, the core is whole: whatever interrupts
+            # there may work on it.
+            if self._busy:
+                raise BrokerUnavailable(
+                    "a destructor or a signal's handler interrupted the memory broker and called it"
+                )
+            self._busy = True
+            try:
+                return work()
+            finally:
+                self._busy = False
+        finally:
+            _LOCK.release()
+
     def _current(self) -> Core:
-        """Return the core once all has happened that was due; to be called under the lock."""
+        """Return the core once all has happened that was due; to be called in `_alone`."""
         self._core.advance(self._clock())
         return self._core
 
-    def declare(self, *entities: Entity) -> list[Declared]:
+    def _wake(self) -> None:
+        for woken in tuple(self._waiting):
+            woken.put(None)
+
+    def declare(self, *entities: Entity, timeout: float = PATIENCE) -> list[Declared]:
         """Declare configs and verify names, in order.
+
+        Args:
+            entities: what.
+            timeout: seconds to wait for other threads.
 
         Raises:
             Rejected: as RabbitMQ refuses, with a note of what; what came before it is declared.
@@ -105,39 +149,44 @@ class MemoryBroker:
         declared = []
         for step in (step for entity in entities for step in entity.steps()):
             try:
-                declared += self.run([step])
+                declared += self.run([step], timeout)
             except Rejected as refused:
                 refused.add_note(f"while declaring {step.entity}")
                 raise
         return declared
 
-    def run(self, steps: Sequence[Step]) -> list[Declared]:
-        """Run steps of topology, in order.
+    def run(self, steps: Sequence[Step], timeout: float = PATIENCE) -> list[Declared]:
+        """Run steps of topology, in order; wait so many seconds for other threads.
 
         Raises:
             Rejected: as RabbitMQ refuses.
         """
-        with self._changed:
-            catalogue = self._current().catalogue
-            return [
-                Declared(step.entity, *getattr(catalogue, step.operation)(**step.arguments))
-                for step in steps
-            ]
+        return self._alone(lambda: self._run(steps), timeout)
 
-    def publish(self, envelope: Envelope, user: str) -> Routed:
+    def _run(self, steps: Sequence[Step]) -> list[Declared]:
+        catalogue = self._current().catalogue
+        return [
+            Declared(step.entity, *getattr(catalogue, step.operation)(**step.arguments))
+            for step in steps
+        ]
+
+    def publish(self, envelope: Envelope, user: str, timeout: float = PATIENCE) -> Routed:
         """Route a message, without regard to its topology.
 
         Args:
             envelope: the message.
             user: who publishes; a ``user_id`` must name the same.
+            timeout: seconds to wait for other threads.
 
         Raises:
             Rejected: 404, no such exchange; 403, it is internal; 406, another's ``user_id``.
         """
-        with self._changed:
-            routed = self._current().publish(envelope, user)
-            self._changed.notify_all()
-            return routed
+        return self._alone(lambda: self._publish(envelope, user), timeout)
+
+    def _publish(self, envelope: Envelope, user: str) -> Routed:
+        routed = self._current().publish(envelope, user)
+        self._wake()
+        return routed
 
     def get(self, queue: str, timeout: float = 0.0) -> Received | None:
         """Take the next message of a queue; it is the caller's until acknowledged or rejected.
@@ -153,20 +202,36 @@ class MemoryBroker:
             Rejected: 404, there is no such queue; 540, it is a stream.
         """
         self._before_look()
-        deadline = monotonic() + timeout
-        with self._changed:
-            while (taken := self._current().take(queue)) is None:
-                left = deadline - monotonic()
-                if left <= 0:
-                    return None
-                expiry = self._core.next_expiry
-                self._changed.wait(left if expiry is None else min(left, expiry - self._core.now))
-        return Received(*taken, lambda verdict: self._settle(*taken, verdict))
+        woken: SimpleQueue[None] = SimpleQueue()
+        take = partial(self._take, queue, monotonic() + timeout, woken)
+        try:
+            while isinstance(taken := self._alone(take), float):
+                with suppress(Empty):
+                    woken.get(timeout=taken)
+        finally:
+            self._waiting.discard(woken)
+        return taken
+
+    def _take(
+        self, name: str, deadline: float, woken: SimpleQueue[None]
+    ) -> Received | float | None:
+        """Take a message; where there is none yet, return the seconds until it is worth a look."""
+        taken = self._current().take(name)
+        if taken is not None:
+            return Received(*taken, partial(self._settle, *taken))
+        left = deadline - monotonic()
+        if left <= 0:
+            return None
+        self._waiting.add(woken)
+        expiry = self._core.next_expiry
+        return left if expiry is None else min(left, expiry - self._core.now)
 
     def _settle(self, queue: MemoryQueue, entry: Entry, verdict: Verdict) -> None:
-        with self._changed:
+        def settle() -> None:
             self._current().settle(queue, entry, verdict)
-            self._changed.notify_all()
+            self._wake()
+
+        self._alone(settle)
 
     def drain(self, queue: str) -> list[Received]:
         """Take and acknowledge all messages of a queue, in order.
@@ -187,39 +252,46 @@ class MemoryBroker:
             Rejected: 404, there is no such queue.
         """
         self._before_look()
-        with self._changed:
-            return len(self._current().catalogue.queue(queue))
+        return self._alone(lambda: len(self._current().catalogue.queue(queue)))
 
     def depths(self) -> dict[str, int]:
         """Return how many messages wait in each queue, by name."""
         self._before_look()
-        with self._changed:
-            queues = self._current().catalogue.queues
-            return {name: len(queue) for name, queue in queues.items()}
+        return self._alone(
+            lambda: {name: len(queue) for name, queue in self._current().catalogue.queues.items()}
+        )
 
     def advance(self, seconds: float) -> None:
         """Set the broker's clock forward: what expires meanwhile expires now."""
-        self._before_look()
-        with self._changed:
+
+        def advance() -> None:
             self._ahead += seconds
             self._current()
-            self._changed.notify_all()
+            self._wake()
+
+        self._before_look()
+        self._alone(advance)
 
     def delete_queue(self, name: str) -> None:
         """Delete a queue, its messages and bindings, if it is there."""
-        with self._changed:
+
+        def delete() -> None:
             self._core.catalogue.delete_queue(name)
-            self._changed.notify_all()
+            self._wake()
+
+        self._alone(delete)
 
     def delete_exchange(self, name: str) -> None:
         """Delete an exchange and its bindings, if it is there."""
-        with self._changed:
-            self._core.catalogue.delete_exchange(name)
+        self._alone(lambda: self._core.catalogue.delete_exchange(name))
 
     def reset(self) -> None:
         """Delete every queue, exchange and message, and set the clock right."""
-        with self._changed:
+
+        def reset() -> None:
             self.epoch += 1
             self._ahead = 0.0
             self._core = Core(self._clock())
-            self._changed.notify_all()
+            self._wake()
+
+        self._alone(reset)

@@ -6,7 +6,7 @@ No thread, no lock and no clock of its own: its time goes on when it is told to.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from rmq_publisher.fields import basic_properties
+from rmq_publisher.fields import FieldError, basic_properties
 from rmq_publisher.message import Envelope
 from rmq_publisher.transport.catalogue import Catalogue
 from rmq_publisher.transport.content import read_properties
@@ -103,7 +103,10 @@ class Core:
         if exchange is None:
             return
         key = queue.arguments.get(DEAD_LETTER_KEY)
-        dead = dead_letter(message, queue.name, reason, exchange, key, self.now)
+        try:
+            dead = dead_letter(message, queue.name, reason, exchange, key, self.now)
+        except FieldError:
+            return  # with what its death adds, its headers are larger than any frame
         for target in self._reached(dead):
             if not runs_in_circle(dead, target.name):
                 self._put(target, dead)

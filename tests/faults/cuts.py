@@ -1,4 +1,7 @@
-"""Cuts that know how many messages were in flight: written by the client, and unanswered to it."""
+"""Cuts that know how many messages were in flight: written by the client, and unanswered to it.
+
+The one that a cut is aimed at is among them, so that a cut that strikes has hit.
+"""
 
 from __future__ import annotations
 

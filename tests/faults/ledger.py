@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -39,8 +40,8 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
-        return self.ended - self.began
+        """How long it took, or has taken until now."""
+        return (self.ended or time.monotonic()) - self.began
 
 
 class Ledger:
@@ -80,13 +81,17 @@ class Ledger:
 
     # -- what was told ------------------------------------------------------------------------
 
-    def spanning(self, moment: float) -> list[Attempt]:
-        """The calls that were under way at a moment."""
+    def during(self, begun: float, ended: float = math.inf) -> list[Attempt]:
+        """The calls that were under way at any time between two moments."""
         return [
             attempt
             for attempt in tuple(self.attempts)
-            if attempt.began < moment and (not attempt.ended or attempt.ended > moment)
+            if attempt.began < ended and (not attempt.ended or attempt.ended > begun)
         ]
+
+    def spanning(self, moment: float) -> list[Attempt]:
+        """The calls that were under way at a moment."""
+        return self.during(moment, moment)
 
     def hit_at(self, moment: float) -> int:
         """Messages that were on the wire at a moment and never answered."""
@@ -112,13 +117,12 @@ def counts(attempts: Iterable[Attempt]) -> str:
 
 def percentile(attempts: Sequence[Attempt], share: float) -> float:
     """Seconds; a call that never came back counts as one that lasts until now."""
-    now = time.monotonic()
-    seconds = sorted(one.seconds if one.ended else now - one.began for one in attempts)
+    seconds = sorted(one.seconds for one in attempts)
     return seconds[min(len(seconds) - 1, int(share * len(seconds)))] if seconds else 0.0
 
 
 def median(attempts: Sequence[Attempt]) -> float:
-    """Seconds."""
+    """Seconds; as in `percentile`."""
     return statistics.median([one.seconds for one in attempts]) if attempts else 0.0
 
 

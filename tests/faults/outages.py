@@ -28,7 +28,7 @@ def cut_in_mid_stream(scene: Scene) -> None:
         cuts, in_flight = cuts + 1, in_flight + fault.in_flight
         scene.proxy.wait_for_connections(before + 1, PATIENCE)
     came_back = load.stop(PATIENCE)
-    calls = [one for one in ledger.attempts if not one.ended or one.ended > begun]
+    calls = ledger.during(begun)
     scene.judge(calls, came_back, most=64 * cuts)
     label = f"{scene.name}, {cuts} times"
     scene.row(label, in_flight, calls, NOT_MEASURED, NOT_MEASURED)
@@ -49,8 +49,9 @@ def outage(scene: Scene, seconds: float) -> None:
     is_back = until(lambda: len(ledger.confirms) > confirmed)
     back = ledger.confirms[confirmed].ended - opened if is_back else PATIENCE
     came_back = load.stop(PATIENCE)
-    calls = [one for one in ledger.attempts if begun < one.began < opened]
+    calls = ledger.during(begun, opened)
+    known = [one for one in calls if one.began > begun]  # not those that the cut found under way
     scene.judge(calls, came_back)
-    scene.judge_known_down(calls)
+    scene.judge_known_down(known)
     scene.judge_back(back, BACK * scene.stage.size.slack)
-    scene.row(scene.name, in_flight, calls, f"{median(calls) * 1000:.2f}", f"{back:.2f}")
+    scene.row(scene.name, in_flight, calls, f"{median(known) * 1000:.2f}", f"{back:.2f}")

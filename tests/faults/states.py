@@ -106,7 +106,7 @@ def _one(scene: Scene, state: State, *, known: bool, port: bool) -> None:
         struck = time.monotonic()
         load.limit(size.publishes)
         came_back = load.join(size.publishes / size.callers * TIMEOUT * 3 + PATIENCE)
-        calls = [one for one in ledger.attempts if not one.ended or one.ended > struck]
+        calls = ledger.during(struck)
         at_once = _known_down(scene) if known and came_back else []
         healed = time.monotonic()
     # A port is back at once; nodes that boot are when they take clients.
