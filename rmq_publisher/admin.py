@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django import forms
 from django.contrib import admin
 
 from rmq_publisher.adminsite.pages import PagePart
@@ -10,7 +11,7 @@ from rmq_publisher.models import PublishFailure
 __all__ = ["PublishFailureAdmin", "PublishFailureAdminMixin"]
 
 
-class PublishFailureAdminMixin(PagePart):
+class PublishFailureAdminMixin(PagePart, metaclass=forms.MediaDefiningClass):
     """All of the page: put it before the ModelAdmin of a theme, and register that instead of ours."""
 
     class Media:

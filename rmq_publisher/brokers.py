@@ -31,7 +31,9 @@ CONNECT_SECONDS = 3.0  # at most, for each node
 QUEUES_SECONDS = 3.0  # for all queues
 QUEUE_SECONDS = 1.0  # for one of them: an ill one must not hide the others
 ALARM_SECONDS = 1.0  # for an alarm to be told, and again for the answer that comes after it
-STALE_SECONDS = 60.0  # what was seen longer ago says nothing of now
+# What was seen longer ago says nothing of now. Until then it is told with its age: of many processes
+# that are asked in turn, each looks seldom.
+STALE_SECONDS = 600.0
 
 UP, DOWN, BLOCKED, UNKNOWN = "up", "down", "blocked", "unknown"
 

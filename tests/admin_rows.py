@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
+from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 
@@ -98,6 +100,21 @@ def act(browser: Client, action: str, *rows: PublishFailure, query: str = "") ->
     if action == "discard_selected":
         data["confirmed"] = "1"
     return browser.post(url("changelist") + query, data, follow=action != "export_json")
+
+
+def told(response: Any) -> list[str]:
+    """The messages to the person."""
+    return [str(message) for message in get_messages(response.wsgi_request)] or [
+        str(message) for message in response.context["messages"]
+    ]
+
+
+def hidden(page: Any) -> dict[str, list[str]]:
+    """What a page's form sends along, by name."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text(page)):
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def text(response: Any) -> str:

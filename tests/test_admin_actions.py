@@ -5,19 +5,31 @@ import re
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.messages import get_messages
 from django.db import connection
 from django.db import connections as databases
 from django.test.utils import CaptureQueriesContext
+from django.utils.text import capfirst
 
 from rmq_publisher import BrokerUnavailable, QueueConfig, Rejected, claims, outbox
 from rmq_publisher.adminsite import actions, exporting, pages, resending
+from rmq_publisher.adminsite.filters import SinceFilter
 from rmq_publisher.dbtime import After
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.signals import message_published, publish_failed
 from rmq_publisher.stored import encoded
 from rmq_publisher.testing import capture, memory_broker
-from tests.admin_rows import QUEUE, act, client, failure, fresh_broker, operator, text, url
+from tests.admin_rows import (
+    QUEUE,
+    act,
+    client,
+    failure,
+    fresh_broker,
+    hidden,
+    operator,
+    text,
+    told,
+    url,
+)
 from tests.rig.ports import closed_port
 
 pytestmark = pytest.mark.django_db
@@ -39,13 +51,6 @@ def logged():
     """What the admin's log says, by message id."""
     entries = LogEntry.objects.filter(action_flag=CHANGE)
     return {entry.object_repr.partition(" (")[0]: entry.change_message for entry in entries}
-
-
-def told(response):
-    """The first message to the person, without its list."""
-    return [str(message) for message in get_messages(response.wsgi_request)] or [
-        str(message) for message in response.context["messages"]
-    ]
 
 
 # -- sending again ------------------------------------------------------------------------------
@@ -206,6 +211,7 @@ def test_too_many_are_refused(monkeypatch):
     rows = [failure(message_id="a"), failure(message_id="b")]
     [message] = told(act(operator(), "retry_selected", *rows))
     assert "No more than 1 messages" in message
+    assert "use “Send all that match again”" in message
     assert set(states().values()) == {"failed"}
 
 
@@ -302,22 +308,23 @@ def test_messages_are_discarded():
 
 
 def test_nothing_is_discarded_before_it_is_confirmed():
-    """The question repeats what was asked for: the action, its rows, and all of the list."""
-    rows = [failure(message_id=f"m{number}", state="dead") for number in range(25)]
+    """The question repeats what is to be done, and with which rows."""
+    rows = [failure(message_id=f"m{number}", state="dead", ago=number) for number in range(25)]
     browser = operator()
-    pks = [row.pk for row in rows[:3]]
-    data = {"action": "discard_selected", "_selected_action": pks, "index": "0"}
+    pks = [row.pk for row in rows]
+    data = {"action": "discard_selected", "_selected_action": pks[:3], "index": "0"}
     address = f"{url('changelist')}?state=dead"
     for across, count in (("0", 3), ("1", 25)):
         page = browser.post(address, {**data, "select_across": across})
         assert page.context["count"] == count
         assert page.context["more"] is (count > 20)
         assert page.context["back"] == address
-        inputs = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', text(page))
-        assert inputs[-6:] == [
-            ("confirmed", "1"), ("action", "discard_selected"), ("index", "0"),
-            ("select_across", across), *(("_selected_action", str(pk)) for pk in pks),
-        ][-6:]  # fmt: skip
+        form = hidden(page)
+        assert form.pop("csrfmiddlewaretoken")
+        assert form == {
+            "confirmed": ["1"], "action": ["discard_selected"], "index": ["0"],
+            "_selected_action": [",".join(map(str, pks[:count]))],
+        }  # fmt: skip
     page = browser.post(url("discard", pks[0]))
     assert page.context["count"] == 1
     assert page.context["back"] == url("change", pks[0])
@@ -384,6 +391,68 @@ def test_all_that_match_may_be_none():
     page = operator().get(url("retry_all"))
     assert "there is nothing to send again" in text(page)
     assert '<button type="submit" class="button default"' not in text(page)
+
+
+def test_all_that_match_may_be_due_already():
+    failure(available_at=After(-1))
+    failure(state="dead", **LEASED)
+    page = operator().get(url("retry_all"))
+    assert "All 2 that match are due already or being sent at this moment" in text(page)
+    assert "No failed or dead message matches" not in text(page)
+    assert "No relay has ever been seen" in text(page)
+    assert '<button type="submit" class="button default"' not in text(page)
+
+
+def test_all_that_match_twice_makes_nothing_due_the_second_time():
+    failure(state="dead")
+    browser = operator()
+    browser.post(url("retry_all"), follow=True)
+    page = browser.post(url("retry_all"), follow=True)
+    [message] = page.context["messages"]
+    assert str(message).startswith("Nothing was left to make due")
+    assert message.level_tag == "warning"
+    assert LogEntry.objects.get().object_repr == "1 publish failures"
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("", []),
+        ("period=24h&p=2&o=3&e=1&all=", []),
+        ("q=+", []),
+        ("state=unresolved", [("State", "unresolved (failed or dead)")]),
+        ("state=dead&error=Nacked&since=week&using=default", [
+            ("State", "dead"), ("Error", "A queue refused it"), ("Connection", "default"),
+            (str(capfirst(SinceFilter.title)), "the last 7 days"),
+        ]),
+        ("exchange=", [("Exchange", "(default)")]),
+        ("exchange=%3Cb%3E&period=7d", [("Exchange", "&lt;b&gt;")]),
+        ("error=%E2%80%AEx", [("Error", "⟨U+202E⟩x")]),
+        ("q=+orders+", [("Search", "orders")]),
+    ],
+)  # fmt: skip
+def test_the_question_names_what_the_list_is_narrowed_by(query, named):
+    failure(state="dead", error=("Nacked", None, "full"))
+    browser = operator()
+    page = browser.get(f"{url('retry_all')}?{query}")
+    shown = re.findall(r'<li>(.*?): <bdi class="rmq-name">(.*?)</bdi></li>', text(page))
+    assert shown == named
+    if page.context["count"]:
+        assert ("these are all" in text(page) or "message there is" in text(page)) is not named
+        assert ("matches the list's filters" in text(page)) is bool(named)
+    browser.post(f"{url('retry_all')}?{query}")
+    entries = {entry.object_repr for entry in LogEntry.objects.all()}
+    assert entries <= {f"1 publish failures ({query})" if named else "1 publish failures"}
+
+
+def test_relays_are_woken_when_all_that_match_are_due(monkeypatch):
+    due = []
+    monkeypatch.setattr(
+        pages.waking, "notify", lambda database: due.append((database, states()))
+    )  # fmt: skip
+    failure(message_id="m", state="dead")
+    operator().post(url("retry_all"))
+    assert due == [("default", {"m": "failed"})]
 
 
 # -- exporting ----------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.template.loader import get_template
 
 from rmq_publisher.adminsite import actions, listing, pages, resending, strip
 from rmq_publisher.models import PublishFailure
@@ -49,6 +52,16 @@ def test_the_numbers_are_those_of_the_code():
 
 
 def test_the_permissions_are_those_of_the_model():
-    said = {cell.strip("`") for row in rows(ROOT / PAGE)[:5] for cell in row[2:3]} - {"Permission"}
+    said = {cell.strip("`") for row in rows(ROOT / PAGE) for cell in row[2:3]} - {"Permission"}
     known = {name for name, _ in PublishFailure._meta.permissions}
     assert said == known - {"view_payload"}
+
+
+def test_every_reason_to_stand_still_is_told():
+    template = get_template("admin/rmq_publisher/publishfailure/change_list.html")
+    notes = re.findall(r"Standing still (.*?)\.", template.template.source)
+    assert len(notes) == 5
+    told = " ".join(reason for reason, *_ in rows(ROOT / PAGE))
+    for note in notes:
+        expected = note if note.startswith("while") else "when you press *Pause refreshing*"
+        assert expected in told

@@ -1,5 +1,6 @@
 """Messages made to hurt whoever looks: markup, control characters, marks that turn lines, bytes."""
 
+import json
 import random
 import re
 from html.parser import HTMLParser
@@ -206,6 +207,30 @@ def test_deep_json_is_not_followed_to_its_end():
 )  # fmt: skip
 def test_what_cannot_be_seen_is_made_visible(hidden, seen):
     assert visible(f"a{hidden}b") == f"a{seen}b"
+
+
+def nested(levels: int) -> bytes:
+    """Properties with a header of so many tables in each other."""
+    field = b"V"
+    for _ in range(levels):
+        table = b"\x01a" + field
+        field = b"F" + len(table).to_bytes(4) + table
+    return basic_properties({"headers": {}})[:2] + field[1:]
+
+
+@pytest.mark.parametrize(
+    ("levels", "readable"),
+    [(33, True), (content.NESTED_MAX + 1, False), (300, False), (900, False), (100_000, False)],
+)
+def test_headers_nested_without_end_are_told_and_not_raised(levels, readable):
+    row = failure(header=nested(levels))
+    browser = operator()
+    page = browser.get(url("change", row.pk))
+    assert page.status_code == 200
+    assert ("cannot be read: its row is damaged" in text(page)) is not readable
+    answer = act(browser, "export_json", row)
+    [found] = json.loads(b"".join(answer.streaming_content))
+    assert (found["headers"] is not None) is readable
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -133,10 +133,40 @@ def test_what_was_seen_long_ago_says_nothing_of_now(configure, broker, monkeypat
     monkeypatch.setattr(brokers, "monotonic", lambda: clock[0])
     configure(URL=broker.url)
     assert seen().state == "up"
-    clock[0] += brokers.STALE_SECONDS + 1
+    clock[0] += 600.1
     [old] = brokers.statuses()
-    assert (old.state, old.age) == ("unknown", 61.0)
+    assert (old.state, old.age) == ("unknown", pytest.approx(600.1))
     assert seen().state == "up"
+
+
+def test_of_many_processes_that_are_asked_in_turn_each_tells_what_it_knows(configure, monkeypatch):
+    """Of one in a dozen, asked every five seconds: it looks each time, and tells of the time before."""
+    clock = [1000.0]
+    monkeypatch.setattr(brokers, "monotonic", lambda: clock[0])
+    configure(URL=f"amqp://127.0.0.1:{closed_port()}")
+    assert seen().state == "down"
+    for _ in range(3):
+        for seconds in (60.0, 599.0):
+            clock[0] += seconds
+            [old] = brokers.statuses()
+            assert (old.state, old.age) == ("down", seconds)
+            brokers.join(PATIENCE)
+
+
+@pytest.mark.parametrize(("configured", "taken"), [(60, 3.0), (1, 1.0)])
+def test_a_look_waits_for_a_connection_no_longer_than_this(
+    configure, monkeypatch, configured, taken
+):
+    waited = []
+
+    def declare(self, topology, timeout):
+        waited.append((self.settings.connect_timeout, timeout))
+        raise brokers.BrokerUnavailable("no answer")
+
+    monkeypatch.setattr(AmqpTransport, "declare", declare)
+    configure(URL=f"amqp://127.0.0.1:{closed_port()}", CONNECT_TIMEOUT=configured)
+    assert seen().state == "down"
+    assert waited == [(taken, taken)]
 
 
 def test_looks_never_overlap(configure, monkeypatch):

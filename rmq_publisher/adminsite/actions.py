@@ -18,19 +18,18 @@ from django.utils.translation import gettext_lazy, ngettext
 from rmq_publisher import outbox
 from rmq_publisher.adminsite import exporting, words
 from rmq_publisher.adminsite.detail import DetailPart
-from rmq_publisher.adminsite.listing import LISTED_MAX
 from rmq_publisher.adminsite.resending import Resent, resend
+from rmq_publisher.adminsite.selecting import SelectionPart, is_across
 from rmq_publisher.models import PublishFailure
 
 SENT_MAX = 500  # rows that one request sends; people wait for it
 TOLD_MAX = 20  # rows of which a message tells one by one
-# Of an action's form, what says what is to be done with which rows.
-REPEATED = ("action", "index", "select_across", ACTION_CHECKBOX_NAME)
+REPEATED = ("action", "index")  # of an action's form, what says what is to be done
 
 Outcome = tuple[PublishFailure, str, str]  # row, what is told of it, what is logged
 
 
-class ActionPart(DetailPart):
+class ActionPart(SelectionPart, DetailPart):
     """Send again, discard, export."""
 
     actions = ("retry_selected", "discard_selected", "export_json")
@@ -40,8 +39,14 @@ class ActionPart(DetailPart):
     )
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[PublishFailure]) -> None:
         """Send them from this process; what fails again is left to the relay."""
-        rows = self._selected(request, queryset, SENT_MAX)
-        if rows:
+        rows = self.selected(request, queryset)
+        if len(rows) > SENT_MAX:
+            text = _(
+                "No more than %(most)d messages can be selected for this. Nothing was changed."
+            )
+            advice = _("To send more of them again, use “Send all that match again”.")
+            self.message_user(request, f"{text % {'most': SENT_MAX}} {advice}", messages.ERROR)
+        elif rows:
             self.retry_rows(request, rows)
 
     @admin.action(permissions=["discard"], description=gettext_lazy("Discard selected messages"))
@@ -49,9 +54,12 @@ class ActionPart(DetailPart):
         self, request: HttpRequest, queryset: QuerySet[PublishFailure]
     ) -> TemplateResponse | None:
         """Decide that they are not sent any more, once the person has confirmed it."""
-        rows = self._selected(request, queryset, LISTED_MAX)
-        if rows and not confirmed(request):
-            return self.ask_before_discarding(request, rows, request.get_full_path())
+        rows = self.selected(request, queryset)
+        if rows and (is_across(request) or not confirmed(request)):
+            form = [(key, each) for key in REPEATED for each in request.POST.getlist(key)]
+            # These rows and no others: what comes to match meanwhile was not asked about.
+            form.append((ACTION_CHECKBOX_NAME, ",".join(str(row.pk) for row in rows)))
+            return self.ask_before_discarding(request, rows, request.get_full_path(), form)
         if rows:
             self.discard_rows(request, rows)
         return None
@@ -63,25 +71,12 @@ class ActionPart(DetailPart):
         self, request: HttpRequest, queryset: QuerySet[PublishFailure]
     ) -> StreamingHttpResponse | None:
         """Download them; bodies and headers are in it where the person may see them."""
-        rows = self._selected(request, queryset, LISTED_MAX)
+        rows = self.selected(request, queryset)
         if not rows:
             return None
         self._log(request, rows, "Exported as JSON.")
         ids = [(row.pk, row.size) for row in rows]
         return exporting.response(self, request, ids, payload=self.has_payload_permission(request))
-
-    def _selected(
-        self, request: HttpRequest, queryset: QuerySet[PublishFailure], most: int
-    ) -> list[PublishFailure]:
-        """Return the rows, none where there are too many; the reason is told."""
-        fields = ("pk", "message_id", "state", "size")
-        rows = list(queryset.only(*fields)[: most + 1])
-        if len(rows) <= most:
-            return rows
-        text = _("No more than %(most)d messages can be selected for this. Nothing was changed.")
-        advice = _("To send more of them again, use “Send all that match again”.")
-        self.message_user(request, f"{text % {'most': most}} {advice}", messages.ERROR)
-        return []
 
     # ---- sending again ----
 
@@ -101,14 +96,19 @@ class ActionPart(DetailPart):
     # ---- discarding ----
 
     def ask_before_discarding(
-        self, request: HttpRequest, rows: Sequence[PublishFailure], back: str
+        self,
+        request: HttpRequest,
+        rows: Sequence[PublishFailure],
+        back: str,
+        form: Sequence[tuple[str, str]] = (),
     ) -> TemplateResponse:
         """Ask once more: nothing brings a discarded message back.
 
         Args:
-            request: repeated as it is when the person confirms.
+            request: the person's.
             rows: of which some are named.
             back: an address for those who would rather not.
+            form: names and values of what is sent when the person confirms.
         """
         context = {
             **self.admin_site.each_context(request),
@@ -118,7 +118,7 @@ class ActionPart(DetailPart):
             "count": len(rows),
             "names": [words.name(row.message_id) for row in rows[:TOLD_MAX]],
             "more": len(rows) > TOLD_MAX,
-            "repeated": [(key, each) for key in REPEATED for each in request.POST.getlist(key)],
+            "form": form,
             "back": back,
         }
         request.current_app = self.admin_site.name

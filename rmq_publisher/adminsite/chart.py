@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -38,6 +38,8 @@ class Chart:
         published, failed: of the whole period.
         most_published, most_failed: in one bucket.
         begins: the first bucket's time.
+        times: beneath the drawing: place, SVG's text-anchor there, and time.
+        width: of the drawing; the buckets fill it.
     """
 
     bars: list[Bar]
@@ -47,7 +49,8 @@ class Chart:
     most_published: int
     most_failed: int
     begins: str
-    width: int = WIDTH
+    times: list[tuple[str, str, str]]
+    width: int
     line: int = UP
     height: int = UP + DOWN
 
@@ -78,6 +81,8 @@ def chart(buckets: Sequence[Any]) -> Chart:
         most_published=most_published,
         most_failed=most_failed,
         begins=_label(buckets[0].start) if buckets else "",
+        times=_times([bucket.start for bucket in buckets]),
+        width=step * max(1, len(buckets)),
     )
 
 
@@ -86,5 +91,21 @@ def _height(number: int, most: int, room: int) -> int:
 
 
 def _label(moment: datetime) -> str:
-    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    local = _local(moment)
     return f"{date_format(local, 'MONTH_DAY_FORMAT')}, {local:%H:%M}"
+
+
+def _local(moment: datetime) -> datetime:
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+
+
+def _times(starts: Sequence[datetime]) -> list[tuple[str, str, str]]:
+    """Return the times of the first, the middle and the last bucket: days where it is more than one."""
+    if not starts:
+        return []
+    days = starts[-1] - starts[0] >= timedelta(days=1)
+    shown = [
+        date_format(local, "MONTH_DAY_FORMAT") if days else f"{local:%H:%M}"
+        for local in map(_local, (starts[0], starts[len(starts) // 2], starts[-1]))
+    ]
+    return list(zip(("0", "50%", "100%"), ("start", "middle", "end"), shown, strict=True))

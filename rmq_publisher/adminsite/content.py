@@ -3,18 +3,19 @@
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from rmq_publisher.adminsite.words import visible
+from rmq_publisher.adminsite.words import exact, visible
 from rmq_publisher.transport.content import read_properties
 
 TEXT_MAX = 65_536  # characters of a body that a page shows
 HEX_MAX = 4_096  # bytes, where it is shown in hexadecimal
 JSON_MAX = 2**20  # bytes that are indented; longer JSON is shown as it is
 INDENT_MAX = 40  # levels: deeper ones are not indented any further
+NESTED_MAX = 50  # levels of headers, more than any message of ours has
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -107,14 +108,32 @@ def properties(header: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return a message's properties and its headers; None where the bytes cannot be read."""
     try:
         values = read_properties(header)
-    except (ValueError, LookupError, OverflowError, OSError, struct.error):
-        return None  # cut short, or a time that no calendar has
+    except (ValueError, LookupError, OverflowError, OSError, RecursionError, struct.error):
+        return None  # cut short, a time that no calendar has, or nested without end
     headers = values.pop("headers", {})
-    return values, headers
+    return None if _nested(headers, NESTED_MAX) else (values, headers)
+
+
+def _nested(item: Any, most: int) -> bool:
+    """Whether a value has more levels than these: what walks through all of them would not come back."""
+    inner = item.values() if isinstance(item, Mapping) else item
+    if isinstance(item, str | bytes) or not isinstance(inner, Iterable):
+        return False
+    return most == 0 or any(_nested(each, most - 1) for each in inner)
+
+
+def property_value(name: str, item: Any) -> str:
+    """Return a property's value as text; ``timestamp`` is a number of seconds, and a time as well."""
+    if name != "timestamp":
+        return value(item)
+    try:
+        return f"{item} ({exact(datetime.fromtimestamp(item, UTC))})"
+    except (ValueError, OverflowError, OSError):
+        return str(item)  # a time that no calendar has
 
 
 def value(item: Any) -> str:
-    """Return a property's or header's value as text."""
+    """Return a header's or other value as text."""
     if isinstance(item, str):
         return visible(item)
     return visible(json.dumps(plain(item), ensure_ascii=False))

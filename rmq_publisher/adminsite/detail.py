@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from django.contrib.admin.utils import unquote
@@ -81,7 +80,6 @@ class DetailPart(ListPart):
             **self._payload(request, row),
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name
         template = "admin/rmq_publisher/publishfailure/detail.html"
         return TemplateResponse(request, template, context)
 
@@ -160,7 +158,9 @@ class DetailPart(ListPart):
         properties, headers = read or ({}, {})
         found: dict[str, Any] = {
             "readable": read is not None,
-            "properties": [(name, content.value(item)) for name, item in properties.items()],
+            "properties": [
+                (name, content.property_value(name, item)) for name, item in properties.items()
+            ],
             "may_see": self.has_payload_permission(request),
             "header_count": len(headers),
             "size": words.size(row.size),
@@ -188,13 +188,14 @@ def closed(row: Any) -> str:
 def _attempts(row: Any) -> list[dict[str, Any]]:
     """Return what is known of each attempt, the latest first, with what became of it in the end."""
     attempts = []
-    for entry in row.history:
-        then = datetime.fromisoformat(entry["at"])
+    for each in row.history:
+        entry = each if isinstance(each, Mapping) else {}
+        then = words.written(entry.get("at"), row.now)
         attempts.append(
             {
-                "when": words.moment(then, row.now),
-                "outcome": words.error(entry["type"], entry["code"]),
-                "text": words.name(entry["text"]),
+                "when": _("time unknown") if then is None else words.moment(then, row.now),
+                "outcome": words.error(str(entry.get("type", "")), entry.get("code")),
+                "text": words.name(str(entry.get("text", ""))),
             }
         )
     if row.state == "delivered":

@@ -111,7 +111,7 @@ class ExchangeFilter(_Filter):
 class SinceFilter(_Filter):
     """When it failed last, by the database's clock."""
 
-    title = _("failed within")
+    title = _("time of failure")
     parameter_name = "since"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Page, Paginator
+from django.core.paginator import EmptyPage, Page, Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -41,6 +41,15 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         """How many are listed."""
         return len(self._ids)
 
+    def validate_number(self, number: Any) -> int:
+        """Return a page's number; the last one's where that has gone with its rows."""
+        try:
+            return super().validate_number(number)
+        except EmptyPage:
+            if int(number) < 1:
+                raise
+            return self.num_pages
+
     def page(self, number: Any) -> Any:
         """Return a page."""
         number = self.validate_number(number)
@@ -65,9 +74,25 @@ class FailureList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Fetch what is listed."""
         super().get_results(request)
+        self.page_num = min(self.page_num, self.paginator.num_pages)  # the one that is shown
         if not self.multi_page or (self.show_all and self.can_show_all):
             paginator: Any = self.paginator
             self.result_list = paginator.fetched(0, self.result_count)
+
+
+def narrowed_by(changes: Any) -> list[tuple[str, str]]:
+    """Return what narrows a list, in words: each filter's title and choice, and what is searched for."""
+    found = []
+    for spec in changes.filter_specs:
+        if not spec.used_parameters:
+            continue
+        chosen = [each["display"] for each in spec.choices(changes) if each["selected"]]
+        # What is in an address need not be among what is offered.
+        shown = [str(each) for each in chosen or spec.used_parameters.values()]
+        found.append((str(spec.title), ", ".join(shown)))
+    if term := changes.query.strip():
+        found.append((_("search"), term))
+    return found
 
 
 class ListPart(FailuresBase):

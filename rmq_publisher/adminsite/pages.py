@@ -1,15 +1,22 @@
 """The page's addresses, and what each of them does."""
 
 from collections.abc import Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError, ProgrammingError, transaction
+from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 from django.db import connections as databases
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import capfirst
@@ -17,7 +24,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from rmq_publisher import outbox, waking
-from rmq_publisher.adminsite import listing
+from rmq_publisher.adminsite import listing, words
 from rmq_publisher.adminsite.actions import ActionPart, confirmed
 from rmq_publisher.adminsite.strip import relay_missing, strip
 from rmq_publisher.dbtime import After
@@ -27,15 +34,37 @@ TEMPLATES = "admin/rmq_publisher/publishfailure"
 DUE_AT_ONCE = 1000  # rows that one statement makes due, so that none holds many locks for long
 DUE_MAX = 100_000  # and those of one request
 
+AMISS = (OperationalError, ProgrammingError, InterfaceError)  # a table or the database, perhaps
+
 # What "send all that match again" changes: what is due already is sent anyway.
 NOT_DUE = outbox.FREE & (Q(state="dead") | Q(available_at__gt=After()))
 
 
 def _unwrapped(view: Any) -> Any:
-    """Mark a view: no transaction around it (ATOMIC_REQUESTS) may take back what it has settled."""
+    """Mark a view: no transaction around it (ATOMIC_REQUESTS) may take back what it has settled.
+
+    Nor may one be left that an error has ended, in which nobody can ask any more what is amiss.
+    """
     for database in databases:
         view = transaction.non_atomic_requests(using=database)(view)
     return view
+
+
+def _or_broken(view: Any) -> Any:
+    """Have a view answer what is amiss where a table is missing or the database is away."""
+
+    @wraps(view)
+    def answered(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            response: HttpResponseBase = view(self, request, *args, **kwargs)
+        except AMISS:
+            missing = self.missing_table()
+            if missing is None:
+                raise
+            response = self.broken(request, missing)
+        return response
+
+    return answered
 
 
 class PagePart(ActionPart):
@@ -51,7 +80,11 @@ class PagePart(ActionPart):
                 _unwrapped(view(self.retry_all_view)),
                 name=self._url_name("retry_all"),
             ),
-            path("<path:object_id>/body/", view(self.body_view), name=self._url_name("body")),
+            path(
+                "<path:object_id>/body/",
+                _unwrapped(view(self.body_view)),
+                name=self._url_name("body"),
+            ),
             path(
                 "<path:object_id>/retry/",
                 _unwrapped(view(self.retry_view)),
@@ -77,21 +110,16 @@ class PagePart(ActionPart):
     # ---- the list ----
 
     @_unwrapped
+    @_or_broken
     def changelist_view(
         self, request: HttpRequest, extra_context: Mapping[str, Any] | None = None
     ) -> HttpResponseBase:
         """Show the list with the strip above it, or why there is none; run actions."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        try:
-            context = self._list_context(request) if request.method == "GET" else {}
-            context.update(extra_context or {})
-            response: HttpResponseBase = super().changelist_view(request, context)
-        except (OperationalError, ProgrammingError):
-            missing = self._missing_table()
-            if missing is None:
-                raise
-            response = self._broken(request, missing)
+        context = self._list_context(request) if request.method == "GET" else {}
+        context.update(extra_context or {})
+        response: HttpResponseBase = super().changelist_view(request, context)
         return response
 
     def _list_context(self, request: HttpRequest) -> dict[str, Any]:
@@ -120,17 +148,20 @@ class PagePart(ActionPart):
         response: HttpResponseBase = self.changelist_view(request, {"messages": ()})
         return response
 
-    def _missing_table(self) -> bool | None:
+    # ---- what is amiss with the database ----
+
+    def missing_table(self) -> bool | None:
         """Return True where there is no table, False where the database is away, else None."""
         connection = databases[self.get_database()]
         try:
             tables = connection.introspection.table_names()
-        except OperationalError:
+        except (OperationalError, InterfaceError):
             return False
         names = {model._meta.db_table for model in self.opts.app_config.get_models()}
         return None if names <= set(tables) else True
 
-    def _broken(self, request: HttpRequest, missing: bool) -> HttpResponseBase:
+    def broken(self, request: HttpRequest, missing: bool) -> HttpResponseBase:
+        """Return the page that says what is amiss, and what to do."""
         database = self.get_database()
         context = {
             **self.admin_site.each_context(request),
@@ -147,6 +178,24 @@ class PagePart(ActionPart):
 
     # ---- one row ----
 
+    @_unwrapped
+    @_or_broken
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show one message."""
+        return super().change_view(request, *args, **kwargs)
+
+    @_unwrapped
+    @_or_broken
+    def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show what people did with one message."""
+        return super().history_view(request, *args, **kwargs)
+
+    @_or_broken
+    def body_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Download a body."""
+        return super().body_view(request, object_id)
+
+    @_or_broken
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Send one message again, now."""
         return self._do(request, object_id, self.has_retry_permission, self._retry)
@@ -154,6 +203,7 @@ class PagePart(ActionPart):
     def _retry(self, request: HttpRequest, rows: Sequence[PublishFailure]) -> None:
         self.retry_rows(request, rows)
 
+    @_or_broken
     def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Discard one message, once the person has confirmed it."""
         return self._do(request, object_id, self.has_discard_permission, self._discard)
@@ -182,6 +232,7 @@ class PagePart(ActionPart):
 
     # ---- all that match ----
 
+    @_or_broken
     def retry_all_view(self, request: HttpRequest) -> HttpResponseBase:
         """Say how many messages match the list's filters; on POST have a relay send them again."""
         if not self.has_retry_permission(request):
@@ -191,12 +242,13 @@ class PagePart(ActionPart):
         query = request.META.get("QUERY_STRING", "")
         back = f"{self.address('changelist')}?{query}" if query else self.address("changelist")
         try:
-            matching = self.get_changelist_instance(request).queryset
+            changes = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.address("changelist") + "?e=1")
-        matching = matching.order_by().filter(state__in=("failed", "dead"))
+        filters = listing.narrowed_by(changes)
+        matching = changes.queryset.order_by().filter(state__in=("failed", "dead"))
         if request.method == "POST":
-            self._make_all_due(request, matching, query)
+            self._make_all_due(request, matching, f" ({query})" if filters else "")
             return HttpResponseRedirect(back)
         context = {
             **self.admin_site.each_context(request),
@@ -205,7 +257,7 @@ class PagePart(ActionPart):
             "title": _("Send all that match again"),
             "count": matching.filter(NOT_DUE).count(),
             "left_alone": matching.exclude(NOT_DUE).count(),
-            "filtered": bool(query),
+            "filters": [(capfirst(title), words.name(value)) for title, value in filters],
             "most": DUE_MAX,
             "relay_missing": relay_missing(self.get_database()),
             "back": back,
@@ -213,7 +265,7 @@ class PagePart(ActionPart):
         return TemplateResponse(request, f"{TEMPLATES}/retry_all.html", context)
 
     def _make_all_due(
-        self, request: HttpRequest, matching: QuerySet[PublishFailure], query: str
+        self, request: HttpRequest, matching: QuerySet[PublishFailure], which: str
     ) -> None:
         database = self.get_database()
         found = matching.filter(NOT_DUE).order_by("pk").values_list("pk", flat=True)
@@ -222,15 +274,20 @@ class PagePart(ActionPart):
         for start in range(0, min(len(ids), DUE_MAX), DUE_AT_ONCE):
             some = ids[start : min(start + DUE_AT_ONCE, DUE_MAX)]
             done += outbox.make_due(self.rows().filter(pk__in=some))
-        waking.notify(database)
-        self.log_all(request, f"{done} publish failures ({query})", f"Made {done} due.")
-        text = ngettext(
-            "%d message is due: a relay sends it now.",
-            "%d messages are due: a relay sends them now.",
-            done,
-        )
-        told = text % done
-        level = messages.SUCCESS
+        if done:
+            waking.notify(database)
+            self.log_all(request, f"{done} publish failures{which}", f"Made {done} due.")
+            text = ngettext(
+                "%d message is due: a relay sends it now.",
+                "%d messages are due: a relay sends them now.",
+                done,
+            )
+            told, level = text % done, messages.SUCCESS
+        else:
+            told = _(
+                "Nothing was left to make due: what matches is due already, or not open any more."
+            )
+            level = messages.WARNING
         if len(ids) > DUE_MAX:
             more = _("More of them match: do it once more.")
             told, level = f"{told} {more}", messages.WARNING

@@ -131,6 +131,25 @@ def exact(moment: datetime) -> str:
     return local.isoformat(sep=" ", timespec="milliseconds")
 
 
+def written(text: Any, now: datetime) -> datetime | None:
+    """Return a time that was written as text, with a zone or without one, just as ``now`` has.
+
+    Args:
+        text: of ISO 8601; the project's ``USE_TZ`` may have been another one when it was written.
+        now: what it is to be compared with.
+
+    Returns:
+        None where it cannot be read: the row is damaged.
+    """
+    try:
+        then = datetime.fromisoformat(text)
+        if timezone.is_naive(now):
+            return timezone.make_naive(then) if timezone.is_aware(then) else then
+        return timezone.localtime(then if timezone.is_aware(then) else timezone.make_aware(then))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def moment(then: datetime | None, now: datetime) -> SafeString | str:
     """Return a time as HTML: in words, exact in its tooltip.
 

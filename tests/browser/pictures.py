@@ -111,7 +111,7 @@ def test_pictures(look: Look, site: str, shop: PublishFailure, person: User) -> 
 
     picture(url("changelist"), "admin-list-light", viewport=wide)
     picture(url("changelist"), "admin-list-dark", viewport=wide, dark=True)
-    picture(url("changelist"), "admin-list-phone", 1500, phone=True)
+    picture(url("changelist"), "admin-list-phone", 1900, phone=True)
     picture(url("change", shop.pk), "admin-detail")
     picture(f"{url('retry_all')}?state=dead", "admin-retry-all", 320)
     together: Any = sum(path.stat().st_size for path in IMAGES.glob("admin-*.png"))

@@ -81,6 +81,79 @@ def test_a_phone_never_scrolls_sideways(look: Look) -> None:
         assert page.evaluate(WIDTHS) == [375, 375], address
 
 
+ROOM = """() => {
+    const list = document.querySelector("#rmq-results .results");
+    return [list.scrollWidth - list.clientWidth, list.getBoundingClientRect().right];
+}"""
+DECIDES_BY = ("message", "state_shown", "failed_shown", "error_shown", "key_shown", "next_shown")
+
+
+def test_a_phone_shows_what_one_decides_by(look: Look) -> None:
+    """Each row whole, without scrolling in the list, and no higher than what is in it."""
+    failure(error=("Rejected", 403, "ACCESS_REFUSED - write access refused"), state="dead")
+    page = look(phone=True).open(url("changelist"))
+    assert page.evaluate(ROOM)[0] == 0
+    for column in DECIDES_BY:
+        inside(page, page.locator(f"#result_list .field-{column}"), 375)
+    for column in ("using_shown", "exchange_shown", "attempts_shown", "size_shown"):
+        expect(page.locator(f"#result_list .field-{column}")).to_be_hidden()
+    assert rows(page).bounding_box()["height"] < 140
+    message, state, error = (
+        page.locator(f"#result_list .field-{column}").bounding_box()
+        for column in ("message", "state_shown", "error_shown")
+    )
+    assert state["x"] > message["x"]
+    assert state["y"] == message["y"]
+    assert error["y"] >= message["y"] + message["height"]
+    assert error["width"] > 250
+    expect(page.locator("#action-toggle")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 1440, 1920])
+def test_a_screen_shows_all_columns(look: Look, width: int) -> None:
+    """With the sidebar open, as it is at first."""
+    failure(
+        message_id="0197f3c2-8a4e-7c1b-9d5f-000000000001", routing_key="payments.refunded",
+        exchange="payments", using="reporting", state="dead", ago=14 * 60,
+        error=("Rejected", 403, "ACCESS_REFUSED - write access to exchange 'audit' refused"),
+    )  # fmt: skip
+    page = look(viewport={"width": width, "height": 900}).open(url("changelist"))
+    expect(page.locator("#nav-sidebar")).to_be_visible()
+    over, right = page.evaluate(ROOM)
+    assert over == 0
+    assert right <= width
+    for column in (*DECIDES_BY, "exchange_shown", "using_shown", "attempts_shown"):
+        inside(page, page.locator(f"#result_list .field-{column}"), width)
+    size = page.locator("#result_list .field-size_shown")
+    expect(size).to_be_visible(visible=width >= 1400)
+
+
+def inside(page: Page, what: Any, width: int) -> None:
+    """It is seen, and nothing of it is beside the screen."""
+    expect(what).to_be_visible()
+    box = what.bounding_box()
+    assert box["width"] > 20
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_the_button_for_all_is_drawn_over_nothing(look: Look, phone: bool) -> None:
+    failure()
+    page = look(phone=phone).open(url("changelist"))
+    button = page.get_by_role("link", name="Send all that match again").bounding_box()
+    for other in ("#rmq-strip", ".rmq-refreshing", "#toolbar"):
+        box = page.locator(other).bounding_box()
+        assert button
+        assert box
+        beside = (
+            button["x"] + button["width"] <= box["x"] or box["x"] + box["width"] <= button["x"]
+        )
+        above = button["y"] + button["height"] <= box["y"]
+        below = box["y"] + box["height"] <= button["y"]
+        assert beside or above or below, other
+
+
 def test_everything_can_be_done_on_a_phone(look: Look) -> None:
     for number in range(3):
         failure(message_id=f"m{number}", state="dead")
@@ -196,64 +269,6 @@ def test_hostile_rows_run_nothing(look: Look) -> None:
 
 
 # -- the page's own script -------------------------------------------------------------------------
-
-
-def refreshed(page: Page) -> None:
-    """Let the time come to refresh, and await the answer."""
-    with page.expect_response(lambda answer: "/live/" in answer.url):
-        page.clock.fast_forward(6000)
-
-
-def test_it_refreshes_itself_and_stands_still_while_somebody_is_at_work(look: Look) -> None:
-    failure(message_id="first")
-    window = look()
-    window.page.clock.install()
-    page = window.open(url("changelist"))
-    failure(message_id="second")
-    refreshed(page)
-    expect(rows(page)).to_have_count(2)
-    expect(page.locator("#rmq-said")).to_have_text("2 unresolved, 0 of them dead")
-
-    # Rows that came with a refresh are known to the admin's own script.
-    page.locator("#action-toggle").click()
-    expect(page.locator("#result_list tr.selected")).to_have_count(2)
-    expect(page.locator(".action-counter")).to_have_text(re.compile("2 of 2 selected"))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.clock.fast_forward(20_000)
-    assert not asked, "it refreshes under ticked rows"
-    page.locator("#action-toggle").click()
-    expect(page.locator("#result_list tr.selected")).to_have_count(0)
-
-    # An attentive reader: paused, and on again.
-    page.get_by_role("button", name="Pause refreshing").click()
-    page.clock.fast_forward(20_000)
-    assert not asked
-    failure(message_id="third")
-    page.get_by_role("button", name="Resume refreshing").click()
-    refreshed(page)
-    expect(rows(page)).to_have_count(3)
-    page.get_by_role("link", name="third").wait_for()
-
-
-def test_it_says_when_it_cannot_refresh(look: Look) -> None:
-    failure()
-    window = look()
-    window.page.clock.install()
-    page = window.open(url("changelist"))
-    page.route("**/live/**", lambda route: route.abort())
-    page.clock.fast_forward(6000)
-    expect(page.locator("#rmq-note")).to_contain_text("tried again")
-    page.unroute("**/live/**")
-    refreshed(page)
-    expect(page.locator("#rmq-note")).to_have_text("")
-    window.context.clear_cookies()
-    refreshed(page)
-    expect(page.locator("#rmq-note")).to_contain_text("Not refreshed any more")
-    expect(page.get_by_role("button", name="Pause refreshing")).to_have_count(0)
-    # What the browser itself says of the address that we made fail.
-    assert all("ERR_FAILED" in complaint for complaint in window.complaints)
-    window.complaints.clear()
 
 
 def test_the_command_is_copied(look: Look) -> None:

@@ -8,16 +8,29 @@
     let heard = ""; // what was read out last
     let stale = false; // whether rows were exchanged that the admin's own script has not seen
 
-    const atWork = () => {
-        const focused = document.activeElement;
-        return (
-            document.hidden ||
-            document.querySelector("input.action-select:checked, #action-toggle:checked") !== null ||
-            (focused !== null &&
-                (focused.matches("input, select, textarea") ||
-                    focused.closest("#rmq-results, #rmq-pages, #rmq-strip") !== null)) ||
-            !window.getSelection().isCollapsed
-        );
+    // Why the page stands still: which of the note's texts says so; empty where it does not.
+    const reason = () => {
+        const focused = document.activeElement || document.body;
+        if (paused) {
+            return "paused";
+        }
+        if (document.querySelector("input.action-select:checked, #action-toggle:checked")) {
+            return "ticked";
+        }
+        if (focused.matches("input, select, textarea")) {
+            return "typing";
+        }
+        if (!window.getSelection().isCollapsed) {
+            return "marked";
+        }
+        // Whoever has unfolded something reads on; the focus is given back after the exchange.
+        const passive = focused.matches("#rmq-strip summary[id]");
+        return !passive && focused.closest("#rmq-results, #rmq-pages, #rmq-strip") ? "focused" : "";
+    };
+
+    const explain = (why) => {
+        const note = byId("rmq-note");
+        note.textContent = note.dataset[why] || "";
     };
 
     const exchange = (fresh, id) => {
@@ -26,6 +39,7 @@
             return;
         }
         const open = Array.from(old.querySelectorAll("details[open]"), (each) => each.id);
+        const focused = old.contains(document.activeElement) && byId(document.activeElement.id);
         // Only the rows, where there are some: the chosen action stays chosen.
         const parts = [".results", ".action-counter"].map((kind) => [
             old.querySelector(kind),
@@ -37,6 +51,9 @@
             old.replaceChildren(...renewed.childNodes);
         }
         open.map(byId).forEach((each) => each && (each.open = true));
+        if (focused && byId(focused.id)) {
+            byId(focused.id).focus({ preventScroll: true });
+        }
     };
 
     const say = (text) => {
@@ -46,7 +63,6 @@
     };
 
     const refresh = async (live) => {
-        const note = byId("rmq-note");
         let answer;
         try {
             answer = await fetch(live.dataset.url + window.location.search, {
@@ -54,21 +70,25 @@
                 headers: { Accept: "text/html" },
             });
         } catch {
-            note.textContent = note.dataset.away;
+            explain("away");
             return true;
         }
         if (answer.redirected || answer.status === 403) {
-            note.textContent = note.dataset.signedOut;
+            explain("signedOut");
             return false;
         }
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         if (!answer.ok || !fresh.getElementById("rmq-strip")) {
-            note.textContent = note.dataset.away;
-        } else if (!atWork() && !paused) {
+            explain("away");
+        } else if (!document.hidden) {
+            const why = reason(); // somebody may have begun since it was asked for
+            explain(why);
+            if (why) {
+                return true;
+            }
             say(fresh.getElementById("rmq-strip").dataset.announcement);
             ["rmq-strip", "rmq-results", "rmq-pages"].forEach((id) => exchange(fresh, id));
             stale = true;
-            note.textContent = "";
         }
         return true;
     };
@@ -81,13 +101,17 @@
         button.addEventListener("click", () => {
             paused = !paused;
             label();
+            explain(reason());
         });
         button.hidden = false;
         label();
         heard = byId("rmq-strip").dataset.announcement;
         const tick = async () => {
-            const goOn = paused || atWork() || (await refresh(live));
-            if (goOn) {
+            const why = document.hidden ? "" : reason();
+            if (why) {
+                explain(why);
+            }
+            if (document.hidden || why || (await refresh(live))) {
                 window.setTimeout(tick, EVERY_MS);
             } else {
                 button.hidden = true;
@@ -103,8 +127,18 @@
             stale = false;
             const boxes = document.querySelectorAll("#result_list tr input.action-select");
             if (boxes.length) {
-                window.Actions(boxes);
+                // A theme's may look for all else within a parent; Django's own asks for none.
+                window.Actions(boxes, { parent: byId("rmq-results") });
             }
+        }
+    };
+
+    // What the admin's script does as well, where it knows the rows: a theme's may ask for more than we give.
+    const tickAll = (event) => {
+        if (event.target.matches("#action-toggle")) {
+            document.querySelectorAll("#result_list tr input.action-select").forEach((box) => {
+                box.checked = event.target.checked;
+            });
         }
     };
 
@@ -120,6 +154,7 @@
         const live = byId("rmq-live");
         if (live) {
             ["click", "change"].forEach((kind) => document.addEventListener(kind, adopt, true));
+            document.addEventListener("click", tickAll);
             keepFresh(live);
         }
         document.querySelectorAll("button[data-copy]").forEach(copying);
