@@ -6,19 +6,24 @@ outlives a claim. The statements are written by hand: a relay's rate hangs on th
 the partial indexes, whose conditions they repeat word for word.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connections as databases
 from django.db import transaction
 
-from rmq_publisher import conf, keys
+from rmq_publisher import conf, keys, outbox
 from rmq_publisher.dbtime import after
-from rmq_publisher.dialect import Dialect, places
-from rmq_publisher.stored import COLUMNS, TABLE, Stored, from_row, new_token
+from rmq_publisher.dialect import Dialect, by_id, places
+from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.stored import COLUMNS, TABLE, Stored, from_row, new_token, without_content
 from rmq_publisher.transport.base import monotonic
 
+logger = logging.getLogger("rmq_publisher")
+
 AT_ONCE = 500  # ids that one statement names; SQLite and MySQL have limits
+
 # ---- rows without a key --------------------------------------------------------------------------
 
 
@@ -56,20 +61,22 @@ def _claim_in_one(
     until, until_params = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
     # MATERIALIZED: the planner may otherwise run the subquery more than once, and exceed its LIMIT.
+    # Its rows are summed as they come: an order would be a sort, see `Dialect.in_index_order`.
     sql = f"""
         WITH due AS MATERIALIZED (
             SELECT id, size, available_at FROM {TABLE}
             WHERE {condition} AND ordering_key = ''
             ORDER BY available_at, id LIMIT {limit:d} FOR UPDATE SKIP LOCKED
         ), summed AS (
-            SELECT id, size, SUM(size) OVER (ORDER BY available_at, id) AS together FROM due
+            SELECT id, size, SUM(size) OVER (ROWS UNBOUNDED PRECEDING) AS together FROM due
         )
         UPDATE {TABLE} AS mine SET token = %s, available_at = {until}
         FROM summed WHERE mine.id = summed.id AND (together <= %s OR together = summed.size)
         RETURNING {", ".join(f'mine."{name}"' for name in COLUMNS)}
     """  # noqa: S608 (constants)
-    rows = dialect.run(sql, [*params, token, *until_params, max_bytes])
-    return _stored(rows, token, began + lease)
+    with dialect.in_index_order():
+        rows = dialect.run(sql, [*params, token, *until_params, max_bytes])
+        return _stored(dialect, rows, token, began + lease)
 
 
 def _within(found: Iterable[Sequence[Any]], limit: int, max_bytes: int) -> list[int]:
@@ -102,7 +109,7 @@ def _take_where(
         some = ids[start : start + AT_ONCE]
         update = (
             f"UPDATE {TABLE} SET token = %s, available_at = {until} "  # noqa: S608 (constants)
-            f"WHERE id IN ({places(some)}) AND {condition}"
+            f"WHERE {by_id(some, condition)}"
         )
         values = [token, *until_params, *some, *params]
         if dialect.connection.vendor == "postgresql":
@@ -114,17 +121,46 @@ def _take_where(
             f"WHERE id IN ({places(some)}) AND token = %s",
             [*some, token],
         )
-    return _stored(taken, token, began + lease)
+    return _stored(dialect, taken, token, began + lease)
 
 
-def _stored(rows: Iterable[Sequence[Any]], token: int, ends: float) -> list[Stored]:
-    """Make messages of rows, in the order of their ids; ``ends`` is that of the lease."""
+def _stored(
+    dialect: Dialect, rows: Iterable[Sequence[Any]], token: int, ends: float
+) -> list[Stored]:
+    """Make messages of rows, in the order of their ids; ``ends`` is that of the lease.
+
+    A row that cannot be read is dead, else it would end every relay that takes it; and as any dead
+    row it holds what is behind it of its key.
+    """
     timeouts = {one.alias: one.publish_timeout for one in conf.usable()}
     using = COLUMNS.index("using")
-    return [
-        from_row(row, token=token, own_until=ends - timeouts.get(row[using], 0.0))
-        for row in sorted(rows, key=lambda row: row[0])
-    ]
+    stored: list[Stored] = []
+    held: dict[str, list[Stored]] = {}
+    for values in sorted(rows, key=lambda values: values[0]):
+        own_until = ends - timeouts.get(values[using], 0.0)
+        try:
+            row = from_row(values, token=token, own_until=own_until)
+        except InvalidMessage as error:
+            row = without_content(values, token=token)
+            _bury(dialect.connection.alias, row, error)
+            if row.ordering_key:
+                held.setdefault(row.ordering_key, [])
+        else:
+            held.get(row.ordering_key, stored).append(row)
+    for behind in held.values():
+        outbox.release(dialect.connection.alias, behind)
+    return stored
+
+
+def _bury(database: str, row: Stored, error: InvalidMessage) -> None:
+    outbox.settle_failed(database, [(row, error)])
+    logger.error(
+        "database %r: stored message %s waits for a person: %s: %s",
+        database,
+        row.envelope.message_id,
+        type(error).__name__,
+        error,
+    )
 
 
 # ---- rows with a key -----------------------------------------------------------------------------
@@ -161,13 +197,14 @@ def claim_keys(
         return [], ""
     dialect = Dialect(databases[database])
     most = max(1, limit // keys.ROWS_A_KEY)
-    heads, last = keys.due_heads(dialect, aliases, most, after_key)
-    if not heads:
-        return [], last
-    with transaction.atomic(using=database):
-        locked = keys.lock(dialect, heads, aliases)
-        ids = _within(keys.runs(dialect, locked, aliases, limit), limit, max_bytes)
-        return _take(dialect, ids, aliases, lease), last
+    with dialect.in_index_order():
+        heads, last = keys.due_heads(dialect, aliases, most, after_key)
+        if not heads:
+            return [], last
+        with transaction.atomic(using=database, savepoint=False):
+            locked = keys.lock(dialect, heads, aliases)
+            ids = _within(keys.runs(dialect, locked, aliases, limit), limit, max_bytes)
+            return _take(dialect, ids, aliases, lease), last
 
 
 # ---- what a person picks -------------------------------------------------------------------------
@@ -198,10 +235,10 @@ def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Store
             some = ids[start : start + AT_ONCE]
             found = dialect.run(
                 f"SELECT id, ordering_key FROM {TABLE} "  # noqa: S608 (constants)
-                f"WHERE id IN ({places(some)}) AND {condition}{dialect.lock}",
+                f"WHERE {by_id(some, condition)}{dialect.lock}",
                 [*some, *params],
             )
-            keyed = [id_ for id_, key in found if key]
+            keyed = {id_: key for id_, key in found if key}
             waiting = keys.with_earlier(dialect, keyed)
             taken += [id_ for id_, _ in found if id_ not in waiting]
         return _take_where(dialect, taken, condition, params, lease)

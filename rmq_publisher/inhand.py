@@ -1,7 +1,9 @@
 """The rows of one database that this process holds: on their way, or sent and not settled yet."""
 
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from rmq_publisher import keys
 from rmq_publisher.flight import NOT_SENT, Flight, Outcome
@@ -42,10 +44,7 @@ class InHand:
 
     def add(self, rows: Sequence[Stored]) -> None:
         """Send rows; those of one key in this order."""
-        by_alias: dict[str, list[Stored]] = {}
-        for row in rows:
-            by_alias.setdefault(row.using, []).append(row)
-        for using, some in by_alias.items():
+        for using, some in _by_alias(rows).items():
             if using not in self._flights:
                 self._flights[using] = Flight(using, self._wake, self._low)
             self._flights[using].add(some)
@@ -53,17 +52,18 @@ class InHand:
     def add_new(self, rows: Sequence[Stored]) -> None:
         """Send rows of a transaction that has just committed.
 
-        Those with something of their key before them that is not in these hands are not sent.
+        Not sent are those with something of their key before them that is not in these hands, or that
+        goes over another alias: nobody there would know when it has arrived.
 
         Raises:
             DatabaseError, InterfaceError: none was sent.
         """
-        keyed = [row for row in rows if row.ordering_key]
+        confirmed = [row.id for row in self.outcomes.confirmed if row.ordering_key]
         waiting: set[int] = set()
-        if keyed:
-            before = [row.id for flight in self._flights.values() for row in flight.keyed()]
-            before += [row.id for row in self.outcomes.confirmed if row.ordering_key]
-            waiting = keys.waiting_keys(self._database, keyed, before)
+        for using, some in _by_alias(row for row in rows if row.ordering_key).items():
+            flight = self._flights.get(using)
+            before = [row.id for row in flight.keyed()] if flight else []
+            waiting |= keys.waiting_keys(self._database, some, [*before, *confirmed])
         self.add([row for row in rows if row.id not in waiting])
         self.outcomes.add((row, NOT_SENT) for row in rows if row.id in waiting)
 
@@ -85,8 +85,17 @@ class InHand:
         self.collect()
 
 
+def _by_alias(rows: Iterable[Stored]) -> dict[str, list[Stored]]:
+    by_alias: dict[str, list[Stored]] = {}
+    for row in rows:
+        by_alias.setdefault(row.using, []).append(row)
+    return by_alias
+
+
 def send_now(database: str, rows: Sequence[Stored], *, new: bool = False) -> list[Outcome]:
     """Send rows, wait for all outcomes, and settle them, on the connection of the calling thread.
+
+    New ones one alias after the other, in their order: a key may name several.
 
     Args:
         database: Django alias.
@@ -96,12 +105,20 @@ def send_now(database: str, rows: Sequence[Stored], *, new: bool = False) -> lis
     Raises:
         DatabaseError, InterfaceError: the outcomes could not be settled.
     """
+    if not new:
+        return _send(database, rows, InHand.add)
+    found: list[Outcome] = []
+    for _, some in itertools.groupby(rows, attrgetter("using")):
+        found += _send(database, list(some), InHand.add_new)
+    return found
+
+
+def _send(
+    database: str, rows: Sequence[Stored], add: Callable[[InHand, Sequence[Stored]], None]
+) -> list[Outcome]:
     moved = threading.Event()
     hand = InHand(database, moved.set)
-    if new:
-        hand.add_new(rows)
-    else:
-        hand.add(rows)
+    add(hand, rows)
     found = hand.collect()
     while hand.flying:
         moved.wait(LOOK_SECONDS)

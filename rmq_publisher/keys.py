@@ -1,15 +1,17 @@
 """Finding rows by their ordering keys: all the SQL that steps from key to key. It takes none of them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connections as databases
 
-from rmq_publisher.dialect import Dialect, places
+from rmq_publisher.dialect import Dialect, by_id
 from rmq_publisher.stored import TABLE, Stored
 
 KEYS_AT_ONCE = 500  # keys that one claim looks at
 ROWS_A_KEY = 4  # and about how many rows of each key it takes, where there are many keys
+ROWS_A_STEP = 32  # that one statement of a database without the one scan reads
+KEYS_IN_A_UNION = 50
 
 # As in the condition of the model's index, word for word: else a partial one is not found.
 _KEYED = "state IN ('pending', 'failed', 'dead') AND NOT (ordering_key = '')"
@@ -54,9 +56,12 @@ def _scan(dialect: Dialect, aliases: Sequence[str], steps: int, after_key: str) 
     the first row of the next key, and never for the first row of one key: that could be had by the
     primary key as well, and a planner without fresh statistics takes it, past all other rows.
     """
+    if dialect.connection.vendor == "mysql":
+        return _scan_in_steps(dialect, aliases, steps, after_key)
     first = f"SELECT id FROM {TABLE} WHERE {_KEYED} AND ordering_key >"  # noqa: S608 (constants)
     in_order = "ORDER BY ordering_key, id LIMIT 1"
     condition, params = dialect.due(aliases)
+    # Without ORDER BY, for the sake of `Dialect.in_index_order`: the rows come as they are found.
     sql = f"""
         WITH RECURSIVE scan (place, head) AS (
             SELECT 1, ({first} %s {in_order})
@@ -65,10 +70,42 @@ def _scan(dialect: Dialect, aliases: Sequence[str], steps: int, after_key: str) 
             FROM scan JOIN {TABLE} AS current_one ON current_one.id = scan.head
             WHERE place < {steps:d}
         )
-        SELECT scan.head, ordering_key, CASE WHEN {condition} THEN 1 ELSE 0 END
-        FROM scan JOIN {TABLE} ON {TABLE}.id = scan.head ORDER BY place
+        SELECT place, scan.head, ordering_key, CASE WHEN {condition} THEN 1 ELSE 0 END
+        FROM scan JOIN {TABLE} ON {TABLE}.id = scan.head
     """  # noqa: S608 (constants)
-    return dialect.run(sql, [after_key, *params])
+    return [found for _, *found in sorted(dialect.run(sql, [after_key, *params]))]
+
+
+def _scan_in_steps(
+    dialect: Dialect, aliases: Sequence[str], steps: int, after_key: str
+) -> list[Any]:
+    """Do the same where a recursive step would read the index from its beginning, as MariaDB's does.
+
+    Each step reads a few rows and makes heads of them, and the next one goes past the last key: many
+    rows at once where keys have few, and few where they have many. What is one key is for the
+    column's collation to say.
+    """
+    condition, params = dialect.due(aliases)
+    found: list[Any] = []
+    rows = ROWS_A_STEP
+    while len(found) < steps:
+        rows = min(rows, ROWS_A_STEP, steps - len(found))
+        some = dialect.run(
+            f"""
+            SELECT id, ordering_key, CASE WHEN {condition} THEN 1 ELSE 0 END FROM (
+                SELECT MIN(id) AS head FROM (
+                    SELECT id, ordering_key FROM {TABLE}{dialect.by_key}
+                    WHERE {_KEYED} AND ordering_key > %s ORDER BY ordering_key, id LIMIT {rows:d}
+                ) AS step GROUP BY ordering_key
+            ) AS heads JOIN {TABLE} ON id = head ORDER BY ordering_key
+            """,  # noqa: S608 (constants)
+            [*params, after_key],
+        )
+        if not some:
+            break
+        found += some
+        after_key, rows = some[-1][1], 2 * len(some)
+    return found
 
 
 def lock(dialect: Dialect, heads: Sequence[Head], aliases: Sequence[str]) -> list[Head]:
@@ -76,8 +113,7 @@ def lock(dialect: Dialect, heads: Sequence[Head], aliases: Sequence[str]) -> lis
     condition, params = dialect.due(aliases)
     ids = [head.id for head in heads]
     locked = dialect.run(
-        f"SELECT id FROM {TABLE} WHERE id IN ({places(ids)}) "  # noqa: S608 (constants)
-        f"AND {condition}{dialect.lock}",
+        f"SELECT id FROM {TABLE} WHERE {by_id(ids, condition)}{dialect.lock}",  # noqa: S608 (constants)
         [*ids, *params],
     )
     ours = {id_ for (id_,) in locked}
@@ -95,44 +131,55 @@ def runs(
     if not heads:
         return []
     longest = min(limit, max(ROWS_A_KEY, ROWS_A_KEY * limit // len(heads)))
-    found = _first_rows(dialect, heads, aliases, longest)
+    condition, params = dialect.due(aliases)
+    columns = f"id, size, {dialect.using}, CASE WHEN {condition} THEN 1 ELSE 0 END AS due"
+    found = _first_rows(dialect, [head.key for head in heads], longest, columns, params)
     by_rank: list[tuple[int, int, int]] = []
-    rank, current, unbroken = 0, 0, True
-    for head, id_, size, is_due in sorted(found):
-        rank, unbroken = (rank + 1, unbroken) if head == current else (0, True)
-        current, unbroken = head, unbroken and bool(is_due)
-        if unbroken:
+    for rows in found:
+        using = rows[0][2] if rows else ""
+        for rank, (id_, size, row_using, is_due) in enumerate(rows):
+            if not is_due or row_using != using:
+                break
             by_rank.append((rank, id_, size))
     return [(id_, size) for _, id_, size in sorted(by_rank)]
 
 
 def _first_rows(
-    dialect: Dialect, heads: Sequence[Head], aliases: Sequence[str], most: int
+    dialect: Dialect, keys: Sequence[str], most: int, columns: str, params: Sequence[Any] = ()
+) -> list[list[Any]]:
+    """Return so many of the first rows of each key, in their order: these columns, the id first."""
+    found: list[list[Any]] = [[] for _ in keys]
+    at_once = KEYS_AT_ONCE if dialect.connection.vendor == "postgresql" else KEYS_IN_A_UNION
+    places = list(enumerate(keys))
+    for start in range(0, len(keys), at_once):
+        some = places[start : start + at_once]
+        for place, *row in sorted(_rows_of(dialect, some, most, columns, params)):
+            found[place].append(row)
+    return found
+
+
+def _rows_of(
+    dialect: Dialect,
+    keys: Sequence[tuple[int, str]],
+    most: int,
+    columns: str,
+    params: Sequence[Any],
 ) -> list[Any]:
-    """Return of the first rows of each key: the head's id, their own, size, and whether they are due."""
-    condition, params = dialect.due(aliases)
     # Not "ordering_key = ...": see `_scan`.
-    columns = f"id, size, CASE WHEN {condition} THEN 1 ELSE 0 END AS due"
-    first = f"FROM {TABLE} WHERE {_KEYED} AND ordering_key >= %s AND ordering_key <= %s"
+    first = f"FROM {TABLE}{dialect.by_key} WHERE {_KEYED} AND ordering_key >= %s AND ordering_key <= %s"
     order = f"ORDER BY ordering_key, id LIMIT {most:d}"
     if dialect.connection.vendor == "postgresql":
         # Planned once, and not for each key: half of a claim's time.
         first = first.replace("%s", "asked.key")
-        given = ", ".join(["(%s, %s)"] * len(heads))
+        given = ", ".join(["(%s, %s)"] * len(keys))
         sql = f"""
-            SELECT asked.head, run.* FROM (VALUES {given}) AS asked (head, key)
+            SELECT asked.place, run.* FROM (VALUES {given}) AS asked (place, key)
             CROSS JOIN LATERAL (SELECT {columns} {first} {order}) AS run
         """  # noqa: S608 (constants)
-        return dialect.run(
-            sql, [*(value for head in heads for value in (head.id, head.key)), *params]
-        )
-    one = f"SELECT * FROM (SELECT %s AS head, {columns} {first} {order}) AS run"  # noqa: S608
-    found: list[Any] = []
-    for start in range(0, len(heads), 50):
-        some = heads[start : start + 50]
-        values = [value for head in some for value in (head.id, *params, head.key, head.key)]
-        found += dialect.run(" UNION ALL ".join([one] * len(some)), values)
-    return found
+        return dialect.run(sql, [*(value for pair in keys for value in pair), *params])
+    one = f"SELECT * FROM (SELECT {{place:d}} AS place, {columns} {first} {order}) AS run"  # noqa: S608
+    sql = " UNION ALL ".join(one.format(place=place) for place, _ in keys)
+    return dialect.run(sql, [value for _, key in keys for value in (*params, key, key)])
 
 
 def waiting_keys(database: str, rows: Sequence[Stored], besides: Collection[int] = ()) -> set[int]:
@@ -143,20 +190,31 @@ def waiting_keys(database: str, rows: Sequence[Stored], besides: Collection[int]
         rows: that somebody who holds them is about to send; they may stand before each other.
         besides: ids of rows that do not count: the holder sends them before these.
     """
-    keyed = [row.id for row in rows if row.ordering_key]
-    return with_earlier(Dialect(databases[database]), keyed, (*keyed, *besides))
+    keyed = {row.id: row.ordering_key for row in rows if row.ordering_key}
+    return with_earlier(Dialect(databases[database]), keyed, {*keyed, *besides})
 
 
-def with_earlier(dialect: Dialect, ids: Sequence[int], besides: Sequence[int] = (0,)) -> set[int]:
-    """Return the ids of those rows that have another row of their key before them."""
-    if not ids:
-        return set()
-    # Not "EXISTS (... ordering_key = ...)": see `_scan`.
-    sql = f"""
-        SELECT later.id FROM {TABLE} AS later WHERE later.id IN ({places(ids)}) AND later.id > (
-            SELECT id FROM {TABLE} WHERE {_KEYED} AND ordering_key >= later.ordering_key
-            AND ordering_key <= later.ordering_key AND id NOT IN ({places(besides)})
-            ORDER BY ordering_key, id LIMIT 1
-        )
-    """  # noqa: S608 (constants)
-    return {id_ for (id_,) in dialect.run(sql, [*ids, *besides])}
+def with_earlier(
+    dialect: Dialect, keyed: Mapping[int, str], besides: Collection[int] = ()
+) -> set[int]:
+    """Return the ids of those rows that have another row of their key before them.
+
+    Args:
+        dialect: of the connection.
+        keyed: ids of rows, with their keys.
+        besides: ids of rows that do not count.
+    """
+    firsts: dict[str, int] = {}
+    asked, most = list(dict.fromkeys(keyed.values())), ROWS_A_KEY
+    with dialect.in_index_order():
+        while asked:
+            unknown: list[str] = []
+            found = _first_rows(dialect, asked, most, "id")
+            for key, rows in zip(asked, found, strict=True):
+                others = (id_ for (id_,) in rows if id_ not in besides)
+                if (first := next(others, None)) is not None:
+                    firsts[key] = first
+                elif len(rows) == most:
+                    unknown.append(key)  # none so far
+            asked, most = unknown, 8 * most
+    return {id_ for id_, key in keyed.items() if id_ > firsts.get(key, id_)}

@@ -39,6 +39,13 @@ def messages(database: str) -> QuerySet[Any]:
     return apps.get_model("rmq_publisher", "OutboxMessage")._default_manager.using(database)
 
 
+class Place(NamedTuple):
+    """A row that is ours, without its message."""
+
+    id: int
+    token: int
+
+
 class Verdict(NamedTuple):
     """What becomes of a message after a failure."""
 
@@ -206,7 +213,7 @@ def settle_failed(database: str, items: Sequence[tuple[Stored, PublishError]]) -
     return [states.get(row.id) for row, _ in items]
 
 
-def release(database: str, rows: Sequence[Stored]) -> int:
+def release(database: str, rows: Sequence[Stored | Place]) -> int:
     """Give back rows that were not sent: whoever comes next may have them.
 
     Returns:
@@ -234,13 +241,13 @@ def _delete(database: str, rows: Iterable[Stored]) -> int:
     return deleted
 
 
-def _owned(database: str, rows: Iterable[Stored]) -> Iterator[QuerySet[Any]]:
+def _owned(database: str, rows: Iterable[Stored | Place]) -> Iterator[QuerySet[Any]]:
     """Yield, in portions, the rows that are still ours."""
     for token, ids in _portions(rows):
         yield messages(database).filter(token=token, id__in=ids)
 
 
-def _portions(rows: Iterable[Stored]) -> Iterator[tuple[int, list[int]]]:
+def _portions(rows: Iterable[Stored | Place]) -> Iterator[tuple[int, list[int]]]:
     """Yield tokens and ids of theirs, as many as one statement names."""
     by_token: dict[int, list[int]] = {}
     for row in rows:

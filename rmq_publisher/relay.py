@@ -33,15 +33,22 @@ class Looks:
 
     def __init__(self, every: float) -> None:
         self._every = every
+        self._is_wanted = False
         self.at = 0.0
 
     def soon(self) -> None:
-        """Something has happened: look at once."""
+        """Something was found, or has happened: look at once, again where a look is under way."""
         self.at = 0.0
+        self._is_wanted = True
 
-    def none_found(self) -> None:
-        """Nothing is due: look when the time has come."""
-        self.at = monotonic() + self._every
+    def begin(self) -> None:
+        """A look begins, which may take several steps."""
+        self._is_wanted = False
+
+    def end(self) -> None:
+        """It is over. If nothing has happened since it began, the next one is when its time has come."""
+        if not self._is_wanted:
+            self.at = monotonic() + self._every
 
 
 class Relay:
@@ -91,7 +98,6 @@ class Relay:
         self._keys_first = False
         self._settle_at = 0.0
         self._after_key = ""  # where the search among keys goes on
-        self._key_found = False  # since it began at the first key
         self._up: frozenset[str] = frozenset()
         self._on_the_way = True
         self._backoff = Backoff()
@@ -163,9 +169,11 @@ class Relay:
 
     def _settle(self) -> None:
         confirmed = len(self._hand.outcomes.confirmed)
+        makes_way = self._hand.outcomes.makes_way
         self._ask(self._hand.outcomes.settle)
         self.sent += confirmed
-        self._keyed.soon()
+        if makes_way:
+            self._keyed.soon()
         if not self._hand:
             self._plain.soon()  # once more before it sleeps
 
@@ -194,7 +202,7 @@ class Relay:
     # Claiming
 
     def _claim(self) -> bool:
-        """Claim a batch and have it sent; return False where none is due or there is no room."""
+        """Claim a batch and have it sent; return whether there may be more to claim at once."""
         if not self._up or len(self._hand) > self._batch or self._hand.bytes > BATCH_BYTES:
             return False
         kinds = [(self._plain, self._claim_plain), (self._keyed, self._claim_keys)]
@@ -207,11 +215,10 @@ class Relay:
                 self._keys_first = claim == self._claim_plain
                 self._hand.add(rows)
                 return True
-            if looks is self._keyed and self._after_key:
-                return True  # not all keys were looked at
-        return False
+        return bool(self._after_key)  # not all keys were looked at
 
     def _claim_plain(self) -> list[Stored]:
+        self._plain.begin()
         rows = claims.claim(
             self.database,
             aliases=sorted(self._up),
@@ -219,13 +226,14 @@ class Relay:
             max_bytes=BATCH_BYTES,
             lease=self._lease,
         )
-        if not rows:
-            self._plain.none_found()
+        if rows:
+            self._plain.soon()
+        self._plain.end()
         return rows
 
     def _claim_keys(self) -> list[Stored]:
         if not self._after_key:
-            self._key_found = False
+            self._keyed.begin()
         rows, self._after_key = claims.claim_keys(
             self.database,
             aliases=sorted(self._up),
@@ -234,9 +242,10 @@ class Relay:
             lease=self._lease,
             after_key=self._after_key,
         )
-        self._key_found = self._key_found or bool(rows)
-        if not self._after_key and not self._key_found:
-            self._keyed.none_found()
+        if rows:
+            self._keyed.soon()
+        if not self._after_key:
+            self._keyed.end()
         return rows
 
     # Sleeping

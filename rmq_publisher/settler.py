@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rmq_publisher import conf, waking
+from rmq_publisher import conf, outbox, waking
 from rmq_publisher.handler import connections
 from rmq_publisher.inhand import InHand, send_now
 from rmq_publisher.stored import Stored
@@ -28,7 +28,7 @@ logger = logging.getLogger("rmq_publisher")
 
 SETTLE_SECONDS = 0.02  # how long outcomes are gathered
 IDLE_SECONDS = 1.0  # without work, until the database connections are closed
-MAX_ROWS = 10_000  # in hand; what comes beyond is left to the relay
+MAX_ROWS = 10_000  # in hand; what comes beyond is given to the relay
 MAX_BYTES = 64 * 2**20
 
 
@@ -43,6 +43,7 @@ class Settler:
         self._thread: threading.Thread | None = None
         self._close_by: float | None = None
         self._inbox: deque[tuple[str, Sequence[Stored]]] = deque()
+        self._surplus: deque[tuple[str, list[outbox.Place]]] = deque()  # to be given to the relay
         self._to_notify: set[str] = set()
         self._rows = 0  # taken in and not settled
         self._bytes = 0
@@ -56,15 +57,17 @@ class Settler:
     # Called by any thread
 
     def send(self, database: str, rows: Sequence[Stored]) -> None:
-        """Take rows whose transaction has committed."""
-        size = _size(rows)
+        """Take rows whose transaction has committed: what fits to send it, the others to free them."""
         with self._lock:
-            if self._rows + len(rows) > MAX_ROWS or self._bytes + size > MAX_BYTES:
-                logger.debug("%d stored messages are left to the relay: too many", len(rows))
-                return
-            self._rows += len(rows)
-            self._bytes += size
-            self._inbox.append((database, rows))
+            fitting = rows[: _fitting(rows, MAX_ROWS - self._rows, MAX_BYTES - self._bytes)]
+            self._rows += len(fitting)
+            self._bytes += _size(fitting)
+            self._inbox.append((database, fitting))
+            for start in range(len(fitting), len(rows), outbox.AT_ONCE):
+                some = rows[start : start + outbox.AT_ONCE]
+                # Without their messages, for which there is no room.
+                places = [outbox.Place(row.id, row.token) for row in some]
+                self._surplus.append((database, places))
             self._start()
         self._news.set()
 
@@ -129,17 +132,21 @@ class Settler:
                 self._thread = None
 
     def _pause(self) -> float | None:
+        if self._surplus:
+            return 0.0
         if self._is_busy():
             return SETTLE_SECONDS
         return IDLE_SECONDS if self._used else None
 
     def _is_busy(self) -> bool:
-        return bool(self._rows or self._to_notify)
+        return bool(self._rows or self._surplus or self._to_notify)
 
     def _turn(self) -> None:
         while self._inbox:
             self._begin(*self._inbox.popleft())
         self._collect()
+        if self._surplus:
+            self._release(*self._surplus.popleft())  # some in each turn: the others do not wait
         while self._to_notify:
             database = self._to_notify.pop()
             self._ask(database, functools.partial(waking.notify, database))
@@ -157,8 +164,17 @@ class Settler:
         if keyed := [row for row in rows if row.ordering_key]:
             self._ask(database, functools.partial(hand.add_new, keyed))
 
+    def _release(self, database: str, places: Sequence[outbox.Place]) -> None:
+        if self._ask(database, functools.partial(outbox.release, database, places)):
+            self._notify_of_due(database)
+
+    def _notify_of_due(self, database: str) -> None:
+        if _may_reach_a_broker():
+            self._to_notify.add(database)
+
     def _collect(self) -> None:
         if self._close_by is not None and monotonic() >= self._close_by:
+            self._surplus.clear()
             for hand in self._hands.values():
                 hand.give_up()
         is_time = monotonic() >= self._settle_at
@@ -167,11 +183,11 @@ class Settler:
             if not (hand.outcomes and (is_time or self._is_to_rest)):
                 continue
             self._settle_at = monotonic() + SETTLE_SECONDS
-            left = hand.outcomes.unsent or any(row.ordering_key for row in hand.outcomes.confirmed)
+            makes_way = hand.outcomes.makes_way
             if not self._ask(database, hand.outcomes.settle):
                 hand.outcomes.forget()
-            elif left and _may_reach_a_broker():
-                self._to_notify.add(database)
+            elif makes_way:
+                self._notify_of_due(database)
 
     def _ask(self, database: str, call: Callable[[], object]) -> bool:
         """Do something with a database, on another connection where the first one is broken."""
@@ -204,6 +220,7 @@ class Settler:
     def _forget(self) -> None:
         """Leave what is in hand to its grace."""
         self._inbox.clear()
+        self._surplus.clear()
         self._to_notify.clear()
         self._rows = self._bytes = 0
         self._rest()
@@ -211,6 +228,16 @@ class Settler:
 
 def _size(rows: Sequence[Stored]) -> int:
     return sum(len(row.envelope.body) for row in rows)
+
+
+def _fitting(rows: Sequence[Stored], most: int, most_bytes: int) -> int:
+    """Return how many of these rows, from the first one on, are within both bounds."""
+    count = 0
+    for count, row in enumerate(rows[: max(0, most)], 1):
+        most_bytes -= len(row.envelope.body)
+        if most_bytes < 0:
+            return count - 1
+    return count
 
 
 def _log_left(database: str, error: Exception) -> None:

@@ -57,6 +57,11 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.confirmed) + len(self.failed) + len(self.unsent)
 
+    @property
+    def makes_way(self) -> bool:
+        """Whether rows are due once it is told: unsent ones, or those behind a confirmed one of a key."""
+        return bool(self.unsent) or any(row.ordering_key for row in self.confirmed)
+
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Take outcomes of a flight."""
         for row, outcome in outcomes:

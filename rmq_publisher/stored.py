@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import struct
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -10,6 +12,7 @@ from typing import Any
 from pika import BasicProperties
 from pika.compat import long
 from pika.data import decode_table
+from pika.exceptions import InvalidFieldTypeException
 
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.fields import PROPERTIES, FieldError, table
@@ -32,6 +35,12 @@ COLUMNS = (
     "id", "message_id", "using", "exchange", "routing_key", "ordering_key", "header", "body",
     "topology", "failed_at",
 )  # fmt: skip
+# What pika, and declarations that are none, raise for bytes that were not made by `encoded`.
+_SPOILT = (
+    InvalidFieldTypeException, struct.error, LookupError, ValueError, TypeError, OverflowError,
+    OSError, RecursionError,
+)  # fmt: skip
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # as in `unicodedata.category`
 _HAS_CORRELATION_ID = 1 << (15 - PROPERTIES.index("correlation_id"))
 
 
@@ -85,14 +94,32 @@ def from_row(row: Sequence[Any], *, token: int, own_until: float) -> Stored:
         row: values in the order of `COLUMNS`.
         token: the token that the row was claimed with.
         own_until: see `Stored`.
+
+    Raises:
+        InvalidMessage: its declarations are not what `encoded` made.
     """
     (
         id_, message_id, using, exchange, routing_key, ordering_key, header, body, topology, failed_at,
     ) = row  # fmt: skip
-    envelope = Envelope(
-        message_id, exchange, routing_key, bytes(header), bytes(body), decoded(bytes(topology))
-    )
+    try:
+        envelope = Envelope(
+            message_id, exchange, routing_key, bytes(header), bytes(body), decoded(bytes(topology))
+        )
+    except _SPOILT as error:
+        raise InvalidMessage(
+            f"the stored row cannot be read ({type(error).__name__})",
+            message_id=message_id,
+            exchange=exchange,
+            routing_key=routing_key,
+        ) from error
     return Stored(id_, token, using, envelope, ordering_key, own_until, failed_at is not None)
+
+
+def without_content(row: Sequence[Any], *, token: int) -> Stored:
+    """Make what can be settled, and not sent, of a row that `from_row` cannot read."""
+    id_, message_id, using, exchange, routing_key, ordering_key = row[:6]
+    envelope = Envelope(message_id, exchange, routing_key, b"", b"")
+    return Stored(id_, token, using, envelope, ordering_key, 0.0)
 
 
 def correlation_id(envelope: Envelope) -> str:
@@ -119,15 +146,23 @@ def check_storable(envelope: Envelope, using: str) -> None:
 def check_ordering_key(key: object) -> None:
     """Refuse what cannot be an ordering key.
 
+    What a collation of MySQL or MariaDB takes for nothing, or for less than nothing, would make a key
+    be taken for none: controls and formats, and keys of blanks and marks alone.
+
     Raises:
-        InvalidMessage: it is no str, empty, too long, or holds NUL or surrogates.
+        InvalidMessage: it is no str, empty, blank or too long, or holds what cannot be seen.
     """
-    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX or key.isspace():
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX:
+        raise InvalidMessage(f"ordering_key must be a str of 1 to {KEY_MAX} characters")
+    if key.isascii() and key.isprintable() and not key.isspace():
+        return
+    if any(unicodedata.category(character) in _UNSEEN for character in key):
         raise InvalidMessage(
-            f"ordering_key must be a str of 1 to {KEY_MAX} characters, not all of them spaces"
+            "ordering_key holds a control or format character, a line separator or a surrogate"
         )
-    if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
-        raise InvalidMessage("ordering_key holds NUL or a surrogate, which a database cannot keep")
+    whole = unicodedata.normalize("NFKD", key)
+    if all(unicodedata.category(character)[0] in "ZM" for character in whole):
+        raise InvalidMessage("ordering_key is blank: a letter, a digit or a sign must be in it")
 
 
 @lru_cache(maxsize=1024)
@@ -219,6 +254,7 @@ def _bindings(tables: Iterable[Mapping[str, Any]]) -> list[Binding]:
     for values in tables:
         source = values["exchange"]
         exchange = _entity(source) if isinstance(source, Mapping) else source
-        assert isinstance(exchange, str | ExchangeConfig)  # noqa: S101 (for the type checker)
+        if not isinstance(exchange, str | ExchangeConfig):
+            raise TypeError(f"nothing is bound to {exchange!r}")
         found.append(Binding(exchange, values["routing_key"], values["arguments"]))
     return found

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from django.test.utils import CaptureQueriesContext
 
 from rmq_publisher import claims, keys, outbox
 from rmq_publisher.dbtime import After
-from rmq_publisher.stored import Stored
+from rmq_publisher.dialect import Dialect
+from rmq_publisher.stored import TABLE, Stored
 from tests.calls import Call
 from tests.rows import change, column, ids_of, store_rows
 
 LATER = After(60)
+ON_POSTGRES = pytest.mark.parametrize("store", ["postgres"], indirect=True)
 LOCKING = pytest.mark.parametrize("store", ["postgres", "mariadb"], indirect=True)
 
 
@@ -149,19 +152,20 @@ def test_no_row_is_claimed_twice(store: str) -> None:
     assert sorted(taken) == ids
 
 
-def explained(store: str, action: Any) -> str:
-    """The plans of all statements of a call that read the table."""
+def explained(store: str, action: Callable[[], object]) -> str:
+    """The plans of all statements of a call that read the table, as they were made for it."""
     connection = databases[store]
     explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
-    with CaptureQueriesContext(connection) as captured:
-        action()
     plans = []
-    with connection.cursor() as cursor:
-        for query in captured.captured_queries:
-            sql = query["sql"].strip()
-            if sql.startswith(("WITH", "SELECT *", "SELECT id", "SELECT asked", "UPDATE")):
-                cursor.execute(f"{explain} {sql}")
-                plans += [" ".join(map(str, row)) for row in cursor.fetchall()]
+
+    def planned(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if TABLE in sql:
+            execute(f"{explain} {sql}", params, many, context)
+            plans.extend(" ".join(map(str, row)) for row in context["cursor"].fetchall())
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(planned):
+        action()
     return "\n".join(plans)
 
 
@@ -170,9 +174,6 @@ def test_claims_find_their_indexes(store: str) -> None:
     """Partial ones are used where a statement repeats their condition."""
     store_rows(store, 2)
     store_rows(store, 2, key=str)
-    if databases[store].vendor == "postgresql":
-        with databases[store].cursor() as cursor:
-            cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
     plain = explained(store, lambda: claim(store, 1))
     assert "rmq_outbox_available" in plain
     # A backlog of rows with keys is not stepped through to find that there are none without.
@@ -182,6 +183,111 @@ def test_claims_find_their_indexes(store: str) -> None:
     for plan in (plain, keyed):
         assert "Seq Scan" not in plan
         assert "SCAN rmq_publisher_outboxmessage\n" not in f"{plan}\n"
+
+
+def believed_empty(store: str) -> None:
+    """Have PostgreSQL believe that the table is empty, with many dead rows in it."""
+    store_rows(store, 2000, key=lambda number: f"{number:04}")
+    for _ in range(2):
+        with databases[store].cursor() as cursor:
+            cursor.execute(f"ANALYZE {TABLE}")
+        outbox.messages(store).all().delete()
+
+
+@ON_POSTGRES
+def test_claims_read_in_index_order_whatever_the_planner_believes(store: str) -> None:
+    believed_empty(store)
+    ids = store_rows(store, 60, key=str)
+    store_rows(store, 3)
+
+    rows = claim_all(store)
+
+    def claims_of_all_kinds() -> None:
+        assert len(claim(store, 1)) == 1
+        assert len(claim_keys(store, 240)) == 60
+        assert keys.waiting_keys(store, rows, ids) == set()
+
+    with transaction.atomic(using=store):
+        beliefs = explained(store, claims_of_all_kinds)
+        transaction.set_rollback(True, using=store)
+    assert re.search("Sort Key: .*ordering_key", beliefs)  # else this test tests nothing
+    plans = explained(store, claims_of_all_kinds)
+    assert not re.search("Sort Key|Bitmap|Seq Scan", plans), plans
+
+
+@ON_POSTGRES
+def test_known_rows_are_not_looked_for_among_all_that_is_due(store: str) -> None:
+    [id_] = store_rows(store, key=lambda _: "k")
+    dialect = Dialect(databases[store])
+    with transaction.atomic(using=store):
+        # Even where nothing else is to be had.
+        dialect.run(f"ALTER TABLE {TABLE} DROP CONSTRAINT {TABLE}_pkey", [])
+        dialect.run("SET LOCAL enable_seqscan = off", [])
+        plan = explained(store, lambda: keys.lock(dialect, [keys.Head("k", id_)], ["default"]))
+        transaction.set_rollback(True, using=store)
+    assert not re.search("Index Cond: .*available_at", plan), plan
+
+
+@ON_POSTGRES
+def test_the_planner_is_itself_again_after_a_claim(store: str) -> None:
+    def sorts() -> list[Any]:
+        with databases[store].cursor() as cursor:
+            cursor.execute("SHOW enable_sort")
+            return list(cursor.fetchone())
+
+    store_rows(store, 2, key=str)
+    with transaction.atomic(using=store):  # somebody's own
+        claim_keys(store, 1)
+        assert sorts() == ["on"]
+    claim_keys(store, 1)
+    assert sorts() == ["on"]
+
+
+def rows_read(store: str, action: Callable[[], object]) -> int:
+    """How many rows and index entries MariaDB looks at in a call."""
+    with databases[store].cursor() as cursor:
+        cursor.execute("FLUSH STATUS")
+        action()
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(
+            int(value) for name, value in cursor.fetchall() if name != "Handler_read_rnd_deleted"
+        )
+
+
+@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+def test_a_search_among_keys_does_not_begin_anew_at_each_step(store: str) -> None:
+    ids = store_rows(store, 1000, key=lambda number: f"k{number // 2:04}")
+    change(store, ids[:800], available_at=LATER)  # 400 keys are held
+    assert rows_read(store, lambda: claim_keys(store, after_key="k0100")) < 10_000
+    asked = {id_: f"k{number // 2:04}" for number, id_ in enumerate(ids)}
+    dialect = Dialect(databases[store])
+    assert rows_read(store, lambda: keys.with_earlier(dialect, asked)) < 10_000
+
+
+# -- a row that cannot be read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+def test_what_cannot_be_read_is_dead_and_the_others_are_not_hurt(
+    store: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = store_rows(store, 3, key=lambda _: key)
+    others = store_rows(store, 2, key=lambda number: f"{key}{number}" if key else "")
+    change(store, ids[1:2], topology=b"s3cret")
+    rows = (claim_keys if key else claim)(store)
+    # As any dead row it holds its key.
+    assert sorted(ids_of(rows)) == [ids[0], *([] if key else ids[2:]), *others]
+    [dead] = outbox.messages(store).filter(id=ids[1])
+    assert (dead.state, dead.token, dead.available_at) == ("dead", 0, None)
+    assert dead.last_error_type == "InvalidMessage"
+    assert "cannot be read" in dead.last_error_text
+    if key:
+        assert column(store, "token", id=ids[2]) == [0]
+        outbox.settle_confirmed(store, rows)
+        assert claim_keys(store) == []
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert dead.message_id in line.getMessage()
+    assert "s3cret" not in caplog.text
 
 
 # -- rows with a key -------------------------------------------------------------------------------
@@ -227,6 +333,36 @@ def test_a_run_ends_before_what_is_not_due(store: str, columns: dict[str, Any]) 
     change(store, ids[2:3], **columns)
     assert ids_of(claim_keys(store)) == ids[:2]
     assert claim_keys(store) == []
+
+
+def test_a_run_ends_where_another_alias_begins(store: str) -> None:
+    ids = store_rows(store, 2, key=lambda _: "k")
+    ids += store_rows(store, 1, key=lambda _: "k", using="other")
+    ids += store_rows(store, 1, key=lambda _: "k")
+    both = ["default", "other"]
+    for expected in (ids[:2], ids[2:3], ids[3:], []):
+        rows = claim_keys(store, aliases=both)
+        assert ids_of(rows) == expected
+        assert claim_keys(store, aliases=both) == []
+        outbox.settle_confirmed(store, rows)
+
+
+def test_keys_with_more_rows_than_a_step_reads(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "ROWS_A_STEP", 2)
+    ids = store_rows(store, 12, key=lambda number: "aaaaabccccdd"[number])
+    change(store, ids[:1], available_at=LATER)
+    assert sorted(ids_of(claim_keys(store))) == ids[5:]
+
+
+@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+def test_keys_that_are_equal_to_the_database_are_one(store: str) -> None:
+    ids = store_rows(store, 4, key=lambda number: ("a", "A", "b", "A ")[number])
+    change(store, ids[:1], available_at=None, state="dead")
+    assert ids_of(claim_keys(store)) == ids[2:3]
+    change(store, ids[:1], state="discarded")
+    assert ids_of(claim_keys(store)) == [ids[1], ids[3]]
 
 
 def test_what_is_finished_holds_nothing(store: str) -> None:
@@ -342,6 +478,28 @@ def claim_all(store: str) -> list[Stored]:
     """As the writer has them, whatever is before them."""
     found = outbox.messages(store).order_by("id").values_list(*claims.COLUMNS)
     return [claims.from_row(row, token=1, own_until=0.0) for row in found]
+
+
+def test_only_what_is_behind_somebody_elses_row_waits(store: str) -> None:
+    ids = store_rows(store, 4, key=lambda _: "k")
+    ours = [row for row in claim_all(store) if row.id != ids[2]]
+    assert keys.waiting_keys(store, ours) == {ids[3]}
+    assert keys.waiting_keys(store, ours[1:]) == {ids[1], ids[3]}
+    assert keys.waiting_keys(store, ours[1:], ids[:1]) == {ids[3]}
+    assert keys.waiting_keys(store, ours, ids[2:3]) == set()
+
+
+def test_the_look_is_not_dearer_the_more_rows_a_key_has(store: str) -> None:
+    first, *_ = store_rows(store, 600, key=lambda _: "k")
+    store_rows(store, 120, key=lambda number: f"k{number}")
+    rows = claim_all(store)
+    with CaptureQueriesContext(databases[store]) as captured:
+        assert keys.waiting_keys(store, rows) == set()
+        assert keys.waiting_keys(store, rows[1:]) == set(ids_of(rows[1:600]))
+        assert keys.waiting_keys(store, rows[1:], [first]) == set()
+    sent = [query["sql"] for query in captured.captured_queries if TABLE in query["sql"]]
+    assert len(sent) < 25
+    assert str(rows[-1].id) not in " ".join(sent)  # no row is named, however many there are
 
 
 def test_rows_without_a_key_wait_for_nothing(store: str) -> None:

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections as databases
 
-from rmq_publisher import beats, counters
+from rmq_publisher import beats, counters, outbox
 from rmq_publisher.dbtime import database_now
 from rmq_publisher.management.arguments import duration
 from rmq_publisher.outbox import messages
@@ -272,6 +272,23 @@ def test_what_is_yet_to_be_sent_is_never_pruned(grown, state):
     assert here(grown) == before
 
 
+def test_what_is_retried_meanwhile_is_not_pruned(store):
+    """Between the look at what is old and the deletion."""
+    stored(store, "dead", age=DAY)
+    asked = []
+
+    def retry_before_the_second(execute, *given):
+        asked.append(given[0])
+        if len(asked) == 2:
+            assert outbox.make_due(messages(store)) == 1
+        return execute(*given)
+
+    with databases[store].execute_wrapper(retry_before_the_second):
+        assert outbox.prune(store, states=("dead",), older_than=timedelta(hours=1)) == 0
+    assert asked[0].startswith("SELECT")
+    assert list(messages(store).values_list("state", flat=True)) == ["failed"]
+
+
 def test_prune_takes_old_counts_and_relays_too(store):
     now = database_now(databases[store])
     for days in (1, 9):
@@ -289,7 +306,10 @@ def test_prune_takes_old_counts_and_relays_too(store):
 
 @ON_SQLITE
 def test_prune_with_bad_arguments(store, settings):
-    assert "--batch" in run("rmq_prune", "--batch", "0", database=store).error
+    for batch in ("0", "10001", "9" * 23):
+        said = run("rmq_prune", "--batch", batch, database=store)
+        assert said.error == "--batch must be from 1 to 10000."
+    assert run("rmq_prune", "--batch", "10000", database=store).error == ""
     assert "no duration" in run("rmq_prune", "--older-than", "x", database=store).error
     settings.RMQ_FAILURE_RETENTION_DAYS = 0
     assert "RMQ_FAILURE_RETENTION_DAYS" in run("rmq_prune", database=store).error

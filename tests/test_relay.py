@@ -1,5 +1,6 @@
 """The relay: sends what is due, survives what comes, and loses nothing when it does not."""
 
+import itertools
 import json
 import logging
 import os
@@ -15,11 +16,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections as databases
 
-from rmq_publisher import claims, connections, outbox, relay, settler, signals
+from rmq_publisher import claims, connections, keys, outbox, relay, settler, signals
 from rmq_publisher.dbtime import After
 from rmq_publisher.flight import NOT_SENT
 from rmq_publisher.inhand import send_now
-from rmq_publisher.relay import Relay
+from rmq_publisher.relay import Looks, Relay
 from tests.calls import PATIENCE, Call, eventually
 from tests.rig.amqp import Amqp
 from tests.rig.dbserver import DatabaseServer
@@ -126,8 +127,8 @@ def test_what_fails_is_noted_told_and_tried_later(store: str, amqp: Amqp, queue:
 def test_runs_of_a_key_arrive_in_order_from_several_relays(
     store: str, start: Any, amqp: Amqp, queue: str
 ) -> None:
-    keys, each = 10, 20
-    store_rows(store, keys * each, queue=queue, key=lambda number: f"k{number % keys}")
+    many, each = 10, 20
+    store_rows(store, many * each, queue=queue, key=lambda number: f"k{number % many}")
     rows = outbox.messages(store).order_by("id").values_list("message_id", "ordering_key")
     expected: dict[str, list[str]] = {}
     for message_id, key in rows:
@@ -136,7 +137,7 @@ def test_runs_of_a_key_arrive_in_order_from_several_relays(
     for _ in range(3):
         start(batch_size=16)
     arrived: dict[str, list[str]] = {}
-    for message_id in ids(amqp, queue, keys * each):
+    for message_id in ids(amqp, queue, many * each):
         arrived.setdefault(key_of[message_id], []).append(message_id)
     assert arrived == expected
 
@@ -154,6 +155,42 @@ def test_a_failed_one_holds_its_key(store: str, amqp: Amqp, queue: str) -> None:
     assert once(store).sent == 3
 
 
+def test_a_key_that_names_two_aliases_is_sent_over_one_at_a_time(
+    rmq: Any, store: str, start: Any, by_proxy: Proxy, amqp: Amqp, queue: str
+) -> None:
+    rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
+    start()
+    for using in ("default", "b"):
+        store_rows(store, queue=queue, using=using)
+        assert len(ids(amqp, queue, 1)) == 1
+    eventually(lambda: column(store, "id") == [])
+    rows = [
+        id_
+        for using in ("default", "b", "default")
+        for id_ in store_rows(
+            store, queue=queue, using=using, key=lambda _: "k", available_at=After(60)
+        )
+    ]
+    expected = column(store, "message_id")
+    silence = by_proxy.stall("client")
+    change(store, rows, available_at=After(-1))
+    assert by_proxy.wait_for_publishes(2)
+    store_rows(store, queue=(later := amqp.declare_queue()), using="b")
+    assert len(ids(amqp, later, 1)) == 1
+    assert column(store, "token", id__in=rows[1:]) == [0, 0]
+    silence.disarm()
+    eventually(lambda: column(store, "id") == [])
+    assert ids(amqp, queue, 3) == expected
+
+
+def test_a_run_goes_on_as_soon_as_it_can(store: str, start: Any, amqp: Amqp, queue: str) -> None:
+    """A poll would come after an hour."""
+    store_rows(store, 20, queue=queue, key=lambda _: "k")
+    expected = column(store, "message_id")
+    start(batch_size=4, poll_interval=3600)
+    assert ids(amqp, queue, 20) == expected
+
+
 def test_unkeyed_and_keyed_rows_take_turns(store: str, by_proxy: Proxy, queue: str) -> None:
     """However many there are of the one kind."""
     store_rows(store, 30, queue=queue)
@@ -166,6 +203,49 @@ def test_unkeyed_and_keyed_rows_take_turns(store: str, by_proxy: Proxy, queue: s
     by_proxy.cut()
     by_proxy.disarm()
     working.end()
+
+
+def test_keys_that_are_held_do_not_hold_the_others(
+    store: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks at some of the keys there is one at the other rows; all keys are seen once."""
+    claimed: list[tuple[str, bool]] = []
+
+    def noting(kind: str, claim: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            found = claim(*args, **options)
+            claimed.append((kind, bool(found if kind == "plain" else found[0])))
+            return found
+
+        return noted
+
+    monkeypatch.setattr(keys, "KEYS_AT_ONCE", 5)
+    monkeypatch.setattr(claims, "claim", noting("plain", claims.claim))
+    monkeypatch.setattr(claims, "claim_keys", noting("keys", claims.claim_keys))
+    store_rows(store, 60, key=lambda number: f"k{number}", state="dead", available_at=None)
+    store_rows(store, 40, queue=queue)
+    assert once(store, batch_size=8, poll_interval=3600).sent == 40
+    last = max(place for place, one in enumerate(claimed) if one == ("plain", True))
+    assert claimed[: last + 1].count(("plain", True)) >= 10
+    assert ("keys", True) not in claimed
+    pairs = itertools.pairwise(claimed[: last + 1])
+    assert (("keys", False), ("keys", False)) not in pairs
+    assert claimed.count(("keys", False)) in (12, 13)
+
+
+def test_what_happens_during_a_look_is_looked_at_again() -> None:
+    looks = Looks(3600)
+    looks.begin()
+    looks.end()
+    assert looks.at > 0
+    looks.soon()
+    looks.begin()
+    looks.soon()
+    looks.end()
+    assert looks.at == 0
+    looks.begin()
+    looks.end()
+    assert looks.at > 0
 
 
 # -- its hands -------------------------------------------------------------------------------------

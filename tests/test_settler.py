@@ -61,7 +61,7 @@ def by_proxy(rmq: Any, proxy: Proxy) -> Proxy:
 @pytest.fixture
 def send(store: str, queue: str) -> Callable[..., str]:
     def sending(**options: Any) -> str:
-        given = {"routing_key": queue, "database": store, **options}
+        given = {"routing_key": queue, "using": "default", "database": store, **options}
         return publish(b"x", delivery="outbox", **given)
 
     return sending
@@ -184,19 +184,73 @@ def test_a_row_with_another_before_it_is_left_to_the_relay(
     assert outbox.messages(store).filter(available_at__lte=After()).count() == 1
 
 
+def test_a_key_that_names_two_aliases_is_sent_over_one_at_a_time(
+    rmq: Any, store: str, send: Any, by_proxy: Proxy, amqp: Amqp, queue: str
+) -> None:
+    """The relay sends what is behind the first change."""
+    rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
+    before = [send(), send(using="b")]
+    assert settler.flush(PATIENCE)
+    silence = by_proxy.stall("client")
+    first = send(ordering_key="k")
+    assert by_proxy.wait_for_publishes(2)
+    later = [send(ordering_key="k", using=using) for using in ("b", "default")]
+    other = send(using="b")
+    eventually(lambda: column(store, "message_id", token=0) == later)
+    assert sorted(received(amqp, queue, 4)) == sorted([*before, first, other])
+    silence.disarm()
+    eventually(lambda: column(store, "message_id") == later)
+
+
+def test_a_transaction_may_name_two_aliases_for_a_key(
+    rmq: Any, store: str, send: Any, amqp: Amqp, queue: str
+) -> None:
+    rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
+    with transaction.atomic(using=store):
+        at_once = [send(ordering_key="k"), send(ordering_key="k")]
+        later = [send(ordering_key="k", using=using) for using in ("b", "default")]
+        at_once.append(send(ordering_key="other", using="b"))
+    eventually(lambda: column(store, "message_id") == later)
+    eventually(lambda: column(store, "token") == [0, 0])
+    assert sorted(received(amqp, queue, 3)) == sorted(at_once)
+
+
 # -- bounds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bound", [("MAX_ROWS", 2), ("MAX_BYTES", 10)], ids=str)
-def test_what_does_not_fit_is_left_to_the_relay(
+@pytest.mark.parametrize("bound", [("MAX_ROWS", 2), ("MAX_BYTES", 14)], ids=str)
+def test_what_does_not_fit_is_given_to_the_relay(
     store: str, send: Any, amqp: Amqp, queue: str, bound: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At once, by the settler's thread."""
+    threads: list[str] = []
+    release = outbox.release
+
+    def noted(*args: Any) -> int:
+        threads.append(threading.current_thread().name)
+        return release(*args)
+
     monkeypatch.setattr(settler, *bound)
-    publish_many([b"12345"] * 3, routing_key=queue, database=store, delivery="outbox")
-    sent = send()
+    monkeypatch.setattr(outbox, "release", noted)
+    monkeypatch.setattr(outbox, "AT_ONCE", 2)
+    sent = publish_many([b"12345"] * 5, routing_key=queue, database=store, delivery="outbox")
     assert settler.flush(PATIENCE)
-    assert len(column(store, "id")) == 3
-    assert received(amqp, queue, 1) == [sent]
+    assert column(store, "message_id") == sent[2:]
+    assert outbox.messages(store).filter(token=0, available_at__lte=After()).count() == 3
+    assert threads == ["rmq_publisher settler"] * 2
+    sent.append(send())
+    assert settler.flush(PATIENCE)
+    assert received(amqp, queue, 3) == [*sent[:2], sent[-1]]
+
+
+def test_it_does_not_rest_before_all_is_given_to_the_relay(
+    store: str, queue: str, rmq: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settler, "MAX_ROWS", 0)
+    monkeypatch.setattr(outbox, "AT_ONCE", 1)
+    publish_many([b"x"] * 50, routing_key=queue, database=store, delivery="outbox")
+    assert settler.flush(PATIENCE)
+    assert column(store, "token") == [0] * 50
 
 
 # -- within the call -------------------------------------------------------------------------------
@@ -216,6 +270,21 @@ def test_with_the_memory_broker_all_happens_within_the_call(
     assert [message.message_id for message in broker.drain("q")] == [sent]
     publish(b"x", routing_key="gone", database=store, delivery="outbox", ordering_key=key)
     assert column(store, "state") == ["failed"]
+
+
+def test_within_the_call_one_alias_is_used_after_the_other(rmq: Any, store: str) -> None:
+    rmq.RMQ_URL, rmq.RMQ_CONNECTIONS = "memory://", {"b": {"URL": "memory://"}}
+    with transaction.atomic(using=store):
+        for using in ("default", "b", "b", "default"):
+            publish(
+                b"x",
+                queue=QueueConfig("q"),
+                using=using,
+                database=store,
+                delivery="outbox",
+                ordering_key="k",
+            )
+    assert column(store, "id") == []
 
 
 def test_in_an_outer_transaction_all_happens_within_the_call(
@@ -325,6 +394,15 @@ def heard(store: str, postgres: DatabaseServer) -> Iterator[Callable[[float], bo
 @ON_POSTGRES
 def test_relays_are_told_of_what_is_left_to_them(rmq: Any, send: Any, heard: Any) -> None:
     rmq.RMQ_OUTBOX_GRACE = 0
+    send()
+    assert heard(PATIENCE)
+
+
+@ON_POSTGRES
+def test_relays_are_told_of_what_does_not_fit(
+    send: Any, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settler, "MAX_ROWS", 0)
     send()
     assert heard(PATIENCE)
 

@@ -1,5 +1,6 @@
 """A message as a row, and back: nothing is lost on the way."""
 
+import contextlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from pika import BasicProperties
 
 from rmq_publisher import Binding, ExchangeConfig, InvalidMessage, QueueConfig
+from rmq_publisher.fields import table
 from rmq_publisher.message import seal
 from rmq_publisher.stored import (
     COLUMNS,
+    check_ordering_key,
     check_storable,
     correlation_id,
     decoded,
@@ -19,6 +22,7 @@ from rmq_publisher.stored import (
     from_row,
     new_token,
     process_token,
+    without_content,
 )
 from rmq_publisher.topology import ExchangeName, QueueName
 
@@ -114,6 +118,35 @@ def test_a_row_makes_the_same_message(binary):
     assert from_row(row_of(envelope, failed_at="then"), token=5, own_until=0).failed
 
 
+@given(st.binary())
+def test_a_row_with_spoilt_declarations_is_refused(topology):
+    with contextlib.suppress(InvalidMessage):
+        from_row(row_of(sealed(), topology=topology), token=5, own_until=0)
+
+
+@given(st.data())
+def test_a_row_with_nearly_right_declarations_is_refused(data):
+    spoilt = bytearray(encoded((QueueConfig("q", bindings=[Binding("e", "k", {"at": 1})]),)))
+    for place in data.draw(st.lists(st.integers(0, len(spoilt) - 1), max_size=3)):
+        spoilt[place] = data.draw(st.integers(0, 255))
+    spoilt = spoilt[: data.draw(st.integers(1, len(spoilt)))]
+    with contextlib.suppress(InvalidMessage):
+        from_row(row_of(sealed(), topology=bytes(spoilt)), token=5, own_until=0)
+
+
+@pytest.mark.parametrize(
+    "topology", [b"s3cret", table("declare", {"": [{"kind": "s3cret"}]})], ids=["bytes", "kind"]
+)
+def test_what_is_said_of_a_row_that_cannot_be_read(topology):
+    row = row_of(sealed(), topology=topology)
+    with pytest.raises(InvalidMessage, match="cannot be read") as raised:
+        from_row(row, token=5, own_until=0)
+    assert raised.value.message_id == row[COLUMNS.index("message_id")]
+    assert "s3cret" not in str(raised.value)
+    rest = without_content(row, token=5)
+    assert (rest.id, rest.token, rest.ordering_key) == (7, 5, "k")
+
+
 def test_a_row_shows_no_content():
     stored = from_row(row_of(sealed(headers={"h": "s3cret"})), token=5, own_until=0)
     assert "s3cret" not in repr(stored)
@@ -130,6 +163,34 @@ def test_the_correlation_id_is_found():
 def test_what_a_database_cannot_keep_is_refused(what):
     with pytest.raises(InvalidMessage, match=what):
         check_storable(sealed(**{what: "a\0"}), "default")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["k", " a b ", "\u00e4", "e\u0301", "\u6587", "\U0001f600", "%", "\U0001f600" * 255],
+    ids=ascii,
+)
+def test_ordering_keys(key):
+    check_ordering_key(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        *((key, "1 to 255") for key in (None, 7, b"k", "", "k" * 256)),
+        *(
+            (f"{key}k", "control")
+            for key in ("\0", "\1", "\t", "\x7f", "\x85", "\u200b", "\ufeff")
+        ),
+        *((f"k{key}", "control") for key in ("\n", "\u2028", "\u2029", "\ud800", "\u00ad")),
+        *((key, "blank") for key in (" ", "\u3000", "\u0301", "\ufe0f", "\ufe70", " \u0301 ")),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_ordering_key(key, why):
+    """MariaDB's collations take some of it for nothing, or for less than nothing."""
+    with pytest.raises(InvalidMessage, match=why):
+        check_ordering_key(key)
 
 
 def test_tokens_are_never_nobodys():

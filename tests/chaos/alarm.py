@@ -11,7 +11,7 @@ from tests.faults.result import Result
 from . import checker
 from .actors import Relay, Worker, seen, until
 from .checker import Broken
-from .direct import verdict
+from .direct import WINDOW, few_duplicates, verdict
 from .journal import Story, read_direct
 from .plan import Size
 from .stage import Stage
@@ -64,7 +64,8 @@ def alarm(stage: Stage) -> Result:
     # Calls with "now" that were told that nothing is known may have arrived.
     own = {one for story in stories for one in story.attempted}
     stored = arrived._replace(ids=[one for one in arrived.ids if one not in own])
-    broken = checker.stored(committed, stored, most_duplicates=64 * (len(workers) + 2))
+    most = WINDOW * (len(workers) + 2)
+    broken = checker.stored(committed, stored, most_duplicates=most)
     broken += checker.told(
         stories,
         arrived._replace(ids=[one for one in arrived.ids if one in own]),
@@ -98,9 +99,10 @@ def alarm(stage: Stage) -> Result:
         "left": "nothing is dead, nothing is left to be sent",
         "untold": "every call ended",
         "outcome": "every call ended with an outcome of the contract",
-        "duplicate": "at most a window of duplicates for each process",
     }
     verdict(result, "alarm", broken, texts)
+    text = "at most a window of duplicates for each process"
+    few_duplicates(result, "alarm", text, broken, stored, most)
     return result
 
 

@@ -49,8 +49,18 @@ class Arrived(NamedTuple):
         return len(self.ids) - len(set(self.ids))
 
 
+def gone(stories: Sequence[Story], arrived: Arrived) -> set[str]:
+    """Return the ids of messages that were confirmed and are in no queue."""
+    outcomes = [(one, letter) for story in stories for one, letter in story.told.items()]
+    return {one for one, letter in outcomes if letter == CONFIRMED} - set(arrived.ids)
+
+
 def told(
-    stories: Sequence[Story], arrived: Arrived, *, most_duplicates: int, lost: str = ""
+    stories: Sequence[Story],
+    arrived: Arrived,
+    *,
+    most_duplicates: int,
+    lost: Collection[str] = (),
 ) -> list[Broken]:
     """Compare what calls were told with what arrived.
 
@@ -58,7 +68,7 @@ def told(
         stories: of all processes.
         arrived: all that was in the queues.
         most_duplicates: how many are allowed.
-        lost: what the ids of messages bear whose queue was deleted.
+        lost: ids of messages whose queue was deleted with them.
     """
     there = set(arrived.ids)
     outcomes: dict[str, str] = {}
@@ -66,11 +76,9 @@ def told(
     for story in stories:
         outcomes |= story.told
         attempted |= story.attempted
-    confirmed = {one for one, letter in outcomes.items() if letter == CONFIRMED}
-    missing = {one for one in confirmed - there if not (lost and lost in one)}
     denied = {one for one, letter in outcomes.items() if letter in "UR"} & there
     return [
-        *Broken.of("missing", sorted(missing)),
+        *Broken.of("missing", sorted(gone(stories, arrived) - set(lost))),
         *Broken.of("ghost", sorted(denied)),
         *Broken.of("stranger", [*arrived.strangers, *sorted(there - attempted)]),
         *Broken.of(
@@ -173,8 +181,10 @@ def audit(changes: Iterable[Sequence[Any]]) -> list[Broken]:
         claimed = bool(new_token) and new_token != old_token
         if op != "I" and old_token and not claimed and owners.get(old_token) != who:
             thieves.append(f"{change}, held by {owners.get(old_token)}")
-        elif op != "I" and claimed and live and old_token:
-            thieves.append(f"{change}, taken before its time from {owners.get(old_token)}")
+        elif op != "I" and claimed and live:
+            # Of one that nobody held, the time is that of its backoff.
+            holder = owners.get(old_token, "nobody")
+            thieves.append(f"{change}, taken before its time from {holder}")
         elif op == "D" and not old_token:
             thieves.append(f"{change}, held by nobody")
         if old in _FINISHED or (old == "failed" and new == "pending"):

@@ -9,9 +9,9 @@ from tests.faults.result import Result
 from . import checker
 from .actors import Relay, Worker, until
 from .checker import Broken
-from .direct import verdict
+from .direct import few_duplicates, verdict
 from .stage import Stage
-from .stored import BATCH, BROKER, RELAY, WORKER, Killer
+from .stored import BATCH, BROKER, DUPLICATES, RELAY, WORKER, Killer
 from .stores import Postgres
 
 _PROCESSES = 4
@@ -71,7 +71,7 @@ def order(stage: Stage) -> Result:
         "left": "nothing is left to be sent",
         "thief": "nobody changed a row that somebody else held",
         "backwards": "no state went backwards",
-        "duplicate": "at most a batch of duplicates for each kill and sending process",
     }
     verdict(result, "order", broken, texts)
+    few_duplicates(result, "order", DUPLICATES, broken, arrived, most)
     return result

@@ -12,13 +12,14 @@ from tests.faults.result import Result
 
 from . import checker
 from .actors import Actor, Relay, Worker, seen, until
-from .checker import Broken
-from .direct import verdict
+from .checker import Arrived, Broken
+from .direct import few_duplicates, verdict
 from .journal import read_stored
 from .stage import Stage
 from .stores import TABLE, Postgres
 
 BATCH = 64
+DUPLICATES = "at most a batch of duplicates for each kill and sending process"
 WORKER, RELAY, DATABASE, BROKER = (
     "worker: kill -9",
     "relay: kill -9",
@@ -134,18 +135,19 @@ def outbox(stage: Stage, kind: str) -> Result:
     all_sent = stage.all_sent(30)
     result.rows.append(["until the table was empty", f"{time.monotonic() - sent:.1f} s"])
     stage.stop_relays()
-    broken = _read(stage, result, queue, killer.most_duplicates, began)
+    arrived = stage.arrived(queue)
+    broken = _read(stage, result, arrived, killer.most_duplicates, began)
     _count(result, kills, wanted)
     if not all_sent:
         broken += Broken.of("left", store.left())
     _promises(result, store.kind, broken)
+    few_duplicates(result, store.kind, DUPLICATES, broken, arrived, killer.most_duplicates)
     return result
 
 
-def _read(stage: Stage, result: Result, queue: str, most: int, began: float) -> list[Broken]:
+def _read(stage: Stage, result: Result, arrived: Arrived, most: int, began: float) -> list[Broken]:
     store = stage.store
     stories = [story for worker in stage.workers() for story in worker.stories(read_stored)]
-    arrived = stage.arrived(queue)
     committed = store.committed()
     broken = checker.stored(committed, arrived, most_duplicates=most)
     broken += checker.kept_word(stories, committed)
@@ -194,12 +196,6 @@ def _promises(result: Result, kind: str, broken: list[Broken]) -> None:
             "backwards": "no state went backwards",
         }
     verdict(result, kind, broken, texts)
-    result.promise(
-        kind,
-        "at most a batch of duplicates for each kill and sending process",
-        not any(one.kind == "duplicate" for one in broken),
-        next((row[1] for row in result.rows if row[0] == "duplicates"), ""),
-    )
 
 
 def outage(stage: Stage) -> Result:

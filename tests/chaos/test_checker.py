@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.result import Promise, Result
+
 from . import checker
 from .checker import Arrived, figures
+from .direct import few_duplicates, was_volatile
 from .journal import Gauge, Journal, Story, read_direct, read_stored
 
 
@@ -49,8 +52,30 @@ def test_what_calls_were_told_is_wrong(stories: Story, there: Arrived, kind: str
 
 def test_a_deleted_queue_excuses_its_messages_only() -> None:
     stories = [Story("w", told={"w-1": "+", "w-v2": "+"}, attempted={"w-1", "w-v2"})]
-    broken = checker.told(stories, arrived(), most_duplicates=0, lost="-v")
+    assert checker.gone(stories, arrived()) == {"w-1", "w-v2"}
+    assert checker.gone(stories, arrived("w-1")) == {"w-v2"}
+    broken = checker.told(stories, arrived(), most_duplicates=0, lost={"w-v2"})
     assert [one.evidence for one in broken] == [("w-1",)]
+
+
+@pytest.mark.parametrize(
+    ("one", "there"),
+    [("w0i1-v17", True), ("w0i1f3-v17", True), ("w0i1-17", False), ("w-v0i1-17", False)],
+)
+def test_which_messages_were_in_the_queue_that_is_deleted(one: str, there: bool) -> None:
+    assert was_volatile(one) is there
+
+
+def test_few_duplicates_are_told_with_their_bound() -> None:
+    result = Result("a scenario")
+    few_duplicates(result, "order", "few", [], arrived("a", "a", "b"), 6464)
+    few_duplicates(
+        result, "order", "few", checker.too_many(arrived("a", "a"), 0), arrived("a", "a"), 0
+    )
+    assert result.promises == [
+        Promise("order", "few", "1 of at most 6,464", held=True),
+        Promise("order", "few", "1 duplicate: a 2 times", held=False),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +145,7 @@ def test_changes_that_are_right(changes: Any) -> None:
         (change("D", "r", "pending>", (5, 0)), "thief"),  # without a claim
         (change("U", "r", "pending>failed", (5, 0)), "thief"),
         (change("U", "r", "pending>pending", (5, 7), live=True), "thief"),  # before its time
+        (change("U", "r", "failed>failed", (0, 7), live=True), "thief"),  # in its backoff
         (change("D", "w", "pending>", (0, 0)), "thief"),  # held by nobody
         (change("U", "w", "delivered>failed", (5, 0)), "backwards"),
         (change("U", "w", "failed>pending", (5, 0)), "backwards"),

@@ -136,8 +136,8 @@ MUTANTS = (
         "the broker's quotation is passed on",
         "What the broker quotes of a frame, which may be a body's, is not repeated.",
         "transport/failures.py",
-        '    words = _QUOTED.sub("octets are not shown", error.reply_text)\n',
-        "    words = error.reply_text\n",
+        '    return _QUOTED.sub("octets are not shown", error.reply_text)\n',
+        "    return error.reply_text\n",
         ("test_secrets.py",),
     ),
     Mutant(

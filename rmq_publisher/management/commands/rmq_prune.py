@@ -11,6 +11,7 @@ from rmq_publisher.management.arguments import check_database, duration, take_da
 
 FINISHED = ("delivered", "discarded")
 UNFINISHED = ("pending", "failed")
+MOST_AT_ONCE = 10_000
 
 
 class Command(BaseCommand):
@@ -41,7 +42,7 @@ class Command(BaseCommand):
             type=int,
             default=1000,
             metavar="N",
-            help="Messages deleted at once, 1000 when left out.",
+            help=f"Messages deleted at once, 1000 when left out, {MOST_AT_ONCE} at most.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Only say how many.")
         take_database(parser)
@@ -60,8 +61,8 @@ class Command(BaseCommand):
                 f"Messages that are {' or '.join(wrong)} are yet to be sent, and never deleted by age. "
                 "To give one up, discard it first, in the admin."
             )
-        if options["batch"] < 1:
-            raise CommandError("--batch must be 1 or more.")
+        if not 1 <= options["batch"] <= MOST_AT_ONCE:
+            raise CommandError(f"--batch must be from 1 to {MOST_AT_ONCE}.")
         check_database(database)
         numbers = {
             state: outbox.prune(
