@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.db import connections, transaction
+from docker.errors import APIError, ImageNotFound
 
 from example_project.shop.models import Order
 from tests.rig.databases import KINDS, NoDatabaseError, find_database
@@ -131,6 +133,10 @@ def test_a_container(bare: pytest.MonkeyPatch, private: PrivateServer) -> None:
         def __init__(self, image: str) -> None:
             calls.append(image)
 
+        def get_docker_client(self) -> SimpleNamespace:
+            images = SimpleNamespace(get=lambda _: None)
+            return SimpleNamespace(client=SimpleNamespace(images=images))
+
         def with_envs(self, **env: str) -> Container:
             calls.append(set(env.values()))
             return self
@@ -162,6 +168,25 @@ def test_a_container(bare: pytest.MonkeyPatch, private: PrivateServer) -> None:
     assert server.query("SELECT 1") == [(1,)]
     server.discard()
     assert calls == ["other:1", {"rmq"}, (public.default_port,), "stop"]
+
+
+def test_an_engine_without_the_image_is_no_rung(bare: pytest.MonkeyPatch) -> None:
+    """It may be offline, and the local server is as good."""
+
+    def get(name: str) -> None:
+        raise ImageNotFound(name)
+
+    def pull(name: str) -> None:
+        raise APIError(f"no route to the registry of {name}")
+
+    images = SimpleNamespace(get=get, pull=pull)
+    client = SimpleNamespace(client=SimpleNamespace(images=images))
+    engine = SimpleNamespace(get_docker_client=lambda: client)
+    bare.setattr("testcontainers.core.container.DockerContainer", lambda _: engine)
+    assert find_database("postgres").rung == "local"
+    bare.setenv("RMQ_TEST_DB_RUNG", "docker")
+    with pytest.raises(NoDatabaseError, match="the image postgres:17 cannot be had"):
+        find_database("postgres")
 
 
 def test_an_unknown_rung_is_an_error(bare: pytest.MonkeyPatch) -> None:

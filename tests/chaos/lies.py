@@ -113,7 +113,7 @@ def lost_lease(stage: Stage, liar: str) -> list[Broken]:
     fast.stall("client")
     until(lambda: stage.store.held_by_relay(second.life, ()), LONG)
     first.thaw()
-    time.sleep(0.5)  # it settles, if it dares
+    time.sleep(1.5)  # it settles, if it dares
     fast.resume()
     broken = _judge(stage, queue)
     # What the first one had sent is sent again by the second: that is the promise.

@@ -109,7 +109,10 @@ def _on_docker(public: type[DatabaseServer], private: type[PrivateServer]) -> Fo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # testcontainers warns of itself when imported
         try:
-            from docker.errors import DockerException  # type: ignore[import-untyped] # noqa: PLC0415
+            from docker.errors import (  # type: ignore[import-untyped] # noqa: PLC0415
+                DockerException,
+                ImageNotFound,
+            )
             from testcontainers.core.container import DockerContainer  # noqa: PLC0415
         except ImportError as error:
             raise _RungError(f"testcontainers is not installed ({error})") from error
@@ -117,6 +120,14 @@ def _on_docker(public: type[DatabaseServer], private: type[PrivateServer]) -> Fo
             container = DockerContainer(image)
         except DockerException as error:
             raise _RungError(f"no Docker engine answers ({error})") from error
+        images = container.get_docker_client().client.images
+        try:
+            try:
+                images.get(image)
+            except ImageNotFound:
+                images.pull(image)
+        except DockerException as error:
+            raise _RungError(f"the image {image} cannot be had ({error})") from error
 
     def start() -> DatabaseServer:
         container.with_envs(**public.container).with_exposed_ports(public.default_port)
