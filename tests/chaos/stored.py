@@ -19,7 +19,7 @@ from .stage import Stage
 from .stores import TABLE, Postgres
 
 BATCH = 64
-DUPLICATES = "at most a batch of duplicates for each kill and sending process"
+DUPLICATES = "at most a batch of duplicates for each kill and sending process, or what a worker held"
 WORKER, RELAY, DATABASE, BROKER = (
     "worker: kill -9",
     "relay: kill -9",
@@ -68,7 +68,8 @@ class Killer:
     def _replace(self, actor: Actor) -> int:
         actor.kill()
         hit = self._held(actor)
-        self.most_duplicates += BATCH
+        # A relay holds no more than a batch. A worker's settler may, while its database is slow.
+        self.most_duplicates += max(BATCH, hit) if isinstance(actor, Worker) else BATCH
         actor.start()
         return hit
 

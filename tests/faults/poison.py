@@ -20,7 +20,7 @@ from .stage import PATIENCE, Stage
 
 THREADS = 16
 SECONDS = 10  # of a call: none comes near it
-NEIGHBOURS = 4
+NEIGHBOURS = 12  # so that some are on the wire when the channel is closed
 VIEW_PAUSE = 0.01  # seconds between two calls of the view that may not
 SLOWED = 0.9
 _USER, _PASSWORD = "writer", "writes"
