@@ -19,7 +19,9 @@ from .stage import Stage
 from .stores import TABLE, Postgres
 
 BATCH = 64
-DUPLICATES = "at most a batch of duplicates for each kill and sending process, or what a worker held"
+DUPLICATES = (
+    "at most a batch of duplicates for each kill and sending process, or what a worker held"
+)
 WORKER, RELAY, DATABASE, BROKER = (
     "worker: kill -9",
     "relay: kill -9",
