@@ -11,6 +11,7 @@ from rmq_publisher.sending import late, submit
 from rmq_publisher.stored import Stored
 from rmq_publisher.transport.base import Delivery, Transport, monotonic
 
+PORTION = 64  # so many outcomes may make room for what is ready
 EXPIRED = "its lease ended before it could be sent"
 CLOSED = "the sending process is ending"
 
@@ -67,7 +68,7 @@ class Flight:
         using: RabbitMQ alias.
         wake: called, in any thread, when it is worth looking at `outcomes`.
         low: so many on their way make it worth it, and none at all; -1 for neither. It always is
-            when a row's successor waits for it.
+            when a row's successor waits for it, and now and then while rows are ready.
     """
 
     def __init__(self, using: str, wake: Callable[[], object], low: int = 0) -> None:
@@ -75,6 +76,7 @@ class Flight:
         self._wake = wake
         self._low = low
         self._groups: list[_Group] = []
+        self._ready: deque[Stored] = deque()  # may be sent as soon as there is room
         self._runs: dict[str, deque[Stored]] = {}  # of each key: what waits for the one on its way
         self._waiting = 0  # in the runs
         self._flying = 0
@@ -84,38 +86,50 @@ class Flight:
 
     def __len__(self) -> int:
         """Rows whose outcome was not given out yet."""
-        return self._flying + self._waiting + len(self._not_sent)
+        return self._flying + len(self._ready) + self._waiting + len(self._not_sent)
+
+    @property
+    def sent(self) -> int:
+        """Rows given to the broker whose outcome was not given out yet."""
+        return self._flying
 
     def keyed(self) -> Iterator[Stored]:
         """Yield the rows with a key whose outcome is to come, and that will be sent if it is good."""
         for group in self._groups:
             yield from (sending.row for sending in group.live if sending.row.ordering_key)
+        yield from (row for row in self._ready if row.ordering_key)
         for run in self._runs.values():
             yield from run
 
     def add(self, rows: Iterable[Stored]) -> None:
-        """Send rows; those of one key in this order, behind those of it that are here already."""
-        ready: list[Stored] = []
+        """Take rows to be sent; those of one key in this order, behind those of it that are here."""
         for row in rows:
             self.bytes += len(row.envelope.body)
             if not row.ordering_key:
-                ready.append(row)
+                self._ready.append(row)
             elif (run := self._runs.get(row.ordering_key)) is not None:
                 run.append(row)
                 self._waiting += 1
             else:
                 self._runs[row.ordering_key] = deque()
-                ready.append(row)
-        self._send(ready)
+                self._ready.append(row)
 
-    def _send(self, rows: Sequence[Stored]) -> None:
-        now = monotonic()
-        late = [row for row in rows if row.own_until <= now]
-        for row in late:
-            self._drop(row)
-        rows = [row for row in rows if row.own_until > now] if late else rows
-        if not rows:
+    def send(self, most: int) -> None:
+        """Send what is ready: at most so many rows."""
+        if not self._ready or most <= 0:
             return
+        now = monotonic()
+        rows: list[Stored] = []
+        while self._ready and len(rows) < most:
+            row = self._ready.popleft()
+            if row.own_until > now:
+                rows.append(row)
+            else:
+                self._drop(row)
+        if rows:
+            self._submit(rows)
+
+    def _submit(self, rows: Sequence[Stored]) -> None:
         group = _Group(rows, connections[self.using])
         sending = [_Sending(row, group, self._on_ended) for row in rows]
         group.live.update(sending)
@@ -128,7 +142,8 @@ class Flight:
         self._ended.append(sending)
         left = self._flying - len(self._ended)
         few = left == self._low or left <= 0 <= self._low
-        if few or (self._waiting and sending.row.ordering_key):
+        portion = self._ready and left % PORTION == 0
+        if few or portion or (self._waiting and sending.row.ordering_key):
             self._wake()
 
     def _drop(self, row: Stored) -> None:
@@ -143,10 +158,9 @@ class Flight:
             self._not_sent.extend(rest)
 
     def outcomes(self) -> list[Outcome]:
-        """Return what has come since the last call, and send what may go on."""
+        """Return what has come since the last call; what waited for it is ready then."""
         self._give_up_overdue()
         found: list[Outcome] = []
-        following: list[Stored] = []
         now = monotonic()
         while self._ended:
             sending = self._ended.popleft()
@@ -161,12 +175,11 @@ class Flight:
                 continue
             run = self._runs.get(row.ordering_key)
             if sending.error is None and run:
-                following.append(run.popleft())
+                self._ready.append(run.popleft())
                 self._waiting -= 1
             else:
                 self._end_run(row)
         self._groups = [group for group in self._groups if group.live]
-        self._send(following)
         self.bytes -= sum(len(row.envelope.body) for row in self._not_sent)
         found += [(row, NOT_SENT) for row in self._not_sent]
         self._not_sent.clear()
@@ -192,6 +205,8 @@ class Flight:
 
     def close(self) -> None:
         """Begin nothing more: what is not on the wire comes back as not sent."""
+        self._not_sent.extend(self._ready)
+        self._ready.clear()
         for run in self._runs.values():
             self._not_sent.extend(run)
             self._waiting -= len(run)

@@ -1,6 +1,7 @@
 """The rows of one database that this process holds: on their way, or sent and not settled yet."""
 
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
@@ -20,10 +21,19 @@ class InHand:
         database: Django alias.
         wake: called, in any thread, when it is worth calling `collect`.
         low: see `Flight`.
+        limit: rows that may have been sent and not been settled: so many may be sent twice where the
+            process is killed.
     """
 
-    def __init__(self, database: str, wake: Callable[[], object], low: int = 0) -> None:
+    def __init__(
+        self,
+        database: str,
+        wake: Callable[[], object],
+        low: int = 0,
+        limit: int = sys.maxsize,
+    ) -> None:
         self.outcomes = Outcomes(database)
+        self.limit = limit
         self._database = database
         self._wake = wake
         self._low = low
@@ -38,6 +48,11 @@ class InHand:
         return sum(map(len, self._flights.values()))
 
     @property
+    def is_full(self) -> bool:
+        """Whether half of the limit waits to be settled: the other half keeps the wire busy meanwhile."""
+        return 2 * len(self.outcomes) >= self.limit
+
+    @property
     def bytes(self) -> int:
         """The size of their bodies."""
         return sum(flight.bytes for flight in self._flights.values())
@@ -48,6 +63,14 @@ class InHand:
             if using not in self._flights:
                 self._flights[using] = Flight(using, self._wake, self._low)
             self._flights[using].add(some)
+        self._send()
+
+    def _send(self) -> None:
+        room = self.limit - len(self.outcomes) - sum(one.sent for one in self._flights.values())
+        for flight in self._flights.values():
+            before = flight.sent
+            flight.send(room)
+            room -= flight.sent - before
 
     def add_new(self, rows: Sequence[Stored]) -> None:
         """Send rows of a transaction that has just committed.
@@ -71,18 +94,28 @@ class InHand:
         """Return the outcomes that came since the last call; they wait to be settled."""
         found = [outcome for flight in self._flights.values() for outcome in flight.outcomes()]
         self.outcomes.add(found)
+        self._send()
         return found
+
+    def settle(self) -> None:
+        """Tell the table of all outcomes; it makes room.
+
+        Raises:
+            DatabaseError, InterfaceError: what could not be told is kept.
+        """
+        self.outcomes.settle()
+        self._send()
 
     def close(self) -> None:
         """Begin nothing more."""
         for flight in self._flights.values():
             flight.close()
 
-    def give_up(self) -> None:
-        """Wait no longer for what has no outcome."""
+    def give_up(self) -> list[Outcome]:
+        """Wait no longer for what has no outcome; return what came of it."""
         for flight in self._flights.values():
             flight.give_up()
-        self.collect()
+        return self.collect()
 
 
 def _by_alias(rows: Iterable[Stored]) -> dict[str, list[Stored]]:

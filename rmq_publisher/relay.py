@@ -93,7 +93,7 @@ class Relay:
         self._stopping = False
         self._sleeper = Sleeper()
         self._listener = Listener(database)
-        self._hand = InHand(database, self._sleeper.wake, low=self._batch)
+        self._hand = InHand(database, self._sleeper.wake, low=self._batch, limit=size)
         self._plain, self._keyed = Looks(poll_interval), Looks(poll_interval)
         self._keys_first = False
         self._settle_at = 0.0
@@ -170,7 +170,7 @@ class Relay:
     def _settle(self) -> None:
         confirmed = len(self._hand.outcomes.confirmed)
         makes_way = self._hand.outcomes.makes_way
-        self._ask(self._hand.outcomes.settle)
+        self._ask(self._hand.settle)
         self.sent += confirmed
         if makes_way:
             self._keyed.soon()
@@ -311,7 +311,7 @@ class Relay:
         self._hand.give_up()
         confirmed = len(self._hand.outcomes.confirmed)
         try:
-            self._hand.outcomes.settle()
+            self._hand.settle()
             self.sent += confirmed
             self._pulse.end()
         except AWAY as error:

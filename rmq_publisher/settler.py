@@ -158,7 +158,8 @@ class Settler:
 
     def _begin(self, database: str, rows: Sequence[Stored]) -> None:
         if database not in self._hands:
-            self._hands[database] = InHand(database, self._news.set, low=-1)
+            limit = conf.outbox().outbox_batch_size
+            self._hands[database] = InHand(database, self._news.set, low=-1, limit=limit)
         hand = self._hands[database]
         hand.add([row for row in rows if not row.ordering_key])
         if keyed := [row for row in rows if row.ordering_key]:
@@ -180,11 +181,11 @@ class Settler:
         is_time = monotonic() >= self._settle_at
         for database, hand in self._hands.items():
             hand.collect()
-            if not (hand.outcomes and (is_time or self._is_to_rest)):
+            if not (hand.outcomes and (is_time or hand.is_full or self._is_to_rest)):
                 continue
             self._settle_at = monotonic() + SETTLE_SECONDS
             makes_way = hand.outcomes.makes_way
-            if not self._ask(database, hand.outcomes.settle):
+            if not self._ask(database, hand.settle):
                 hand.outcomes.forget()
             elif makes_way:
                 self._notify_of_due(database)

@@ -227,15 +227,15 @@ def test_a_dead_broker_fails_them_again(monkeypatch):
 def test_an_interrupted_call_leaves_nothing_on_its_way(monkeypatch):
     """An error between claim and outcome: the row is settled or free, nothing is sent later."""
     row = failure(message_id="m")
-    take, calls = resending._take, []
+    note, calls = resending._note, []
 
     def interrupted(*args):
         calls.append(args)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        take(*args)
+        note(*args)
 
-    monkeypatch.setattr(resending, "_take", interrupted)
+    monkeypatch.setattr(resending, "_note", interrupted)
     with pytest.raises(KeyboardInterrupt):
         resending.resend("default", [row.pk])
     row.refresh_from_db()

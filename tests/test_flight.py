@@ -1,7 +1,8 @@
 """Rows on their way: pipelines, runs of keys, leases that end, and outcomes that never come."""
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -56,6 +57,11 @@ class Watched:
         for one, outcome in self.flight.outcomes():
             assert one.id not in self.outcomes
             self.outcomes[one.id] = outcome
+        self.flight.send(sys.maxsize)
+
+    def add(self, given: Sequence[Stored]) -> None:
+        self.flight.add(given)
+        self.flight.send(sys.maxsize)
 
     def end(self) -> "Watched":
         """Look whenever it wakes us, until everything has its outcome."""
@@ -77,7 +83,7 @@ class Watched:
 
 def flown(*given: Stored) -> Watched:
     watched = Watched()
-    watched.flight.add(given)
+    watched.add(given)
     return watched.end()
 
 
@@ -90,7 +96,7 @@ def test_rows_without_a_key_are_one_pipeline(by_proxy: Proxy, amqp: Amqp, queue:
     flown(row(9, queue))  # the first one of a connection goes alone in any case
     silence = by_proxy.stall("client")
     watched = Watched()
-    watched.flight.add(rows(queue, 5))
+    watched.add(rows(queue, 5))
     assert by_proxy.wait_for_publishes(6)
     silence.disarm()
     assert watched.end().kinds == [None] * 5
@@ -106,7 +112,7 @@ def test_rows_of_a_key_go_one_by_one(by_proxy: Proxy, amqp: Amqp, queue: str) ->
     flown(row(9, queue))  # the first one of a connection goes alone in any case
     swallowed = by_proxy.swallow_acks(None)
     watched = Watched()
-    watched.flight.add([*rows(queue, 3, key="a"), row(3, queue, key="b")])
+    watched.add([*rows(queue, 3, key="a"), row(3, queue, key="b")])
     assert swallowed.wait()
     assert by_proxy.wait_for_publishes(3)  # the first of each key
     watched.look()
@@ -126,7 +132,7 @@ def test_the_rest_of_a_run_waits_when_one_fails(amqp: Amqp, queue: str) -> None:
 def test_what_comes_later_goes_behind_its_key(amqp: Amqp, queue: str) -> None:
     watched = Watched()
     for number in range(10):
-        watched.flight.add([row(number, queue, "a")])
+        watched.add([row(number, queue, "a")])
     assert [one.id for one in watched.flight.keyed()] == list(range(10))
     assert watched.end().kinds == [None] * 10
     assert bodies(amqp, queue, 10) == list(range(10))
@@ -134,9 +140,9 @@ def test_what_comes_later_goes_behind_its_key(amqp: Amqp, queue: str) -> None:
 
 def test_a_key_is_free_again_afterwards(amqp: Amqp, queue: str) -> None:
     watched = Watched()
-    watched.flight.add([row(0, "nobody takes it", "a"), row(1, queue, "a")])
+    watched.add([row(0, "nobody takes it", "a"), row(1, queue, "a")])
     watched.end()
-    watched.flight.add([row(2, queue, "a")])
+    watched.add([row(2, queue, "a")])
     assert watched.end().kinds == [Unroutable, NOT_SENT, None]
 
 
@@ -152,7 +158,7 @@ def test_what_waits_for_a_place_until_it_is_no_longer_ours_is_not_sent(
     rmq.RMQ_MAX_IN_FLIGHT, rmq.RMQ_PUBLISH_TIMEOUT = 1, 2.0
     swallowed = by_proxy.swallow_acks(None)
     watched = Watched()
-    watched.flight.add(rows(queue, 3, own_for=0.5))
+    watched.add(rows(queue, 3, own_for=0.5))
     assert swallowed.wait()
     assert watched.end().kinds == [ConfirmTimeout, NOT_SENT, NOT_SENT]
     assert bodies(amqp, queue, 1) == [0]
@@ -183,7 +189,7 @@ def test_closing_lets_what_is_on_the_wire_come_home(
     rmq.RMQ_MAX_IN_FLIGHT = 1
     slow = by_proxy.delay_acks(0.5)
     watched = Watched()
-    watched.flight.add([*rows(queue, 2), row(2, queue, "a"), row(3, queue, "a")])
+    watched.add([*rows(queue, 2), row(2, queue, "a"), row(3, queue, "a")])
     assert by_proxy.wait_for_publishes(1)
     watched.flight.close()
     assert watched.end().kinds == [None, NOT_SENT, NOT_SENT, NOT_SENT]
@@ -194,7 +200,7 @@ def test_closing_lets_what_is_on_the_wire_come_home(
 def test_giving_up_leaves_nothing_without_an_outcome(by_proxy: Proxy, queue: str) -> None:
     swallowed = by_proxy.swallow_acks(None)
     watched = Watched()
-    watched.flight.add([*rows(queue, 1), row(1, queue, "a"), row(2, queue, "a")])
+    watched.add([*rows(queue, 1), row(1, queue, "a"), row(2, queue, "a")])
     assert swallowed.wait()
     watched.flight.give_up()
     watched.look()
@@ -205,11 +211,11 @@ def test_giving_up_leaves_nothing_without_an_outcome(by_proxy: Proxy, queue: str
 
 def test_it_wakes_when_few_are_left_and_not_for_each(queue: str) -> None:
     watched = Watched(low=10)
-    watched.flight.add(rows(queue, 40))
+    watched.add(rows(queue, 40))
     eventually(lambda: len(watched.flight._ended) == 40)
     assert watched.wakes == 2  # at ten, and at none
     silent = Watched(low=-1)
-    silent.flight.add(rows(queue, 5))
+    silent.add(rows(queue, 5))
     eventually(lambda: len(silent.flight._ended) == 5)
     assert silent.wakes == 0
 
@@ -218,7 +224,7 @@ def test_it_counts_what_it_holds(by_proxy: Proxy, queue: str) -> None:
     by_proxy.swallow_acks(None)
     watched = Watched()
     given: Callable[[int], Stored] = lambda number: row(number, queue, "a" if number else "")  # noqa: E731
-    watched.flight.add([given(number) for number in range(4)])
+    watched.add([given(number) for number in range(4)])
     assert (len(watched.flight), watched.flight.bytes) == (4, 4)
     watched.flight.give_up()
     watched.look()

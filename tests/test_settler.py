@@ -15,6 +15,7 @@ from django.db import OperationalError, transaction
 from django.db import connections as databases
 
 from rmq_publisher import (
+    Message,
     QueueConfig,
     claims,
     connections,
@@ -216,6 +217,37 @@ def test_a_transaction_may_name_two_aliases_for_a_key(
 
 
 # -- bounds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [0, 1, 5])
+def test_no_more_than_a_batch_is_sent_and_not_settled(
+    rmq: Any,
+    store: str,
+    by_proxy: Proxy,
+    amqp: Amqp,
+    queue: str,
+    keys: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the process is killed, no more than those are sent twice."""
+    rmq.RMQ_OUTBOX_BATCH_SIZE = 4
+    unsettled: list[int] = []
+    settled = 0
+    settle = settling.Outcomes.settle
+
+    def noted(outcomes: settling.Outcomes) -> None:
+        nonlocal settled
+        unsettled.append(by_proxy.publishes - settled)
+        settled += len(outcomes.confirmed)
+        settle(outcomes)
+
+    monkeypatch.setattr(settling.Outcomes, "settle", noted)
+    items = [Message(b"x", ordering_key=f"{n % keys}" if keys else None) for n in range(40)]
+    sent = publish_many(items, routing_key=queue, database=store, delivery="outbox")
+    assert settler.flush(PATIENCE)
+    assert sorted(received(amqp, queue, 40)) == sorted(sent)
+    assert column(store, "id") == []
+    assert max(unsettled) <= 4
 
 
 @pytest.mark.parametrize("bound", [("MAX_ROWS", 2), ("MAX_BYTES", 14)], ids=str)

@@ -1,7 +1,7 @@
 """A person's retry: rows claimed, sent and settled by this process, one row of a key after the other."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,16 +10,15 @@ from rmq_publisher.adminsite.words import being_sent
 from rmq_publisher.claims import claim_rows
 from rmq_publisher.dbtime import After
 from rmq_publisher.exceptions import PublishError
-from rmq_publisher.flight import NOT_SENT, Flight, Outcome
+from rmq_publisher.flight import NOT_SENT, Outcome
+from rmq_publisher.inhand import LOOK_SECONDS, InHand
 from rmq_publisher.models import PublishFailure
-from rmq_publisher.settling import Outcomes
 from rmq_publisher.stored import Stored
 from rmq_publisher.transport.base import monotonic
 
 ROWS_AT_ONCE = 100
 BYTES_AT_ONCE = 32 * 2**20  # of bodies in memory
 SECONDS = 20.0  # after which no more rows are begun: somebody waits for the page
-LOOK_SECONDS = 0.1
 
 
 @dataclass
@@ -87,10 +86,11 @@ def _resend_portion(database: str, ids: Sequence[int], result: Resent, ends: flo
 def _portions(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
     """Yield those of the ids that exist, as many at a time as fit into memory."""
     rows = PublishFailure.objects.using(database).filter(pk__in=ids).order_by("pk")
+    most = min(ROWS_AT_ONCE, conf.outbox().outbox_batch_size)
     portion: list[int] = []
     together = 0
     for id_, size in rows.values_list("pk", "size"):
-        if portion and (len(portion) == ROWS_AT_ONCE or together + size > BYTES_AT_ONCE):
+        if portion and (len(portion) == most or together + size > BYTES_AT_ONCE):
             yield portion
             portion, together = [], 0
         portion.append(id_)
@@ -100,33 +100,22 @@ def _portions(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _send(database: str, rows: Sequence[Stored], result: Resent) -> None:
-    outcomes = Outcomes(database)
-    by_alias: dict[str, list[Stored]] = {}
-    for row in rows:
-        by_alias.setdefault(row.using, []).append(row)
-    woken = threading.Event()
-    flights = [Flight(alias, woken.set) for alias in by_alias]
+    moved = threading.Event()
+    hand = InHand(database, moved.set)
     try:
-        for flight in flights:
-            flight.add(by_alias[flight.using])
-        while any(flights):
-            woken.wait(LOOK_SECONDS)
-            woken.clear()
-            for flight in flights:
-                _take(flight, outcomes, result)
+        hand.add(rows)
+        while hand.flying:
+            moved.wait(LOOK_SECONDS)
+            moved.clear()
+            _note(hand.collect(), result)
     finally:
         # Where this call is interrupted nothing of it is sent later.
-        for flight in flights:
-            if flight:
-                flight.give_up()
-                _take(flight, outcomes, result)
-        outcomes.settle()
+        _note(hand.give_up(), result)
+        hand.settle()
 
 
-def _take(flight: Flight, outcomes: Outcomes, result: Resent) -> None:
-    found: list[Outcome] = flight.outcomes()
-    outcomes.add(found)
-    for row, outcome in found:
+def _note(outcomes: Iterable[Outcome], result: Resent) -> None:
+    for row, outcome in outcomes:
         if outcome is None:
             result.sent.append(row.id)
         elif outcome is NOT_SENT:

@@ -70,8 +70,7 @@ class Killer:
     def _replace(self, actor: Actor) -> int:
         actor.kill()
         hit = self._held(actor)
-        # A relay holds no more than a batch. A worker's settler may, while its database is slow.
-        self.most_duplicates += max(BATCH, hit) if isinstance(actor, Worker) else BATCH
+        self.most_duplicates += BATCH
         actor.start()
         return hit
 
