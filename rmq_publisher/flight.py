@@ -93,6 +93,11 @@ class Flight:
         """Rows given to the broker whose outcome was not given out yet."""
         return self._flying
 
+    @property
+    def unanswered(self) -> int:
+        """Those of them that have none yet."""
+        return self._flying - len(self._ended)
+
     def keyed(self) -> Iterator[Stored]:
         """Yield the rows with a key whose outcome is to come, and that will be sent if it is good."""
         for group in self._groups:
@@ -140,7 +145,7 @@ class Flight:
     def _on_ended(self, sending: _Sending) -> None:
         """In any thread, mostly the one that hears the broker."""
         self._ended.append(sending)
-        left = self._flying - len(self._ended)
+        left = self.unanswered
         few = left == self._low or left <= 0 <= self._low
         portion = self._ready and left % PORTION == 0
         if few or portion or (self._waiting and sending.row.ordering_key):

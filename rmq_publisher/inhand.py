@@ -48,6 +48,16 @@ class InHand:
         return sum(map(len, self._flights.values()))
 
     @property
+    def is_on_the_wire(self) -> bool:
+        """Whether the broker's answer to any is still to come."""
+        return any(flight.unanswered for flight in self._flights.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether any waits for room, or for the one before it of its key."""
+        return any(len(flight) > flight.sent for flight in self._flights.values())
+
+    @property
     def is_full(self) -> bool:
         """Whether half of the limit waits to be settled: the other half keeps the wire busy meanwhile."""
         return 2 * len(self.outcomes) >= self.limit

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,7 @@ from rmq_publisher.transport.memory import MemoryTransport
 logger = logging.getLogger("rmq_publisher")
 
 SETTLE_SECONDS = 0.02  # how long outcomes are gathered
+GATHER_SECONDS = 0.005  # how long new rows are gathered while others are on the wire
 IDLE_SECONDS = 1.0  # without work, until the database connections are closed
 MAX_ROWS = 10_000  # in hand; what comes beyond is given to the relay
 MAX_BYTES = 64 * 2**20
@@ -118,6 +120,8 @@ class Settler:
             while self._close_by is None or not self._at_rest.is_set():
                 was_busy = self._is_busy()
                 has_news = self._news.wait(self._pause())
+                if self._may_gather():
+                    time.sleep(GATHER_SECONDS)
                 self._news.clear()
                 self._turn()
                 if self._is_to_rest or not (was_busy or has_news):
@@ -137,6 +141,16 @@ class Settler:
         if self._is_busy():
             return SETTLE_SECONDS
         return IDLE_SECONDS if self._used else None
+
+    def _may_gather(self) -> bool:
+        """Whether new rows may wait for more of them, since others are on the wire (RFC 896).
+
+        Each turn takes the interpreter from the requests' threads.
+        """
+        if not self._inbox or self._is_to_rest:
+            return False
+        hands = self._hands.values()
+        return any(hand.is_on_the_wire for hand in hands) and not any(hand.waits for hand in hands)
 
     def _is_busy(self) -> bool:
         return bool(self._rows or self._surplus or self._to_notify)

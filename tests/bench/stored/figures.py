@@ -103,13 +103,19 @@ def _figure(
     return what, verdict(ratio(rates["relay"], rates[other]), aim), f"{aim:g}"
 
 
+REQUESTS = {
+    "": "nothing published", "on_commit": "on_commit", "outbox": "outbox",
+    "written": "outbox, of which nothing is sent",
+}  # fmt: skip
+
+
 def requests(stage: Stage, size: Size) -> tuple[Rows, str]:
     """What a request that inserts one row pays for publishing one message."""
     told: Rows = []
     rows = []
     with stage.peer("ours") as ours:
         for threads in (1, 8):
-            p50: dict[str, list[float]] = {"": [], "on_commit": [], "outbox": []}
+            p50: dict[str, list[float]] = {"": [], "on_commit": [], "outbox": [], "written": []}
             for _ in range(size.rounds):
                 for delivery, taken in p50.items():
                     measured = stage.counted(
@@ -122,14 +128,17 @@ def requests(stage: Stage, size: Size) -> tuple[Rows, str]:
                     taken.append(measured["p50"])
             added = {
                 name: [value - nothing for value, nothing in zip(p50[name], p50[""], strict=True)]
-                for name in ("on_commit", "outbox")
+                for name in ("on_commit", "outbox", "written")
             }
             what = f"what outbox adds to a request ÷ what on_commit adds, {threads} threads"
             value = ratio(added["outbox"], added["on_commit"])
             told.append((what, verdict(value, 1.0, most=True), "at most 1"))
+            value = ratio(added["written"], added["on_commit"])
+            told.append((f"of that, the row alone, of which nothing is sent, {threads} threads",
+                         f"{value:.2f}", ""))  # fmt: skip
             rows += [
                 [
-                    f"{delivery or 'nothing published'}, {threads} threads",
+                    f"{REQUESTS[delivery]}, {threads} threads",
                     f"{statistics.median(taken):.2f}",
                 ]
                 for delivery, taken in p50.items()

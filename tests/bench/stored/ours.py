@@ -91,15 +91,22 @@ class Peer:
     # What a request pays
 
     def request(self, delivery: str, threads: int, seconds: float) -> Measured:
-        """Requests that insert one row and publish one message; ``delivery`` may be "" for none."""
+        """Requests that insert one row and publish one message; ``delivery`` may be "" for none.
+
+        ``"written"`` is the outbox of which nothing is sent.
+        """
         from rmq_publisher import settler  # noqa: PLC0415
 
+        if is_written := delivery == "written":
+            settler.send_committed, delivery = lambda *_: None, "outbox"
         with ThreadPoolExecutor(threads) as pool:
             gate = threading.Barrier(threads)
             jobs = [pool.submit(self._requests, delivery, seconds, gate) for _ in range(threads)]
             taken = [latency for job in jobs for latency in job.result()]
+        settler.send_committed = self.send_committed
         settler.flush(30)
-        return {"messages": len(taken) if delivery else 0, "p50": statistics.median(taken) * 1e3}
+        sent = 0 if is_written or not delivery else len(taken)
+        return {"messages": sent, "p50": statistics.median(taken) * 1e3}
 
     def _requests(self, delivery: str, seconds: float, gate: threading.Barrier) -> list[float]:
         from django.db import connection, transaction  # noqa: PLC0415
