@@ -58,7 +58,7 @@ def _claim_in_one(
     dialect: Dialect, aliases: Sequence[str], limit: int, max_bytes: int, lease: float
 ) -> list[Stored]:
     condition, params = dialect.due(aliases)
-    until, until_params = after(dialect.connection, lease)
+    until = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
     # MATERIALIZED: the planner may otherwise run the subquery more than once, and exceed its LIMIT.
     # Its rows are summed as they come: an order would be a sort, see `Dialect.in_index_order`.
@@ -75,7 +75,7 @@ def _claim_in_one(
         RETURNING {", ".join(f'mine."{name}"' for name in COLUMNS)}
     """  # noqa: S608 (constants)
     with dialect.in_index_order():
-        rows = dialect.run(sql, [*params, token, *until_params, max_bytes])
+        rows = dialect.run(sql, [*params, token, max_bytes])
         return _stored(dialect, rows, token, began + lease)
 
 
@@ -102,7 +102,7 @@ def _take(
 def _take_where(
     dialect: Dialect, ids: Sequence[int], condition: str, params: Sequence[Any], lease: float
 ) -> list[Stored]:
-    until, until_params = after(dialect.connection, lease)
+    until = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
     taken: list[Any] = []
     for start in range(0, len(ids), AT_ONCE):
@@ -111,7 +111,7 @@ def _take_where(
             f"UPDATE {TABLE} SET token = %s, available_at = {until} "  # noqa: S608 (constants)
             f"WHERE {by_id(some, condition)}"
         )
-        values = [token, *until_params, *some, *params]
+        values = [token, *some, *params]
         if dialect.connection.vendor == "postgresql":
             taken += dialect.run(f"{update} RETURNING {dialect.columns}", values)
             continue
@@ -224,11 +224,9 @@ def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Store
     aliases = [one.alias for one in conf.usable()]
     free = f"(token = 0 OR available_at IS NULL OR available_at <= {dialect.now})"
     condition = f"state IN ('failed', 'dead') AND {free}"
-    params: list[Any] = [*dialect.now_params]
     if not ids or not aliases:
         return []
     condition += f" AND {dialect.using} IN ({places(aliases)})"
-    params += aliases
     taken: list[int] = []
     with transaction.atomic(using=database):
         for start in range(0, len(ids), AT_ONCE):
@@ -236,9 +234,9 @@ def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Store
             found = dialect.run(
                 f"SELECT id, ordering_key FROM {TABLE} "  # noqa: S608 (constants)
                 f"WHERE {by_id(some, condition)}{dialect.lock}",
-                [*some, *params],
+                [*some, *aliases],
             )
             keyed = {id_: key for id_, key in found if key}
             waiting = keys.with_earlier(dialect, keyed)
             taken += [id_ for id_, _ in found if id_ not in waiting]
-        return _take_where(dialect, taken, condition, params, lease)
+        return _take_where(dialect, taken, condition, aliases, lease)

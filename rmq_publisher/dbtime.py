@@ -11,8 +11,8 @@ from django.db.models.sql.compiler import SQLCompiler
 VENDORS = ("postgresql", "mysql", "sqlite")  # Django calls MariaDB mysql too
 
 
-def after(connection: BaseDatabaseWrapper, seconds: float = 0.0) -> tuple[str, list[Any]]:
-    """Return the SQL of the database's now, seconds added, and its parameters.
+def after(connection: BaseDatabaseWrapper, seconds: float = 0.0) -> str:
+    """Return the SQL of the database's now, seconds added, for a statement with parameters.
 
     Args:
         connection: of the database.
@@ -20,21 +20,20 @@ def after(connection: BaseDatabaseWrapper, seconds: float = 0.0) -> tuple[str, l
     """
     if connection.vendor == "postgresql":
         # Not CURRENT_TIMESTAMP, which stands still from the transaction's begin.
-        return "(STATEMENT_TIMESTAMP() + %s * INTERVAL '1 second')", [seconds]
+        return f"(STATEMENT_TIMESTAMP() + {seconds:f} * INTERVAL '1 second')"
     if connection.vendor == "mysql":
         # Django keeps UTC there, whatever the server's time zone is.
         now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "CURRENT_TIMESTAMP(6)"
-        return f"({now} + INTERVAL %s MICROSECOND)", [round(seconds * 1_000_000)]
+        return f"({now} + INTERVAL {seconds * 1_000_000:.0f} MICROSECOND)"
     # Without USE_TZ Django keeps local time there, and tells the C library which.
     zone = "" if settings.USE_TZ else ", 'localtime'"
-    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', %s{zone})", [f"{seconds:+.3f} seconds"]
+    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '{seconds:+.3f} seconds'{zone})"
 
 
 def database_now(connection: BaseDatabaseWrapper) -> datetime:
     """Ask a database for its time, as Django would read it from a column."""
-    sql, values = after(connection)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {sql}", values)
+        cursor.execute(f"SELECT {after(connection)}", ())
         found = cursor.fetchone()[0]
     value = datetime.fromisoformat(found) if isinstance(found, str) else found
     if settings.USE_TZ and value.tzinfo is None:
@@ -54,5 +53,4 @@ class After(models.Func):
     ) -> tuple[str, tuple[Any, ...]]:
         """Return what `after` returns."""
         del compiler
-        sql, values = after(connection, self.seconds)
-        return sql, tuple(values)
+        return after(connection, self.seconds), ()

@@ -22,7 +22,7 @@ class Dialect:
         lock: what makes a SELECT take rows that nobody else is taking.
         by_key: what makes MySQL use the keys' index, whatever it believes of the table.
         columns: those of `stored.from_row`, quoted.
-        now: the database's now, with its parameters in ``now_params``.
+        now: the database's now.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -33,12 +33,12 @@ class Dialect:
         self.lock = " FOR UPDATE SKIP LOCKED" if locks else ""
         self.by_key = " FORCE INDEX (rmq_outbox_key)" if connection.vendor == "mysql" else ""
         self.columns = ", ".join(map(quote, COLUMNS))
-        self.now, self.now_params = after(connection)
+        self.now = after(connection)
 
     def due(self, aliases: Sequence[str]) -> tuple[str, list[Any]]:
         """Return the condition of a row that may be sent now."""
         text = f"available_at <= {self.now} AND state IN ('pending', 'failed')"
-        return f"{text} AND {self.using} IN ({places(aliases)})", [*self.now_params, *aliases]
+        return f"{text} AND {self.using} IN ({places(aliases)})", [*aliases]
 
     @contextmanager
     def in_index_order(self) -> Iterator[None]:

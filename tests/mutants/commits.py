@@ -161,8 +161,8 @@ MUTANTS = (
         "no grace",
         "A new row belongs to the process that wrote it until the grace is over.",
         "inserting.py",
-        "    available, available_values = after(connection, grace)\n",
-        "    available, available_values = after(connection)\n",
+        "    available, now = after(connection, grace), after(connection)\n",
+        "    available, now = after(connection), after(connection)\n",
         ("test_outbox.py",),
     ),
     Mutant(
