@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -113,7 +112,9 @@ def lost_lease(stage: Stage, liar: str) -> list[Broken]:
     fast.stall("client")
     until(lambda: stage.store.held_by_relay(second.life, ()), LONG)
     first.thaw()
-    time.sleep(1.5)  # it settles, if it dares
+    # It gives up waiting for what it had sent, and settles that, if it dares.
+    if not until(lambda: "were not published" in first.log(), LONG):
+        raise RuntimeError(f"{first.life} settled nothing: {first.log()[-2000:]}")
     fast.resume()
     broken = _judge(stage, queue)
     # What the first one had sent is sent again by the second: that is the promise.
