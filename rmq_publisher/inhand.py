@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
-from rmq_publisher import keys
+from rmq_publisher import conf, keys
 from rmq_publisher.flight import NOT_SENT, Flight, Outcome
 from rmq_publisher.settling import Outcomes
 from rmq_publisher.stored import Stored
@@ -34,6 +34,8 @@ class InHand:
     ) -> None:
         self.outcomes = Outcomes(database)
         self.limit = limit
+        # Of each alias: a broker that does not answer must leave room for the others.
+        self._share = max(1, limit // max(1, len(conf.usable())))
         self._database = database
         self._wake = wake
         self._low = low
@@ -79,7 +81,7 @@ class InHand:
         room = self.limit - len(self.outcomes) - sum(one.sent for one in self._flights.values())
         for flight in self._flights.values():
             before = flight.sent
-            flight.send(room)
+            flight.send(min(room, self._share - before))
             room -= flight.sent - before
 
     def add_new(self, rows: Sequence[Stored]) -> None:

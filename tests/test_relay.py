@@ -1,5 +1,6 @@
 """The relay: sends what is due, survives what comes, and loses nothing when it does not."""
 
+import ctypes
 import itertools
 import json
 import logging
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -618,6 +620,19 @@ def test_a_signal_in_mid_batch_leaves_nothing_half_done(
     assert 0 < len(left) < 550
     assert column(store, "token") == [0] * len(left)
     assert sorted([*ids(amqp, queue), *left]) == sorted(expected)
+
+
+@ON_SQLITE
+def test_a_signal_ends_it_whichever_thread_it_is_given_to(
+    store: str, spawn: Any, proxy: Proxy
+) -> None:
+    """The kernel chooses one: after a SIGCONT often another than the first."""
+    process = spawn()
+    assert proxy.wait_for_event("broker Confirm.SelectOk", PATIENCE)
+    threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()}
+    tgkill = ctypes.CDLL(None, use_errno=True).tgkill
+    assert tgkill(process.pid, max(threads - {process.pid}), signal.SIGTERM) == 0
+    assert ended(process) == (0, "")
 
 
 @ON_SQLITE

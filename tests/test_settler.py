@@ -250,6 +250,22 @@ def test_no_more_than_a_batch_is_sent_and_not_settled(
     assert max(unsettled) <= 4
 
 
+def test_a_silent_broker_leaves_room_for_another(
+    rmq: Any, store: str, send: Any, by_proxy: Proxy, amqp: Amqp, queue: str
+) -> None:
+    rmq.RMQ_OUTBOX_BATCH_SIZE, rmq.RMQ_CONNECTIONS = 4, {"b": {"URL": amqp.url}}
+    send()
+    assert settler.flush(PATIENCE)
+    silence = by_proxy.stall("client")
+    held = [send() for _ in range(10)]
+    other = send(using="b")
+    eventually(lambda: column(store, "message_id") == held)
+    assert other in received(amqp, queue, 2)
+    silence.disarm()
+    assert settler.flush(PATIENCE)
+    assert column(store, "id") == []
+
+
 @pytest.mark.parametrize("bound", [("MAX_ROWS", 2), ("MAX_BYTES", 14)], ids=str)
 def test_what_does_not_fit_is_given_to_the_relay(
     store: str, send: Any, amqp: Amqp, queue: str, bound: Any, monkeypatch: pytest.MonkeyPatch

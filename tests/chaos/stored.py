@@ -19,9 +19,7 @@ from .stage import Stage
 from .stores import TABLE, Postgres
 
 BATCH = 64
-DUPLICATES = (
-    "at most a batch of duplicates for each kill and sending process, or what a worker held"
-)
+DUPLICATES = "at most a batch of duplicates for each kill and sending process"
 WORKER, RELAY, DATABASE, BROKER = (
     "worker: kill -9",
     "relay: kill -9",
@@ -88,8 +86,15 @@ class Killer:
 
     def _relay(self) -> int:
         relay = self._chance.choice(self._stage.relays())
-        until(lambda: self._held(relay), 2, every=0.005)
+        until(lambda: self._is_frozen_in_flight(relay), 2, every=0.001)
         return self._replace(relay)
+
+    def _is_frozen_in_flight(self, relay: Actor) -> bool:
+        """Frozen first, for a relay may settle all that it holds between a look at it and its kill."""
+        relay.freeze()
+        if not (holds := bool(self._held(relay))):
+            relay.thaw()
+        return holds
 
     def _database(self) -> int:
         self.most_duplicates += BATCH * self._senders

@@ -11,6 +11,8 @@ from django.db import connections as databases
 from rmq_publisher.management.base import chosen_aliases
 from rmq_publisher.relay import Relay
 
+LOOK_SECONDS = 0.5
+
 
 class Command(BaseCommand):
     """One thread for each database."""
@@ -69,7 +71,10 @@ class Command(BaseCommand):
                 run.on_failure = stop
                 run.start()
             for run in runs:
-                run.join()
+                # Handlers run in this thread only, and a signal that the kernel gives to another one
+                # does not end a join.
+                while run.is_alive():
+                    run.join(LOOK_SECONDS)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
