@@ -17,6 +17,7 @@ from django.db import connections as databases
 from rmq_publisher import (
     Message,
     QueueConfig,
+    background,
     claims,
     connections,
     outbox,
@@ -278,7 +279,7 @@ def test_what_does_not_fit_is_given_to_the_relay(
         threads.append(threading.current_thread().name)
         return release(*args)
 
-    monkeypatch.setattr(settler, *bound)
+    monkeypatch.setattr(background, *bound)
     monkeypatch.setattr(outbox, "release", noted)
     monkeypatch.setattr(outbox, "AT_ONCE", 2)
     sent = publish_many([b"12345"] * 5, routing_key=queue, database=store, delivery="outbox")
@@ -294,7 +295,7 @@ def test_what_does_not_fit_is_given_to_the_relay(
 def test_it_does_not_rest_before_all_is_given_to_the_relay(
     store: str, queue: str, rmq: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "MAX_ROWS", 0)
+    monkeypatch.setattr(background, "MAX_ROWS", 0)
     monkeypatch.setattr(outbox, "AT_ONCE", 1)
     publish_many([b"x"] * 50, routing_key=queue, database=store, delivery="outbox")
     assert settler.flush(PATIENCE)
@@ -417,7 +418,7 @@ def test_after_its_death_the_next_message_starts_another(
     store: str, send: Any, amqp: Amqp, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(settler.InHand, "collect", lambda _: 1 / 0)
+        patch.setattr(background.InHand, "collect", lambda _: 1 / 0)
         send()
         assert settler.flush(PATIENCE)
     assert "the settler died of ZeroDivisionError" in caplog.text
@@ -450,7 +451,7 @@ def test_relays_are_told_of_what_is_left_to_them(rmq: Any, send: Any, heard: Any
 def test_relays_are_told_of_what_does_not_fit(
     send: Any, heard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "MAX_ROWS", 0)
+    monkeypatch.setattr(background, "MAX_ROWS", 0)
     send()
     assert heard(PATIENCE)
 
