@@ -7,8 +7,9 @@ import functools
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db import connections as databases
@@ -59,7 +60,8 @@ class Settler:
             fitting = rows[: _fitting(rows, MAX_ROWS - self._rows, MAX_BYTES - self._bytes)]
             self._rows += len(fitting)
             self._bytes += _size(fitting)
-            self._inbox.append((database, fitting))
+            if fitting:
+                self._inbox.append((database, fitting))
             for start in range(len(fitting), len(rows), outbox.AT_ONCE):
                 some = rows[start : start + outbox.AT_ONCE]
                 # Without their messages, for which there is no room.
@@ -151,8 +153,7 @@ class Settler:
         return bool(self._rows or self._surplus or self._to_notify)
 
     def _turn(self) -> None:
-        while self._inbox:
-            self._begin(*self._inbox.popleft())
+        self._take_in()
         self._collect()
         if self._surplus:
             self._release(*self._surplus.popleft())  # some in each turn: the others do not wait
@@ -164,6 +165,16 @@ class Settler:
             self._rows += sum(len(rows) for _, rows in self._inbox)
             self._bytes = sum(hand.bytes for hand in self._hands.values())
             self._bytes += sum(_size(rows) for _, rows in self._inbox)
+
+    def _take_in(self) -> None:
+        """Begin with what has come by now, at once: more comes meanwhile, and outcomes wait."""
+        new: defaultdict[str, list[Stored]] = defaultdict(list)
+        for _ in range(len(self._inbox)):
+            database, rows = self._inbox.popleft()
+            new[database] += rows
+        for database, some in new.items():
+            # The hooks of a key's later transaction may have run before those of an earlier one.
+            self._begin(database, sorted(some, key=attrgetter("id")))
 
     def _begin(self, database: str, rows: Sequence[Stored]) -> None:
         if database not in self._hands:
@@ -196,6 +207,7 @@ class Settler:
             makes_way = hand.outcomes.makes_way
             if not self._ask(database, hand.settle):
                 hand.outcomes.forget()
+                hand.close()  # else batch after batch is sent that cannot be settled
             elif makes_way:
                 self._notify_of_due(database)
 

@@ -22,7 +22,8 @@ class InHand:
         wake: called, in any thread, when it is worth calling `collect`.
         low: see `Flight`.
         limit: rows that may have been sent and not been settled: so many may be sent twice where the
-            process is killed.
+            process is killed. Each RabbitMQ alias has its share, at least one: a broker that does not
+            answer must leave room for the others.
     """
 
     def __init__(
@@ -33,9 +34,9 @@ class InHand:
         limit: int = sys.maxsize,
     ) -> None:
         self.outcomes = Outcomes(database)
-        self.limit = limit
-        # Of each alias: a broker that does not answer must leave room for the others.
-        self._share = max(1, limit // max(1, len(conf.usable())))
+        brokers = max(1, len(conf.usable()))
+        self.limit = max(limit, brokers)
+        self._share = self.limit // brokers
         self._database = database
         self._wake = wake
         self._low = low
@@ -48,6 +49,11 @@ class InHand:
     def flying(self) -> int:
         """Rows without an outcome."""
         return sum(map(len, self._flights.values()))
+
+    def of(self, using: str) -> tuple[int, int]:
+        """Return how many rows of an alias are without an outcome, and the size of their bodies."""
+        flight = self._flights.get(using)
+        return (len(flight), flight.bytes) if flight else (0, 0)
 
     @property
     def is_on_the_wire(self) -> bool:

@@ -86,8 +86,9 @@ class Relay:
         self._poll_interval = poll_interval
         size = settings.outbox_batch_size if batch_size is None else batch_size
         # Half of it is being sent while the other half is claimed: a relay that is killed leaves no
-        # more than one batch to be sent twice.
-        self._batch = max(1, size // 2)
+        # more than one batch to be sent twice. Each broker has its share of it.
+        self._brokers = max(1, len(conf.usable()))
+        self._batch = max(1, size // self._brokers // 2)
         self._lease = settings.outbox_lease if lease is None else lease
         self._retention = timedelta(days=settings.failure_retention_days)
         self._stopping = False
@@ -99,6 +100,11 @@ class Relay:
         self._settle_at = 0.0
         self._after_key = ""  # where the search among keys goes on
         self._up: frozenset[str] = frozenset()
+        self._aliases: list[str] = []  # those of them whose rows are claimed now
+        self._room = 0
+        self._others_at = (
+            0.0  # when to look again for rows of those with room, while others have none
+        )
         self._on_the_way = True
         self._backoff = Backoff()
         self._away = False
@@ -203,26 +209,44 @@ class Relay:
 
     def _claim(self) -> bool:
         """Claim a batch and have it sent; return whether there may be more to claim at once."""
-        if not self._up or len(self._hand) > self._batch or self._hand.bytes > BATCH_BYTES:
+        self._aliases, self._room = self._with_room()
+        is_crowded = len(self._aliases) < len(self._up)
+        if not self._aliases or (is_crowded and monotonic() < self._others_at):
             return False
         kinds = [(self._plain, self._claim_plain), (self._keyed, self._claim_keys)]
         if self._keys_first:
             kinds.reverse()
         for looks, claim in kinds:
-            if monotonic() < looks.at:
+            if monotonic() < looks.at and not is_crowded:
                 continue
             if rows := self._ask(claim):
                 self._keys_first = claim == self._claim_plain
                 self._hand.add(rows)
                 return True
+            if is_crowded:
+                looks.soon()  # for those that were left out
+        self._others_at = monotonic() + LOOK_SECONDS
         return bool(self._after_key)  # not all keys were looked at
+
+    def _with_room(self) -> tuple[list[str], int]:
+        """Return the brokers that hold less than half of their share, and how many rows each may have.
+
+        One that takes messages and does not answer is not to keep those of the others waiting.
+        """
+        held: dict[str, int] = {}
+        for alias in sorted(self._up):
+            rows, size = self._hand.of(alias)
+            rows += len(self._hand.outcomes)
+            if rows <= self._batch and size <= BATCH_BYTES // self._brokers:
+                held[alias] = rows
+        return list(held), 2 * self._batch - max(held.values(), default=0)
 
     def _claim_plain(self) -> list[Stored]:
         self._plain.begin()
         rows = claims.claim(
             self.database,
-            aliases=sorted(self._up),
-            limit=min(self._batch, 2 * self._batch - len(self._hand)),
+            aliases=self._aliases,
+            limit=min(self._batch, self._room),
             max_bytes=BATCH_BYTES,
             lease=self._lease,
         )
@@ -236,8 +260,8 @@ class Relay:
             self._keyed.begin()
         rows, self._after_key = claims.claim_keys(
             self.database,
-            aliases=sorted(self._up),
-            limit=2 * self._batch - len(self._hand),
+            aliases=self._aliases,
+            limit=self._room,
             max_bytes=BATCH_BYTES,
             lease=self._lease,
             after_key=self._after_key,

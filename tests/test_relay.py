@@ -354,6 +354,26 @@ def test_stopping_wakes_it(start: Any) -> None:
 # -- brokers that are away -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_silent_broker_leaves_room_for_another(
+    rmq: Any, store: str, start: Any, by_proxy: Proxy, amqp: Amqp, queue: str, keyed: bool
+) -> None:
+    """It takes messages and does not answer; the older rows are its own."""
+    rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
+    rmq.RMQ_OUTBOX_BATCH_SIZE, rmq.RMQ_PUBLISH_TIMEOUT = 8, 20
+    start()
+    store_rows(store, queue=queue)
+    assert len(ids(amqp, queue, 1)) == 1  # it is connected
+    silence = by_proxy.stall("client")
+    store_rows(store, 30, queue=queue, key=lambda number: f"k{number}" if keyed else "")
+    assert by_proxy.wait_for_publishes(2)
+    others = amqp.declare_queue()
+    store_rows(store, 10, queue=others, using="b")
+    assert len(ids(amqp, others, 10)) == 10
+    silence.disarm()
+    eventually(lambda: column(store, "id") == [])
+
+
 def test_rows_of_a_broker_that_is_away_are_not_claimed(
     rmq: Any, store: str, amqp: Amqp, queue: str
 ) -> None:
@@ -644,6 +664,9 @@ def test_a_second_signal_ends_it_at_once(
     proxy.swallow_acks(None)
     process = spawn(RMQ_PUBLISH_TIMEOUT=25)
     assert proxy.wait_for_publishes(1, PATIENCE)
+
+    first = signal.SIGTERM if number == signal.SIGINT else signal.SIGINT
+    process.send_signal(first)
 
     def ends() -> bool:
         process.send_signal(number)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -30,6 +30,7 @@ from rmq_publisher import (
 from rmq_publisher.composing import compose
 from rmq_publisher.conf import connection
 from rmq_publisher.dbtime import After
+from rmq_publisher.stored import Stored
 from rmq_publisher.testing import memory_broker
 from rmq_publisher.transport.base import monotonic
 from tests.calls import AT_ONCE, PATIENCE, Took, eventually
@@ -249,6 +250,43 @@ def test_no_more_than_a_batch_is_sent_and_not_settled(
     assert sorted(received(amqp, queue, 40)) == sorted(sent)
     assert column(store, "id") == []
     assert max(unsettled) <= 4
+
+
+def test_settlings_that_fail_cost_a_batch_each(
+    rmq: Any, store: str, by_proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all that is in hand: a table may be locked for as long as it takes to send everything."""
+    rmq.RMQ_OUTBOX_BATCH_SIZE = 4
+    failures: list[int] = []
+
+    def failing(database: str, rows: Any) -> int:
+        failures.append(len(rows))
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(outbox, "settle_confirmed", failing)
+    publish_many([b"x"] * 40, routing_key=queue, database=store, delivery="outbox")
+    assert settler.flush(PATIENCE)
+    assert failures
+    assert by_proxy.publishes <= 4
+    assert len(column(store, "id")) == 40
+
+
+def test_what_comes_meanwhile_waits_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows come faster than they are begun with, outcomes must be settled all the same."""
+    worked = background.Settler()
+    begun: list[list[int]] = []
+
+    def begin(database: str, rows: Sequence[Stored]) -> None:
+        begun.append([row.id for row in rows])
+        assert len(begun) < 3, "its turn never ends"
+        worked._inbox.append((database, rows))
+
+    monkeypatch.setattr(worked, "_begin", begin)
+    envelope = compose(connection("default"), "x", routing_key="q")
+    for number in (2, 1):  # the hooks of the later transaction have run first
+        worked._inbox.append(("default", [Stored(number, 7, "default", envelope, "k", 9e9)]))
+    worked._turn()
+    assert begun == [[1, 2]]
 
 
 def test_a_silent_broker_leaves_room_for_another(

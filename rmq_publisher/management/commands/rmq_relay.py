@@ -11,6 +11,7 @@ from django.db import connections as databases
 from rmq_publisher.management.base import chosen_aliases
 from rmq_publisher.relay import Relay
 
+ENDS = (signal.SIGTERM, signal.SIGINT)
 LOOK_SECONDS = 0.5
 
 
@@ -60,12 +61,13 @@ class Command(BaseCommand):
             for run in runs:
                 run.relay.stop()
 
-        def end(number: int, _: object) -> None:
+        def end(*_: object) -> None:
             stop()
             # A second one ends it at once, as a kill does: a database that hangs has no deadline.
-            signal.signal(number, signal.SIG_DFL)
+            for number in ENDS:
+                signal.signal(number, signal.SIG_DFL)
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, end) for number in ENDS}
         try:
             for run in runs:
                 run.on_failure = stop
