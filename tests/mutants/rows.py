@@ -120,8 +120,8 @@ MUTANTS = (
         "a turn takes in what comes meanwhile",
         "However fast rows come, their outcomes are settled.",
         "background.py",
-        "        for _ in range(len(self._inbox)):\n",
-        "        while self._inbox:\n",
+        "        self._take_in()\n",
+        "        while self._inbox:\n            self._take_in()\n",
         ("test_settler.py",),
     ),
     Mutant(
