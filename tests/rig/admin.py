@@ -130,8 +130,10 @@ class Admin:
     def list_connections(self) -> list[ClientConnection]:
         said = self.eval(
             "F = fun(undefined) -> <<>>; (V) when is_atom(V) -> atom_to_binary(V); (V) -> V end,"
+            # A connection that has not said yet who it is has an atom there.
+            "L = fun(V) when is_list(V) -> V; (_) -> [] end,"
             'N = fun(I) -> case lists:keyfind(<<"connection_name">>, 1,'
-            "    proplists:get_value(client_properties, I, []))"
+            "    L(proplists:get_value(client_properties, I)))"
             "  of {_, _, V} -> V; _ -> <<>> end end,"
             'Rows = [[lists:join("\\t", [N(I), pid_to_list(P),'
             '   F(proplists:get_value(user, I)), F(proplists:get_value(state, I))]), "\\n"]'
