@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmq_publisher.amqp.entities import Binding, ExchangeConfig, QueueConfig
     from rmq_publisher.exceptions import (
         BrokerUnavailable,
         ConfirmTimeout,
@@ -14,25 +15,24 @@ if TYPE_CHECKING:
         Rejected,
         Unroutable,
     )
-    from rmq_publisher.handler import connections
-    from rmq_publisher.message import Message
-    from rmq_publisher.producer import Producer
-    from rmq_publisher.publishing import apublish, publish, publish_many
-    from rmq_publisher.topology import Binding, ExchangeConfig, QueueConfig
+    from rmq_publisher.messages.envelope import Message
+    from rmq_publisher.publisher.api import apublish, publish, publish_many
+    from rmq_publisher.publisher.producer import Producer
+    from rmq_publisher.transport.handler import connections
 
 __version__ = "0.1.0"
 
 # Looked up on first use (PEP 562): an app's package is imported before Django's apps are ready.
 _HOMES = {
-    "publish": "publishing",
-    "apublish": "publishing",
-    "publish_many": "publishing",
-    "Message": "message",
-    "Producer": "producer",
-    "QueueConfig": "topology",
-    "ExchangeConfig": "topology",
-    "Binding": "topology",
-    "connections": "handler",
+    "publish": "publisher.api",
+    "apublish": "publisher.api",
+    "publish_many": "publisher.api",
+    "Message": "messages.envelope",
+    "Producer": "publisher.producer",
+    "QueueConfig": "amqp.entities",
+    "ExchangeConfig": "amqp.entities",
+    "Binding": "amqp.entities",
+    "connections": "transport.handler",
     "PublishError": "exceptions",
     "InvalidMessage": "exceptions",
     "Unroutable": "exceptions",

@@ -5,7 +5,7 @@ from typing import ClassVar
 from django import forms
 from django.contrib import admin
 
-from rmq_publisher.adminsite.pages import PagePart
+from rmq_publisher.modeladmin.views import PagePart
 from rmq_publisher.models import PublishFailure
 
 __all__ = ["PublishFailureAdmin", "PublishFailureAdminMixin"]

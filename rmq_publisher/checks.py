@@ -39,11 +39,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, router
 from django.db import connections as databases
 
-from rmq_publisher import conf, registry, serialization, tables
-from rmq_publisher.conf import ConnectionSettings, Problem
-from rmq_publisher.options import DEFAULT_ALIAS, NO_URL
-from rmq_publisher.ordering import alternate_exchange, dead_letter_exchange
-from rmq_publisher.topology import QueueConfig
+from rmq_publisher import serialization
+from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.conf import loader
+from rmq_publisher.conf.loader import ConnectionSettings, Problem
+from rmq_publisher.conf.schema import DEFAULT_ALIAS, NO_URL
+from rmq_publisher.db import support
+from rmq_publisher.topology import registry
+from rmq_publisher.topology.dependency_order import alternate_exchange, dead_letter_exchange
 
 TAG = "rmq_publisher"
 # What a network and a busy broker may add to a heartbeat's half interval.
@@ -59,20 +62,20 @@ def register_checks() -> None:
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
     """Return what is wrong in the settings."""
-    found = list(conf.problems())
-    for settings in conf.usable():
+    found = list(loader.problems())
+    for settings in loader.usable():
         found += _judged(settings)
     found += _outbox_times()
-    stored = [read.alias for read in conf.usable() if read.delivery == "outbox"]
+    stored = [read.alias for read in loader.usable() if read.delivery == "outbox"]
     if stored:
-        found += _outbox_table(conf.place(stored[0], "DELIVERY"))
+        found += _outbox_table(loader.place(stored[0], "DELIVERY"))
     return _messages(found)
 
 
 def check_topology(**_: Any) -> list[checks.CheckMessage]:
     """Return what is wrong in the declared queues and exchanges."""
     found = registry.problems()
-    for alias in conf.aliases() or (DEFAULT_ALIAS,):
+    for alias in loader.aliases() or (DEFAULT_ALIAS,):
         found += _dropping(alias)
     return _messages(found)
 
@@ -81,12 +84,12 @@ def check_deployment(**_: Any) -> list[checks.CheckMessage]:
     """Return what may stand in development and not in production."""
     found = [
         Problem(problem.setting, problem.text, problem.hint, f"{TAG}.E012")
-        for problem in conf.problems()
+        for problem in loader.problems()
         if problem.id == NO_URL
     ]
-    for settings in conf.usable():
+    for settings in loader.usable():
         found += _exposed(settings)
-    for label in conf.urls_with_password():
+    for label in loader.urls_with_password():
         text = "holds a password, which Django's debug page and error mails show"
         hint = "Take it out of the URL and set RMQ_PASSWORD, which they hide."
         found.append(Problem(label, text, hint, f"{TAG}.W009"))
@@ -108,7 +111,7 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
     if settings.serializer is not None and not serialization.is_known(settings.serializer):
         known = ", ".join(serialization.names())
         yield Problem(
-            conf.place(alias, "SERIALIZER"),
+            loader.place(alias, "SERIALIZER"),
             f"names the unknown serializer {settings.serializer!r}",
             f"Known are {known}; add one with register_serializer() in an AppConfig's ready().",
             f"{TAG}.E007",
@@ -116,7 +119,7 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
     least = settings.heartbeat / 2 + HEARTBEAT_SLACK
     if settings.confirm_timeout <= least and not settings.memory:
         yield Problem(
-            conf.place(alias, "CONFIRM_TIMEOUT"),
+            loader.place(alias, "CONFIRM_TIMEOUT"),
             f"of {settings.confirm_timeout:g} s may end a healthy connection: a broker with "
             f"nothing to say sends a heartbeat every {settings.heartbeat / 2:g} s only",
             f"Set it above {least:g} s, or RMQ_HEARTBEAT lower.",
@@ -126,7 +129,7 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
         path = getattr(settings.tls, key.lower())
         if path is not None and not Path(path).is_file():
             yield Problem(
-                conf.place(alias, "TLS"),
+                loader.place(alias, "TLS"),
                 f"names a {key} that is not there: {path}",
                 "Connecting will fail where it is missing; mend the path or mount the file.",
                 f"{TAG}.W004",
@@ -135,9 +138,9 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
 
 def _outbox_times() -> Iterator[Problem]:
     """Yield grace or lease that could end while the row's own process still sends it."""
-    timeouts = [settings.publish_timeout for settings in conf.usable()]
+    timeouts = [settings.publish_timeout for settings in loader.usable()]
     try:
-        outbox = conf.outbox()
+        outbox = loader.outbox()
     except ImproperlyConfigured:
         return  # reported as a problem of the setting
     longest = max(timeouts, default=0)
@@ -159,7 +162,7 @@ def _outbox_times() -> Iterator[Problem]:
 def _outbox_table(setting: str) -> Iterator[Problem]:
     """Yield what keeps rows from being written where the transactions are."""
     database = DEFAULT_DB_ALIAS
-    if reason := tables.unfit(database):
+    if reason := support.unfit(database):
         yield Problem(setting, f'is "outbox", for database {database!r}', reason, f"{TAG}.E008")
         return
     elsewhere = router.db_for_write(apps.get_model("rmq_publisher", "OutboxMessage"))
@@ -203,7 +206,7 @@ def _dropping(alias: str) -> Iterator[Problem]:
 
 
 def _exposed(settings: ConnectionSettings) -> Iterator[Problem]:
-    url = conf.place(settings.alias, "URL")
+    url = loader.place(settings.alias, "URL")
     if settings.memory:
         text = "is memory://, whose messages end with the process"
         yield Problem(url, text, "Set the URL of a RabbitMQ broker.", f"{TAG}.W008")

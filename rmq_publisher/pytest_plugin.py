@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from rmq_publisher.testing import MemoryBroker, Published
+    from rmq_publisher.testing.assertions import MemoryBroker, Published
 
 
 def _name_brokers(request: pytest.FixtureRequest) -> None:
@@ -14,7 +14,7 @@ def _name_brokers(request: pytest.FixtureRequest) -> None:
 
     By its fixture, and before the capture, since what a test sets afterwards is undone first.
     """
-    from rmq_publisher.testing import missing_urls  # noqa: PLC0415 (as below)
+    from rmq_publisher.testing.assertions import missing_urls  # noqa: PLC0415 (as below)
 
     if request.config.pluginmanager.hasplugin("django"):
         settings = request.getfixturevalue("settings")
@@ -26,7 +26,7 @@ def _name_brokers(request: pytest.FixtureRequest) -> None:
 def rmq_published(request: pytest.FixtureRequest) -> "Iterator[Published]":
     """What the test publishes: nothing leaves, everything is confirmed (`capture`)."""
     # Imported here: every run of pytest in this environment loads the plugin, few use Django.
-    from rmq_publisher.testing import capture  # noqa: PLC0415
+    from rmq_publisher.testing.assertions import capture  # noqa: PLC0415
 
     _name_brokers(request)
     with capture() as published:
@@ -39,7 +39,7 @@ def rmq_broker(request: pytest.FixtureRequest) -> "Iterator[MemoryBroker]":
 
     Where there are several RabbitMQ aliases, `capture` has the broker of each.
     """
-    from rmq_publisher.testing import capture  # noqa: PLC0415 (as above)
+    from rmq_publisher.testing.assertions import capture  # noqa: PLC0415 (as above)
 
     _name_brokers(request)
     with capture(route=True) as published:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from rmq_publisher import connections
-from rmq_publisher.transport import memory
-from tests.rig.ladder import Broker
+from rmq_publisher.transport.memory import transport
+from tests.support.rig.ladder import Broker
 
-pytest_plugins = ["tests.rig.fixtures", "tests.rig.stores"]
+pytest_plugins = ["tests.support.rig.fixtures", "tests.support.rig.stores"]
 
 # pika tells every lost connection at ERROR with a traceback: here they are lost on purpose.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -34,7 +34,7 @@ def _closed_connections() -> Iterator[None]:
     """No connection outlives its test, whatever it pointed the library at, and no queue in memory."""
     yield
     connections.close()
-    for embedded in list(memory._brokers.values()):
+    for embedded in list(transport._brokers.values()):
         embedded.reset()
 
 

@@ -10,9 +10,9 @@ from django.core import checks as django_checks
 from django.db import connections as databases
 
 from rmq_publisher import checks
-from rmq_publisher.handler import connections
-from rmq_publisher.topology import ExchangeConfig, QueueConfig
-from tests.configured import configurer
+from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
+from rmq_publisher.transport.handler import connections
+from tests.support.configured import configurer
 
 URL = "amqps://shop@broker.example/"
 GOOD = {"URL": URL, "PASSWORD": "secret-1"}

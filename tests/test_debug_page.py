@@ -11,7 +11,7 @@ from django.views.debug import ExceptionReporter
 from pika import BasicProperties
 
 from rmq_publisher import Message, Producer, PublishError, publish, publish_many
-from tests.rig.ports import closed_port
+from tests.support.rig.ports import closed_port
 
 BODY, HEADER = "canary-of-the-body", "canary-of-the-header"
 PASSWORD = "canary-of-the-password"

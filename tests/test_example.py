@@ -22,7 +22,7 @@ from example_project.demo import compare
 from example_project.shop import queues
 from example_project.shop.models import Order
 from rmq_publisher import Binding, ExchangeConfig, QueueConfig, connections
-from tests.rig.ports import SilentPort, closed_port
+from tests.support.rig.ports import SilentPort, closed_port
 
 ROOT = Path(__file__).resolve().parent.parent
 TEA = {"customer": "Ada", "item": "プーアル茶 & <tea>", "amount": "12.5"}

@@ -32,10 +32,10 @@ from rmq_publisher import (
     publish,
     publish_many,
 )
-from rmq_publisher.composing import NOW_OPTIONS, PRODUCER_OPTIONS
-from rmq_publisher.message import MESSAGE_OPTIONS
-from rmq_publisher.publishing import MANY_OPTIONS
-from tests.test_publish import taken
+from rmq_publisher.messages.compose import NOW_OPTIONS, PRODUCER_OPTIONS
+from rmq_publisher.messages.envelope import MESSAGE_OPTIONS
+from rmq_publisher.publisher.api import MANY_OPTIONS
+from tests.publisher.test_publish import taken
 
 NAMES = [
     "publish",
@@ -73,15 +73,15 @@ def test_no_submodule_has_a_public_name():
     """Importing it would put the module in the object's place."""
     modules = {path.stem for path in Path(rmq_publisher.__file__).parent.iterdir()}
     assert not modules & set(NAMES)
-    for module in ("publishing", "producer", "message", "topology", "handler", "exceptions"):
+    for module in ("publisher.api", "messages.envelope", "transport.handler", "exceptions"):
         import_module(f"rmq_publisher.{module}")
     assert callable(rmq_publisher.publish)
     assert isinstance(rmq_publisher.Producer, type)
 
 
 def test_another_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'publisher'"):
-        rmq_publisher.publisher  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'publishing'"):
+        rmq_publisher.publishing  # noqa: B018
     with pytest.raises(ImportError):
         from rmq_publisher import Publisher  # noqa: F401, PLC0415
 

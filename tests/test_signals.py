@@ -26,8 +26,8 @@ from rmq_publisher import (
     publish_many,
 )
 from rmq_publisher.signals import message_published, publish_failed
-from tests.rig.proxy import closed_port
-from tests.test_publish import bodies, now
+from tests.publisher.test_publish import bodies, now
+from tests.support.rig.proxy import closed_port
 
 SECRET = "s3cr3t-value"
 SENT = {"message_id", "exchange", "routing_key", "using"}

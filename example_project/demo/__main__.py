@@ -116,7 +116,7 @@ def summary(declared: str) -> str:
 def must_be_empty() -> None:
     """A broker of somebody's (RMQ_URL) may hold messages that are not ours to take."""
     from rmq_publisher import connections  # noqa: PLC0415  # after Django's setup
-    from rmq_publisher.topology import QueueName  # noqa: PLC0415
+    from rmq_publisher.amqp.entities import QueueName  # noqa: PLC0415
 
     (queue,) = connections["default"].declare((QueueName(QUEUE),), timeout=5)
     if queue.messages or queue.consumers:

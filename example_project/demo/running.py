@@ -15,10 +15,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from tests.rig.erlang import guard, release_guard
-from tests.rig.ladder import DEFAULT_IMAGE, Broker, NoBrokerError, find_broker
-from tests.rig.node import server_program
-from tests.rig.ports import free_port
+from tests.support.rig.erlang import guard, release_guard
+from tests.support.rig.ladder import DEFAULT_IMAGE, Broker, NoBrokerError, find_broker
+from tests.support.rig.node import server_program
+from tests.support.rig.ports import free_port
 
 from .terminal import note
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rmq_publisher import BrokerUnavailable, PublishError, connections
-from rmq_publisher.topology import QueueName
+from rmq_publisher.amqp.entities import QueueName
 
 from . import queues
 

@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.db import connections as databases
 
-from rmq_publisher.outbox import messages
-from rmq_publisher.tables import unfit
+from rmq_publisher.db.support import unfit
+from rmq_publisher.outbox.transitions import messages
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST_DAYS = 36500

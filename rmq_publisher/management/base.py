@@ -6,8 +6,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rmq_publisher import conf, registry
+from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import BrokerUnavailable, InvalidMessage
+from rmq_publisher.topology import registry
 
 
 def chosen_aliases(using: str | None) -> tuple[str, ...]:
@@ -16,14 +17,14 @@ def chosen_aliases(using: str | None) -> tuple[str, ...]:
     Raises:
         CommandError: there is no such alias, or something is wrong in the settings or topology.
     """
-    problems = (*conf.problems(), *registry.problems())
+    problems = (*loader.problems(), *registry.problems())
     errors = [str(problem) for problem in problems if problem.is_error]
     if errors:
         raise CommandError("\n".join(errors))
     try:
-        aliases = conf.aliases() if using is None else (conf.alias_for(using),)
-        for alias in aliases or (conf.alias_for(None),):
-            conf.connection(alias)
+        aliases = loader.aliases() if using is None else (loader.alias_for(using),)
+        for alias in aliases or (loader.alias_for(None),):
+            loader.connection(alias)
     except (ImproperlyConfigured, InvalidMessage) as error:
         raise CommandError(str(error)) from error
     return aliases
@@ -73,7 +74,7 @@ class ConnectionsCommand(BaseCommand):
         self._json: bool = options["json"]
         documents, complaints = [], []
         for alias in chosen_aliases(options["using"]):
-            nodes = ", ".join(map(str, conf.connection(alias).nodes)) or "memory"
+            nodes = ", ".join(map(str, loader.connection(alias).nodes)) or "memory"
             where = f"RabbitMQ connection {alias!r} ({nodes})"
             self.line(where)
             found: dict[str, Any] = {"alias": alias, "nodes": nodes.split(", "), "error": None}

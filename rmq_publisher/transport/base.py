@@ -5,15 +5,14 @@ it. Nothing here does I/O.
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.conf.schema import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
-from rmq_publisher.message import Envelope
-from rmq_publisher.options import ConnectionSettings
-from rmq_publisher.topology import Topology
+from rmq_publisher.messages.envelope import Envelope
 
 # AMQP 0-9-1, 1.1: "hard" errors end the connection; below them only 320 does, by an operator.
 HARD_ERRORS = 500
@@ -146,8 +145,3 @@ def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> floa
     if not 0 <= timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be from 0 to {int(threading.TIMEOUT_MAX)} seconds")
     return timeout
-
-
-def monotonic() -> float:
-    """Return seconds of the clock that all deadlines use."""
-    return time.monotonic()

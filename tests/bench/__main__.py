@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.rig.amqp import Amqp
-from tests.rig.ladder import Broker, NoBrokerError
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.ladder import Broker, NoBrokerError
 
 from . import broker, extras, machine, plan, table
 from .contest import Contest, Stage, say

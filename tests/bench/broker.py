@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.rig.amqp import Amqp
-from tests.rig.ladder import Broker, NoBrokerError, find_broker
-from tests.rig.node import server_program
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.ladder import Broker, NoBrokerError, find_broker
+from tests.support.rig.node import server_program
 
 _MEMORY = Path("/dev/shm")  # Linux's file system in memory
 

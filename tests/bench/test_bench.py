@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.amqp import Amqp
+from tests.support.rig.amqp import Amqp
 
 from . import plan, table
 from .broker import Queue

@@ -13,8 +13,8 @@ from django.test import Client
 from playwright.sync_api import Browser, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
-from rmq_publisher import brokers
-from tests.admin_rows import PERMISSIONS, client, fresh_broker
+from rmq_publisher.monitoring import broker_status
+from tests.support.admin_rows import PERMISSIONS, client, fresh_broker
 
 from .chromium import HURRY, PHONE, SCREEN, NoBrowserError, Window, launch
 
@@ -50,7 +50,7 @@ def site(chromium: Browser, settings: Any, transactional_db: None) -> Iterator[s
     server = LiveServer("127.0.0.1")
     yield server.url
     server.stop()
-    brokers.join(30)
+    broker_status.join(30)
 
 
 @pytest.fixture

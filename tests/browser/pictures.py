@@ -12,10 +12,10 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Page
 
-from rmq_publisher import brokers
-from rmq_publisher.dbtime import After
+from rmq_publisher.db.clock import After
 from rmq_publisher.models import PublishCount, PublishFailure, RelaySeen
-from tests.admin_rows import failure, url
+from rmq_publisher.monitoring import broker_status
+from tests.support.admin_rows import failure, url
 
 from .conftest import Look, sign_in
 
@@ -27,16 +27,16 @@ OUTAGE = range(14, 24)  # minutes ago
 @pytest.fixture
 def shop(memory: None, monkeypatch: pytest.MonkeyPatch) -> PublishFailure:
     """A shop whose broker was away for ten minutes, and to which one exchange is forbidden."""
-    queues = (brokers.QueueDepth("orders", 3, 4), brokers.QueueDepth("invoices", 0, 2))
+    queues = (broker_status.QueueDepth("orders", 3, 4), broker_status.QueueDepth("invoices", 0, 2))
     seen = [
-        brokers.BrokerStatus(
+        broker_status.BrokerStatus(
             "default", "up", "rabbit-1:5672", "shop", "RabbitMQ 4.0.5", 8, queues=queues, age=3
         ),
-        brokers.BrokerStatus(
+        broker_status.BrokerStatus(
             "audit", "down", "rabbit-2:5672", "audit", error="Connection refused", age=4
         ),
     ]
-    monkeypatch.setattr(brokers, "statuses", lambda: seen)
+    monkeypatch.setattr(broker_status, "statuses", lambda: seen)
     RelaySeen.objects.create(name="relay-1", started_at=After(-90_000), seen_at=After(-4))
     for minute in range(1, 59):
         away = minute in OUTAGE

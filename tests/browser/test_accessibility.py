@@ -9,10 +9,10 @@ from axe_playwright_python.sync_playwright import Axe
 from django.db import connection
 from playwright.sync_api import Page
 
-from rmq_publisher import brokers
-from rmq_publisher.dbtime import After
+from rmq_publisher.db.clock import After
 from rmq_publisher.models import PublishCount, RelaySeen
-from tests.admin_rows import PERMISSIONS, client, failure, url
+from rmq_publisher.monitoring import broker_status
+from tests.support.admin_rows import PERMISSIONS, client, failure, url
 
 from .conftest import Look, sign_in
 
@@ -42,18 +42,18 @@ def faults(page: Page) -> list[str]:
 def outage(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Every state and every sign of trouble at once."""
     queues = (
-        brokers.QueueDepth("orders", 3, 1),
-        brokers.QueueDepth("gone", error="404 NOT_FOUND"),
+        broker_status.QueueDepth("orders", 3, 1),
+        broker_status.QueueDepth("gone", error="404 NOT_FOUND"),
     )
     found = [
-        brokers.BrokerStatus(
+        broker_status.BrokerStatus(
             "default", "up", "h:5672", "/", "RabbitMQ 4.0.5", 12.4, queues=queues
         ),
-        brokers.BrokerStatus("audit", "down", "h:1", "/", error="connection refused"),
-        brokers.BrokerStatus("slow", "blocked", "h:2", "/", error="low on memory"),
-        brokers.BrokerStatus("new"),
+        broker_status.BrokerStatus("audit", "down", "h:1", "/", error="connection refused"),
+        broker_status.BrokerStatus("slow", "blocked", "h:2", "/", error="low on memory"),
+        broker_status.BrokerStatus("new"),
     ]
-    monkeypatch.setattr(brokers, "statuses", lambda: found)
+    monkeypatch.setattr(broker_status, "statuses", lambda: found)
     RelaySeen.objects.create(name="r", started_at=After(-900), seen_at=After(-600))
     PublishCount.objects.create(minute=After(-60), using="default", published=90, failed=12)
     for state in ("dead", "delivered", "discarded"):

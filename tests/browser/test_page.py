@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from rmq_publisher.models import PublishFailure
-from tests.admin_rows import failure, url
-from tests.test_admin_hostile import SEED, hostile_row
+from tests.modeladmin.test_hostile import SEED, hostile_row
+from tests.support.admin_rows import failure, url
 
 from .chromium import NoBrowserError, program
 from .conftest import Look

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from rmq_publisher import brokers
-from tests.admin_rows import failure, url
+from rmq_publisher.monitoring import broker_status
+from tests.support.admin_rows import failure, url
 
 from .chromium import Window
 from .conftest import Look
@@ -178,16 +178,16 @@ def test_what_is_filtered_stays_filtered(look: Look) -> None:
 def test_what_is_unfolded_stays_so_and_stops_nothing(
     look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queues = [brokers.QueueDepth("orders", 3, 1)]
-    seen = [brokers.BrokerStatus("default", "up", "h:5672", "/", queues=tuple(queues))]
-    monkeypatch.setattr(brokers, "statuses", lambda: seen)
+    queues = [broker_status.QueueDepth("orders", 3, 1)]
+    seen = [broker_status.BrokerStatus("default", "up", "h:5672", "/", queues=tuple(queues))]
+    monkeypatch.setattr(broker_status, "statuses", lambda: seen)
     failure(message_id="first")
     page = opened(look).page
     summary = page.get_by_text("1 declared queue")
     summary.click()
     for messages in (4, 5):
-        queue = brokers.QueueDepth("orders", messages, 1)
-        seen[:] = [brokers.BrokerStatus("default", "up", "h:5672", "/", queues=(queue,))]
+        queue = broker_status.QueueDepth("orders", messages, 1)
+        seen[:] = [broker_status.BrokerStatus("default", "up", "h:5672", "/", queues=(queue,))]
         refreshed(page)
         cell = page.locator(".rmq-brokers td").first
         expect(cell).to_have_text(str(messages))

@@ -11,12 +11,14 @@ from django.contrib.auth.models import User
 from django.db import connections as databases
 from playwright.sync_api import Locator, Page, expect
 
-from rmq_publisher import QueueConfig, brokers, connections, outbox, publish, settler
-from rmq_publisher.relay import Relay
-from tests.admin_rows import url
-from tests.calls import PATIENCE, Call, eventually
-from tests.rig.amqp import Amqp
-from tests.rig.node import PrivateNode
+from rmq_publisher import QueueConfig, connections, publish
+from rmq_publisher.monitoring import broker_status
+from rmq_publisher.outbox import after_commit, transitions
+from rmq_publisher.outbox.relay import Relay
+from tests.support.admin_rows import url
+from tests.support.calls import PATIENCE, Call, eventually
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.node import PrivateNode
 
 from .conftest import Look
 from .hands import HANDS, Keyboard
@@ -32,8 +34,8 @@ def queue(settings: Any, monkeypatch: pytest.MonkeyPatch, node: PrivateNode) -> 
     settings.RMQ_URL = node.url()
     settings.RMQ_QUEUES = [QueueConfig(name)]
     # What failed is not tried again for minutes: the operator is faster than the relay.
-    monkeypatch.setattr(outbox, "RETRY_FIRST", 3600.0)
-    monkeypatch.setattr(brokers, "EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(transitions, "RETRY_FIRST", 3600.0)
+    monkeypatch.setattr(broker_status, "EVERY_SECONDS", 0.2)
     return name
 
 
@@ -45,7 +47,7 @@ def relay(site: str, queue: str) -> Iterator[Relay]:
     running.stop()
     call.value()
     connections.close()
-    assert settler.flush(PATIENCE)
+    assert after_commit.flush(PATIENCE)
 
 
 def placed(queue: str) -> list[str]:

@@ -16,20 +16,20 @@ import django
 
 def publishes_before_commit() -> None:
     """The message leaves when publish() is called, whatever becomes of the transaction."""
-    from rmq_publisher import publishing  # noqa: PLC0415 (after django.setup(), in all of these)
-    from rmq_publisher.sending import deliver  # noqa: PLC0415
+    from rmq_publisher.publisher import api  # noqa: PLC0415 (after django.setup(), in all of these)
+    from rmq_publisher.transport.delivery import deliver  # noqa: PLC0415
 
     def store(using: str, envelopes: Any, _: Any, timeout: float, __: str) -> None:
         for envelope in envelopes:
             deliver(using, envelope, timeout)
 
-    vars(publishing)["store"] = store
+    vars(api)["store"] = store
 
 
 def remembers_the_last_id() -> None:
     """The relay asks only for rows behind the last one that it saw."""
-    from rmq_publisher import claims  # noqa: PLC0415
-    from rmq_publisher.dialect import Dialect  # noqa: PLC0415
+    from rmq_publisher.outbox import claims  # noqa: PLC0415
+    from rmq_publisher.outbox.sql_dialect import Dialect  # noqa: PLC0415
 
     seen = 0
     due, claim = Dialect.due, claims.claim
@@ -50,14 +50,14 @@ def remembers_the_last_id() -> None:
 
 def marks_before_the_confirm() -> None:
     """What was handed over counts as delivered."""
-    from rmq_publisher import outbox  # noqa: PLC0415
-    from rmq_publisher.flight import Flight  # noqa: PLC0415
+    from rmq_publisher.outbox import transitions  # noqa: PLC0415
+    from rmq_publisher.outbox.in_flight import Flight  # noqa: PLC0415
 
     add = Flight.add
 
     def mark_and_add(self: Any, rows: Any) -> None:
         rows = list(rows)
-        outbox.settle_confirmed("default", rows)
+        transitions.settle_confirmed("default", rows)
         add(self, rows)
 
     Flight.add = mark_and_add  # type: ignore[method-assign]
@@ -65,29 +65,29 @@ def marks_before_the_confirm() -> None:
 
 def settles_without_the_lease() -> None:
     """Changes go by the row's id; whose it is by now is not asked."""
-    from rmq_publisher import outbox  # noqa: PLC0415
-    from rmq_publisher.dbtime import After  # noqa: PLC0415
+    from rmq_publisher.db.clock import After  # noqa: PLC0415
+    from rmq_publisher.outbox import transitions  # noqa: PLC0415
 
     def settle_confirmed(database: str, rows: Any) -> int:
         ids = [row.id for row in rows]
-        return int(outbox.messages(database).filter(id__in=ids).delete()[0])
+        return int(transitions.messages(database).filter(id__in=ids).delete()[0])
 
     def settle_failed(database: str, items: Any) -> list[str | None]:
-        rows = outbox.messages(database).filter(id__in=[row.id for row, _ in items])
+        rows = transitions.messages(database).filter(id__in=[row.id for row, _ in items])
         rows.update(state="failed", token=0, available_at=After(1), failed_at=After())
         return ["failed"] * len(items)
 
-    outbox.settle_confirmed = settle_confirmed
-    outbox.settle_failed = settle_failed
+    transitions.settle_confirmed = settle_confirmed
+    transitions.settle_failed = settle_failed
 
 
 def retries_with_a_new_id() -> None:
     """What the relay sends in the writer's place bears an id of its own."""
     from pika import BasicProperties  # noqa: PLC0415
 
-    from rmq_publisher import claims  # noqa: PLC0415
-    from rmq_publisher.ids import new_id  # noqa: PLC0415
-    from rmq_publisher.stored import from_row  # noqa: PLC0415
+    from rmq_publisher.messages.ids import new_id  # noqa: PLC0415
+    from rmq_publisher.outbox import claims  # noqa: PLC0415
+    from rmq_publisher.outbox.row import from_row  # noqa: PLC0415
 
     def renamed(*args: Any, **options: Any) -> Any:
         stored = from_row(*args, **options)
@@ -105,9 +105,9 @@ def retries_with_a_new_id() -> None:
 
 def sends_past_the_grace() -> None:
     """The writer takes its rows for its own for ever."""
-    from rmq_publisher import outbox  # noqa: PLC0415
+    from rmq_publisher.outbox import transitions  # noqa: PLC0415
 
-    insert = outbox.insert
+    insert = transitions.insert
 
     def insert_for_ever(*args: Any, **options: Any) -> Any:
         rows = insert(*args, **options)
@@ -115,12 +115,12 @@ def sends_past_the_grace() -> None:
             row.own_until = float("inf")
         return rows
 
-    outbox.insert = insert_for_ever
+    transitions.insert = insert_for_ever
 
 
 def sends_two_of_a_key() -> None:
     """The relay does not wait for a confirm before it sends the next of a key."""
-    from rmq_publisher.flight import Flight  # noqa: PLC0415
+    from rmq_publisher.outbox.in_flight import Flight  # noqa: PLC0415
 
     add = Flight.add
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tests.faults.result import Result
-from tests.rig.proxy import Proxy
+from tests.support.rig.proxy import Proxy
 
 from . import checker
 from .actors import Relay, Worker, until

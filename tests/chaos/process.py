@@ -47,7 +47,7 @@ class Process:
     def watch(self) -> None:
         """Tell how often it had to connect, as long as it lives."""
         from rmq_publisher import connections  # noqa: PLC0415 (after django.setup())
-        from rmq_publisher.stored import process_token  # noqa: PLC0415
+        from rmq_publisher.outbox.row import process_token  # noqa: PLC0415
 
         self.gauge.own(process_token())
         while True:

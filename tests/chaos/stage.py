@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from tests.rig import wire
-from tests.rig.amqp import Amqp
-from tests.rig.node import PrivateNode
-from tests.rig.proxy import Proxy
+from tests.support.rig import wire
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.node import PrivateNode
+from tests.support.rig.proxy import Proxy
 
 from .actors import PATIENCE, ROOT, Actor, ActorError, Relay, Worker
 from .checker import Arrived

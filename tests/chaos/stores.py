@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.rig.dbprocess import PrivateServer
-from tests.rig.mariadb import PrivateMariaDB
-from tests.rig.postgres import PrivatePostgres
+from tests.support.rig.dbprocess import PrivateServer
+from tests.support.rig.mariadb import PrivateMariaDB
+from tests.support.rig.postgres import PrivatePostgres
 
 TABLE = "rmq_publisher_outboxmessage"
 OPEN = "state IN ('pending', 'failed')"

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.faults.result import Result
-from tests.rig.amqp import Amqp
-from tests.rig.proxy import Proxy
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.proxy import Proxy
 
 from .actors import Worker, seen, until
 from .stage import Stage

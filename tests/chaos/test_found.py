@@ -9,19 +9,21 @@ import pytest
 from django.db import connections as databases
 from django.db import transaction
 
-from rmq_publisher import ConfirmTimeout, outbox, publish, settler
-from rmq_publisher.dbtime import After
-from rmq_publisher.stored import COLUMNS, Stored, from_row
+from rmq_publisher import ConfirmTimeout, publish
+from rmq_publisher.db.clock import After
+from rmq_publisher.db.schema import COLUMNS
+from rmq_publisher.outbox import after_commit, transitions
+from rmq_publisher.outbox.row import Stored, from_row
 
 
 @pytest.fixture
 def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[Stored]:
     """Three rows under our lease."""
     settings.RMQ_URL = "memory://"
-    monkeypatch.setattr(settler, "send_committed", lambda *_: None)
+    monkeypatch.setattr(after_commit, "send_committed", lambda *_: None)
     for _ in range(3):
         publish("x", queue="q", delivery="outbox", database=store)
-    rows = outbox.messages(store).order_by("id")
+    rows = transitions.messages(store).order_by("id")
     rows.update(token=77, available_at=After(60))
     return [from_row(row, token=77, own_until=0.0) for row in rows.values_list(*COLUMNS)]
 
@@ -49,16 +51,16 @@ def test_settling_waits_for_nobody_who_writes(store: str, held: list[Stored], wh
             cursor.execute("SET innodb_lock_wait_timeout = 2")
     try:
         if what == "confirmed":
-            assert outbox.settle_confirmed(store, held) == 3
+            assert transitions.settle_confirmed(store, held) == 3
         elif what == "failed":
             failures = [(row, ConfirmTimeout("unknown")) for row in held]
-            assert outbox.settle_failed(store, failures) == ["failed"] * 3
+            assert transitions.settle_failed(store, failures) == ["failed"] * 3
         elif what == "delivered":
             for row in held:
                 row.failed = True
-            assert outbox.settle_confirmed(store, held) == 3
+            assert transitions.settle_confirmed(store, held) == 3
         else:
-            assert outbox.release(store, held) == 3
+            assert transitions.release(store, held) == 3
     finally:
         settled.set()
         writer.join()

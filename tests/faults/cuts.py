@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from tests.rig import wire
-from tests.rig.faults import (
+from tests.support.rig import wire
+from tests.support.rig.faults import (
     CutAfterPublish,
     CutBeforePublish,
     Fault,
@@ -17,9 +17,9 @@ from tests.rig.faults import (
     Step,
     Verdict,
 )
-from tests.rig.link import Link
-from tests.rig.proxy import Proxy
-from tests.rig.wire import Frame
+from tests.support.rig.link import Link
+from tests.support.rig.proxy import Proxy
+from tests.support.rig.wire import Frame
 
 CHANNEL_CLOSE = (20, 40)
 

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from rmq_publisher import InvalidMessage, PublishError, connections, publish
-from tests.rig import wire
-from tests.rig.amqp import Amqp, Received
-from tests.rig.faults import Step, Verdict
-from tests.rig.link import Link
-from tests.rig.wire import Frame
-from tests.test_message import anything, items, short_text, wild_options
+from tests.messages.test_envelope import anything, items, short_text, wild_options
+from tests.support.rig import wire
+from tests.support.rig.amqp import Amqp, Received
+from tests.support.rig.faults import Step, Verdict
+from tests.support.rig.link import Link
+from tests.support.rig.wire import Frame
 
 from .cuts import CHANNEL_CLOSE, Closes, arm
 from .ledger import Ledger, Load, Reading

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from rmq_publisher import BrokerUnavailable, ConfirmTimeout, InvalidMessage, Rejected, publish
 from rmq_publisher.signals import message_published, publish_failed
-from tests.rig.amqp import Received
+from tests.support.rig.amqp import Received
 
 NO_OUTCOME = "no outcome"
 CONFIRMED = "confirmed"

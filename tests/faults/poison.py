@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rmq_publisher import QueueConfig, Rejected
-from tests.rig.amqp import Amqp
+from tests.support.rig.amqp import Amqp
 
 from .cuts import Closes, arm
 from .ledger import Attempt, Ledger, Load, Reading, counts, percentile

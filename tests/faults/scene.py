@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmq_publisher import QueueConfig
-from tests.rig.proxy import Proxy
+from tests.support.rig.proxy import Proxy
 
 from .cuts import After, arm
 from .ledger import Attempt, Ledger, Load, Reading, counts, median, percentile

@@ -12,11 +12,11 @@ from typing import Any, Self
 from django.test import override_settings
 
 from rmq_publisher import connections
-from tests.rig import wire
-from tests.rig.amqp import Amqp, Received
-from tests.rig.cluster import Cluster
-from tests.rig.node import PrivateNode
-from tests.rig.proxy import Proxy
+from tests.support.rig import wire
+from tests.support.rig.amqp import Amqp, Received
+from tests.support.rig.cluster import Cluster
+from tests.support.rig.node import PrivateNode
+from tests.support.rig.proxy import Proxy
 
 from .plan import Size
 

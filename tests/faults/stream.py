@@ -11,8 +11,8 @@ from collections import Counter
 from typing import Any, Self
 
 from rmq_publisher import Unroutable, connections
-from tests.rig import wire
-from tests.rig.proxy import Proxy
+from tests.support.rig import wire
+from tests.support.rig.proxy import Proxy
 
 from .cuts import cut_at
 from .ledger import Ledger, Load, Reading, counts, percentile

@@ -17,7 +17,7 @@ import pytest
 from pika import BasicProperties
 
 from rmq_publisher import BrokerUnavailable, ConfirmTimeout, QueueConfig
-from tests.rig.amqp import Received
+from tests.support.rig.amqp import Received
 
 from . import outages, report
 from .ledger import Attempt, Ledger, Reading, counts, median, percentile

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tests.rig.ladder import find_broker
+from tests.support.rig.ladder import find_broker
 
 from . import report
 from .catalogue import MUTANTS

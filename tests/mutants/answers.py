@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-CONFIRMS = "transport/confirms.py"
-DISPATCH = "transport/dispatch.py"
-WRITER = "transport/writer.py"
-CHANNEL = "transport/channel.py"
+CONFIRMS = "transport/rabbitmq/publisher_confirms.py"
+DISPATCH = "transport/rabbitmq/dispatcher.py"
+WRITER = "transport/rabbitmq/batch_writer.py"
+CHANNEL = "transport/rabbitmq/channel.py"
 BASE = "transport/base.py"
 
 MUTANTS = (
@@ -17,7 +17,7 @@ MUTANTS = (
         CONFIRMS,
         "        if not multiple:\n",
         "        if tag:\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "multiple speaks of all",
@@ -25,7 +25,7 @@ MUTANTS = (
         CONFIRMS,
         "                if tag and known > tag:\n",
         "                if False:\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "tag 0 speaks of nothing",
@@ -33,7 +33,7 @@ MUTANTS = (
         CONFIRMS,
         "                if tag and known > tag:\n",
         "                if known > tag:\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "tags go on over channels",
@@ -41,7 +41,7 @@ MUTANTS = (
         CONFIRMS,
         "        self._next_tag = 1\n        return everything",
         "        return everything",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "counted before the write",
@@ -58,7 +58,7 @@ MUTANTS = (
         "            delivery.sent_at = now\n"
         "            self._confirms.sent(delivery)\n"
         "        self._write(piece)\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a write is a confirm",
@@ -66,7 +66,7 @@ MUTANTS = (
         WRITER,
         "            self._confirms.sent(delivery)\n",
         "            self._confirms.sent(delivery)\n            delivery.resolve()\n",
-        ("test_dispatch.py", "test_engine.py"),
+        ("transport/rabbitmq/test_dispatcher.py", "integration/test_engine.py"),
     ),
     Mutant(
         "a return decides",
@@ -74,7 +74,7 @@ MUTANTS = (
         DISPATCH,
         "            delivery.returned = Unroutable(code, text, **delivery.envelope.names)\n",
         "            delivery.resolve(Unroutable(code, text, **delivery.envelope.names))\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "the ack of a return decides",
@@ -82,7 +82,7 @@ MUTANTS = (
         DISPATCH,
         "            if delivery.returned is not None:\n",
         "            if False:\n",
-        ("test_dispatch.py", "test_engine.py"),
+        ("transport/rabbitmq/test_dispatcher.py", "integration/test_engine.py"),
     ),
     Mutant(
         "a return outlives its connection",
@@ -90,7 +90,7 @@ MUTANTS = (
         WRITER,
         "        delivery.returned = None  #",
         "        #",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "returns are not heard",
@@ -98,7 +98,7 @@ MUTANTS = (
         CHANNEL,
         "        channel.add_on_return_callback(self._on_return)\n",
         "",
-        ("test_engine.py",),
+        ("integration/test_engine.py",),
     ),
     Mutant(
         "publishing before SelectOk",
@@ -107,7 +107,7 @@ MUTANTS = (
         "        channel.confirm_delivery(self._on_answer, lambda _: self._on_select_ok(channel))\n",
         "        channel.confirm_delivery(self._on_answer, lambda _: None)\n"
         "        self._on_select_ok(channel)\n",
-        ("test_noticed_channel.py",),
+        ("transport/rabbitmq/test_channel.py",),
     ),
     Mutant(
         "a nack is an ack",
@@ -115,7 +115,7 @@ MUTANTS = (
         DISPATCH,
         "            elif nack:\n",
         "            elif False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "nacks are not told apart",
@@ -123,7 +123,7 @@ MUTANTS = (
         CHANNEL,
         "                nack=isinstance(method, Basic.Nack),\n",
         "                nack=False,\n",
-        ("test_engine.py",),
+        ("integration/test_engine.py",),
     ),
     Mutant(
         "the outcome twice",
@@ -134,7 +134,7 @@ MUTANTS = (
         "            return False\n",
         '        """Set the outcome, None for a confirm; return False where it had one already."""\n'
         "        self._claim.acquire(blocking=False)\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "looked before marked",
@@ -144,7 +144,7 @@ MUTANTS = (
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n"
         "        self.claimed = True\n",
-        ("test_confirms.py",),
+        ("transport/rabbitmq/test_publisher_confirms.py",),
     ),
     Mutant(
         "unknown is not sent",
@@ -152,7 +152,7 @@ MUTANTS = (
         BASE,
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
         "        kind = BrokerUnavailable\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "written after it was told not sent",
@@ -160,7 +160,7 @@ MUTANTS = (
         WRITER,
         "        delivery.written = True\n        if delivery.claimed:\n            return False\n",
         "        if delivery.claimed:\n            return False\n        delivery.written = True\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "no window",
@@ -168,7 +168,7 @@ MUTANTS = (
         DISPATCH,
         "        while self._backlog.pending and self._confirms.in_flight < window:\n",
         "        while self._backlog.pending:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "given up and still in its place",
@@ -176,7 +176,7 @@ MUTANTS = (
         CONFIRMS,
         "            self.free(delivery)\n        return reaped\n",
         "        return reaped\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "given up and forgotten",
@@ -188,7 +188,7 @@ MUTANTS = (
         "            del self._by_tag[tags[delivery]]\n"
         "            self._next_tag -= 1\n"
         "        return reaped\n",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "given up and kept in memory",
@@ -196,7 +196,7 @@ MUTANTS = (
         CONFIRMS,
         "            delivery.envelope = delivery.envelope.without_content()\n",
         "",
-        ("test_confirms.py", "test_dispatch.py"),
+        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
     ),
     Mutant(
         "the same id twice in flight",
@@ -204,7 +204,7 @@ MUTANTS = (
         WRITER,
         "        if self._confirms.find(envelope.message_id) is not None:\n",
         "        if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "the same id waits for ever",
@@ -212,7 +212,7 @@ MUTANTS = (
         DISPATCH,
         "        if self._backlog.same_ids:\n",
         "        if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a new id on retry",
@@ -223,7 +223,9 @@ MUTANTS = (
         "            own = envelope.message_id\n"
         "            delivery.data = delivery.data.replace(own.encode(), own[::-1].encode())\n"
         "        self._confirms.reserve(delivery)\n",
-        ("test_engine_faults.py::test_cut_before_its_ack_it_is_sent_again_under_the_same_id",),
+        (
+            "integration/test_engine_faults.py::test_cut_before_its_ack_it_is_sent_again_under_the_same_id",
+        ),
     ),
     Mutant(
         "headers over the negotiated frame",
@@ -231,15 +233,15 @@ MUTANTS = (
         WRITER,
         "        if self.frame_max != FRAME_MAX and not self._fits(delivery):\n",
         "        if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "mandatory is off",
         "`mandatory` is always on: what no queue takes is not taken for confirmed.",
-        "transport/frames.py",
+        "transport/rabbitmq/frames.py",
         r'_MANDATORY = b"\x01"',
         r'_MANDATORY = b"\x00"',
-        ("test_engine.py", "test_publish.py"),
+        ("integration/test_engine.py", "publisher/test_publish.py"),
     ),
     Mutant(
         "mandatory is off below",
@@ -247,14 +249,14 @@ MUTANTS = (
         CHANNEL,
         "properties, mandatory=True\n",
         "properties, mandatory=False\n",
-        ("test_engine.py",),
+        ("integration/test_engine.py",),
     ),
     Mutant(
         "body frames too long",
         "No frame is longer than the negotiated limit.",
-        "transport/frames.py",
+        "transport/rabbitmq/frames.py",
         "    limit = frame_max - _FRAME_OVERHEAD\n",
         "    limit = frame_max\n",
-        ("test_noticed_frames.py",),
+        ("transport/rabbitmq/test_frames.py",),
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-COMPOSING = "composing.py"
-FIELDS = "fields.py"
-MESSAGE = "message.py"
-TOPOLOGY = "topology.py"
+COMPOSING = "messages/compose.py"
+FIELDS = "amqp/encoding.py"
+MESSAGE = "messages/envelope.py"
+TOPOLOGY = "amqp/entities.py"
 
 MUTANTS = (
     Mutant(
@@ -16,15 +16,15 @@ MUTANTS = (
         MESSAGE,
         '    mode = values.setdefault("delivery_mode", 2)\n',
         '    mode = values.setdefault("delivery_mode", 1)\n',
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "plain messages are transient",
         "A plain message is persistent.",
-        "plain.py",
+        "messages/plain.py",
         '"delivery_mode": 2',
         '"delivery_mode": 1',
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "no content type",
@@ -32,7 +32,7 @@ MUTANTS = (
         MESSAGE,
         '        values["content_type"] = "application/json"\n',
         "        pass\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "properties win over keywords",
@@ -42,7 +42,7 @@ MUTANTS = (
         "    for name, value in keywords.items():\n"
         "        if value is not None:\n"
         "            values.setdefault(name, value)\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "properties win over headers",
@@ -50,7 +50,7 @@ MUTANTS = (
         MESSAGE,
         "(own_headers, headers, encoded.headers or None)",
         "(headers, own_headers, encoded.headers or None)",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "the caller's properties are changed",
@@ -60,7 +60,7 @@ MUTANTS = (
         "            (name, value) for name, value in vars(properties).items() if value is not None\n"
         "        )\n",
         "        values = vars(properties)\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "the caller's headers are changed",
@@ -68,19 +68,19 @@ MUTANTS = (
         MESSAGE,
         "    merged: dict[str, Any] = {}\n    for layer in layers:\n",
         "    merged: Any = layers[0]\n    for layer in layers:\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "a body made later",
         "The body is encoded at the call.",
-        "publishing.py",
+        "publisher/api.py",
         "        on_commit(plan.using, [plan.envelope], plan.timeout, where, many=False)\n",
         "        from django.db import transaction\n\n"
         "        given |= {'queue': queue, 'exchange': exchange, 'routing_key': routing_key}\n"
         "        given |= {'using': using, 'serializer': serializer, 'timeout': timeout}\n"
         "        given['message_id'] = plan.envelope.message_id\n"
         "        transaction.on_commit(lambda: deliver(*prepare(body, **given)), using=where)\n",
-        ("test_publish.py::test_the_message_is_made_at_the_call",),
+        ("publisher/test_publish.py::test_the_message_is_made_at_the_call",),
     ),
     Mutant(
         "any priority",
@@ -88,7 +88,7 @@ MUTANTS = (
         FIELDS,
         "    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:\n",
         "    if isinstance(value, bool) or not isinstance(value, int):\n",
-        ("test_fields.py", "test_message.py"),
+        ("amqp/test_encoding.py", "messages/test_envelope.py"),
     ),
     Mutant(
         "a priority of True",
@@ -96,7 +96,7 @@ MUTANTS = (
         FIELDS,
         "    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:\n",
         "    if not isinstance(value, int) or not 0 <= value <= 255:\n",
-        ("test_fields.py", "test_message.py"),
+        ("amqp/test_encoding.py", "messages/test_envelope.py"),
     ),
     Mutant(
         "expiration in milliseconds",
@@ -104,15 +104,15 @@ MUTANTS = (
         MESSAGE,
         '    expiration = milliseconds("expiration", value)\n',
         '    expiration = milliseconds("expiration", value) // 1000\n',
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "a negative expiration",
         "Expirations out of range are refused at the call.",
-        "entities.py",
+        "amqp/validation.py",
         "    if not 0 <= value * 1000 <= MILLISECONDS_MAX:\n",
         "    if value * 1000 > MILLISECONDS_MAX:\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "any expiration in the properties",
@@ -120,7 +120,7 @@ MUTANTS = (
         MESSAGE,
         "    if len(value) > SHORTSTR_MAX or int(value) > EXPIRATION_MAX:\n",
         "    if False:\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "an expiration of nothing",
@@ -128,7 +128,7 @@ MUTANTS = (
         MESSAGE,
         "    if expiration == 0 and value > 0:\n",
         "    if False:\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "names of any length",
@@ -136,7 +136,7 @@ MUTANTS = (
         FIELDS,
         "    if len(data) > SHORTSTR_MAX:\n",
         "    data = data[:SHORTSTR_MAX]\n    if False:\n",
-        ("test_fields.py", "test_message.py"),
+        ("amqp/test_encoding.py", "messages/test_envelope.py"),
     ),
     Mutant(
         "surrogates are mended",
@@ -144,7 +144,7 @@ MUTANTS = (
         FIELDS,
         "        return value.encode()\n",
         '        return value.encode(errors="replace")\n',
-        ("test_fields.py", "test_message.py"),
+        ("amqp/test_encoding.py", "messages/test_envelope.py"),
     ),
     Mutant(
         "headers of any size",
@@ -152,7 +152,7 @@ MUTANTS = (
         FIELDS,
         "        if len(data) > TABLE_MAX:\n",
         "        if False:\n",
-        ("test_noticed_fields.py",),
+        ("amqp/test_encoding_limits.py",),
     ),
     Mutant(
         "headers that just do not fit",
@@ -160,7 +160,7 @@ MUTANTS = (
         MESSAGE,
         "    if len(header) + HEADER_OVERHEAD > FRAME_MAX:\n",
         "    if len(header) > FRAME_MAX:\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "bodies of any size",
@@ -168,15 +168,15 @@ MUTANTS = (
         MESSAGE,
         "    if len(encoded.body) > max_body_size:\n",
         "    if False:\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "plain bodies of any size",
         "Plain bodies over RMQ_MAX_BODY_SIZE are refused at the call.",
-        "plain.py",
+        "messages/plain.py",
         "    if len(body) > max_body_size:\n",
         "    if False:\n",
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "anything is a body",
@@ -184,7 +184,7 @@ MUTANTS = (
         MESSAGE,
         "    if serializer is None:\n        raise TypeError(\n",
         "    if serializer is None:\n        serializer = 'json'\n    if False:\n        TypeError(\n",
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "nowhere to go",
@@ -192,7 +192,7 @@ MUTANTS = (
         COMPOSING,
         "    if not exchange_name and not key:\n",
         "    if False:\n",
-        ("test_publish.py::test_naming_nothing_is_refused",),
+        ("publisher/test_publish.py::test_naming_nothing_is_refused",),
     ),
     Mutant(
         "a routing key must be named",
@@ -200,7 +200,7 @@ MUTANTS = (
         COMPOSING,
         "    key = queue_name if routing_key is None else routing_key\n",
         "    key = 'none' if routing_key is None else routing_key\n",
-        ("test_publish.py::test_the_routing_key_defaults_to_the_queues_name",),
+        ("publisher/test_publish.py::test_the_routing_key_defaults_to_the_queues_name",),
     ),
     Mutant(
         "plain queues are not verified",
@@ -208,7 +208,7 @@ MUTANTS = (
         COMPOSING,
         "        entities.append(QueueName(queue))\n",
         "        pass\n",
-        ("test_publish.py::test_a_queue_that_is_missing_is_rejected_and_may_come",),
+        ("publisher/test_publish.py::test_a_queue_that_is_missing_is_rejected_and_may_come",),
     ),
     Mutant(
         "plain queues are declared",
@@ -216,7 +216,7 @@ MUTANTS = (
         TOPOLOGY,
         '{"queue": self.name, "passive": True}',
         '{"queue": self.name, "durable": True}',
-        ("test_topology.py", "test_publish.py"),
+        ("amqp/test_entities.py", "publisher/test_publish.py"),
     ),
     Mutant(
         "plain exchanges are declared",
@@ -224,7 +224,7 @@ MUTANTS = (
         TOPOLOGY,
         '{"exchange": self.name, "passive": True}',
         '{"exchange": self.name, "durable": True}',
-        ("test_topology.py", "test_publish.py"),
+        ("amqp/test_entities.py", "publisher/test_publish.py"),
     ),
     Mutant(
         "configs are not bound",
@@ -232,15 +232,17 @@ MUTANTS = (
         TOPOLOGY,
         '        yield from _binding_steps("queue_bind", self.name, str(self), tuple(self.bindings))\n',
         "",
-        ("test_topology.py", "test_publish.py"),
+        ("amqp/test_entities.py", "publisher/test_publish.py"),
     ),
     Mutant(
         "blocking in an event loop",
         "publish() and Producer.publish() inside a running event loop raise.",
-        "producer.py",
+        "publisher/producer.py",
         "    raise SynchronousOnlyOperation(\n",
         "    SynchronousOnlyOperation(\n",
-        ("test_publish.py::test_blocking_calls_in_an_event_loop_raise_and_name_apublish",),
+        (
+            "publisher/test_publish.py::test_blocking_calls_in_an_event_loop_raise_and_name_apublish",
+        ),
     ),
     Mutant(
         "a foreign config is taken",
@@ -248,20 +250,20 @@ MUTANTS = (
         COMPOSING,
         "        if config.using not in (None, alias):\n",
         "        if False:\n",
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "None is published",
         "A decorated function that returns None publishes nothing.",
-        "producer.py",
+        "publisher/producer.py",
         "            if result is not None:\n                self.publish(result)\n",
         "            self.publish(result or '')\n",
-        ("test_producer.py",),
+        ("publisher/test_producer.py",),
     ),
     Mutant(
         "a raising receiver is heard",
         "A signal's receiver that raises is logged and changes nothing.",
-        "sending.py",
+        "transport/delivery.py",
         "        signal.send_robust(",
         "        signal.send(",
         ("test_signals.py",),
@@ -269,17 +271,17 @@ MUTANTS = (
     Mutant(
         "progress does not count",
         "`timeout` of publish_many bounds the time without progress.",
-        "sending.py",
+        "transport/delivery.py",
         "                if extend and self._finished != seen:\n",
         "                if False:\n",
-        ("test_publish_many.py",),
+        ("publisher/test_publish_many.py",),
     ),
     Mutant(
         "the rest takes the places",
         "Of a batch that is given up the rest is not sent.",
-        "sending.py",
+        "transport/delivery.py",
         "        for delivery in reversed(self._deliveries):\n            delivery.fail(reason)\n",
         "        for delivery in self._deliveries:\n            delivery.fail(reason)\n",
-        ("test_noticed_deadlines.py",),
+        ("transport/test_delivery.py",),
     ),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-COMMIT = "commit.py"
-OUTBOX = "outbox.py"
-PUBLISHING = "publishing.py"
+COMMIT = "publisher/on_commit.py"
+OUTBOX = "outbox/transitions.py"
+PUBLISHING = "publisher/api.py"
 
 MUTANTS = (
     Mutant(
@@ -15,7 +15,7 @@ MUTANTS = (
         COMMIT,
         "    if _commits_by_itself(database):\n",
         "    if True:\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "a savepoint by hand",
@@ -23,7 +23,7 @@ MUTANTS = (
         COMMIT,
         "        return number.isdigit() and int(number) <= self._last\n",
         "        return False\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "a stale list is believed",
@@ -31,7 +31,7 @@ MUTANTS = (
         COMMIT,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = tuple(hook for _, hook, *_ in hooks)\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "hooks keep the old list",
@@ -39,7 +39,7 @@ MUTANTS = (
         COMMIT,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.left is None:\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "one after the other",
@@ -47,7 +47,7 @@ MUTANTS = (
         COMMIT,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = ()\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "sent twice",
@@ -55,7 +55,7 @@ MUTANTS = (
         COMMIT,
         "            hook.sent = True\n",
         "            pass\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "a deadline for each",
@@ -63,7 +63,7 @@ MUTANTS = (
         COMMIT,
         "    if commit.left is None:\n",
         "    if True:\n",
-        ("test_noticed_commit.py",),
+        ("publisher/test_commit_deadlines.py",),
     ),
     Mutant(
         "a deadline of the last commit",
@@ -71,7 +71,7 @@ MUTANTS = (
         COMMIT,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.hooks is hooks:\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "others' time is ours",
@@ -80,7 +80,7 @@ MUTANTS = (
         "    deadline = monotonic() + commit.left\n",
         "    since = commit.__dict__.setdefault('since', monotonic())\n"
         "    deadline = since + timeout\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "a failure is raised",
@@ -90,7 +90,7 @@ MUTANTS = (
         "        tell(using, envelope, error, will_retry=error is not None and next(kept))\n"
         "        if error:\n"
         "            raise error\n",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "a hook that is not robust",
@@ -98,7 +98,7 @@ MUTANTS = (
         COMMIT,
         "using=hook.database, robust=True)",
         "using=hook.database, robust=False)",
-        ("test_commit.py",),
+        ("publisher/test_on_commit.py",),
     ),
     Mutant(
         "always the default database",
@@ -106,7 +106,7 @@ MUTANTS = (
         PUBLISHING,
         '    return open_aliases[0] if open_aliases else "default"\n',
         '    return "default"\n',
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "database= is not heard",
@@ -114,7 +114,7 @@ MUTANTS = (
         PUBLISHING,
         "    if database is not None:\n        return database\n",
         "",
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "any of several blocks",
@@ -122,7 +122,7 @@ MUTANTS = (
         PUBLISHING,
         "    if len(open_aliases) > 1:\n",
         "    if False:\n",
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "TestCase's blocks count",
@@ -130,7 +130,7 @@ MUTANTS = (
         PUBLISHING,
         'if any(not getattr(block, "_from_testcase", False) for block',
         "if any(True for block",
-        ("test_publish.py",),
+        ("publisher/test_publish.py",),
     ),
     Mutant(
         "a row in a block of its own",
@@ -138,7 +138,7 @@ MUTANTS = (
         COMMIT,
         "        with transaction.atomic(using=database):\n            hook.rows = insert()\n",
         "        hook.rows = insert()\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "a row before the hook",
@@ -147,7 +147,7 @@ MUTANTS = (
         "        _register(hook)  # first: where this is refused, no row must have been written\n"
         "        hook.rows = insert()\n",
         "        hook.rows = insert()\n        _register(hook)\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "rows are sent before the commit",
@@ -155,15 +155,15 @@ MUTANTS = (
         COMMIT,
         "        hook.rows = insert()\n        return\n",
         "        hook.rows = insert()\n        hook()\n        return\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "no grace",
         "A new row belongs to the process that wrote it until the grace is over.",
-        "inserting.py",
+        "outbox/insert.py",
         "    available, now = after(connection, grace), after(connection)\n",
         "    available, now = after(connection), after(connection)\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "nobody's rows",
@@ -171,7 +171,7 @@ MUTANTS = (
         OUTBOX,
         "    token = process_token() if grace else 0\n",
         "    token = 0\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "sent to the last moment",
@@ -179,7 +179,7 @@ MUTANTS = (
         OUTBOX,
         "    own_until = monotonic() + grace - timeout",
         "    own_until = monotonic() + grace",
-        ("test_noticed_rows.py",),
+        ("outbox/test_insert.py",),
     ),
     Mutant(
         "settled without the token",
@@ -187,7 +187,7 @@ MUTANTS = (
         OUTBOX,
         "    for owned in _owned(database, [row for row in rows if row.failed]):\n",
         "    for owned in [messages(database).filter(id__in=[row.id for row in rows if row.failed])]:\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "given back without the token",
@@ -195,7 +195,7 @@ MUTANTS = (
         OUTBOX,
         "owned.update(token=0, available_at=After()) for owned in _owned(database, rows))\n",
         "messages(database).filter(id=row.id).update(token=0, available_at=After()) for row in rows)\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "failures are forgotten",
@@ -204,7 +204,7 @@ MUTANTS = (
         "        settled += owned.update("
         'state="delivered", available_at=None, token=0, finished_at=After())\n',
         "        settled += owned.delete()[0]\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "an outage counts",
@@ -212,7 +212,7 @@ MUTANTS = (
         OUTBOX,
         "    if type(error).__name__ in ANSWERS:\n",
         "    if True:\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "permanent errors are tried again",
@@ -220,7 +220,7 @@ MUTANTS = (
         OUTBOX,
         "    if not error.retryable or attempts >= settings.max_attempts:\n",
         "    if attempts >= settings.max_attempts:\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "one that cannot be stored",
@@ -228,7 +228,7 @@ MUTANTS = (
         OUTBOX,
         "    return [kept for item in items for kept in record_failures(database, [item])]\n",
         "    return [False] * len(items)\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "discarded under a lease",
@@ -236,7 +236,7 @@ MUTANTS = (
         OUTBOX,
         '    return rows.filter(FREE, state__in=("failed", "dead")).update(\n        state="discarded"',
         '    return rows.filter(state__in=("failed", "dead")).update(\n        state="discarded"',
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "pending rows die of age",
@@ -244,22 +244,22 @@ MUTANTS = (
         OUTBOX,
         '    old = Q(state__in=set(states) - {"dead"}, finished_at__lt=before)\n',
         "    old = Q(last_failed_at__lt=before)\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
     Mutant(
         "a row without its declarations",
         "A row keeps the declarations that its message needs.",
-        "stored.py",
+        "outbox/row.py",
         "bytes(body), decoded(bytes(topology))\n",
         "bytes(body), ()\n",
-        ("test_stored.py",),
+        ("outbox/test_row.py",),
     ),
     Mutant(
         "NUL in a row",
         "What a text column cannot take is refused at the call.",
-        "stored.py",
+        "outbox/row.py",
         '        if "\\0" in name:\n',
         "        if False:\n",
-        ("test_stored.py",),
+        ("outbox/test_row.py",),
     ),
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-AMQP = "transport/amqp.py"
-CHANNEL = "transport/channel.py"
-ENGINE = "transport/engine.py"
-LINK = "transport/link.py"
-LOOP = "transport/loop.py"
-ROUTE = "transport/route.py"
-SENDING = "sending.py"
-VERIFICATION = "transport/verification.py"
+AMQP = "transport/rabbitmq/transport.py"
+CHANNEL = "transport/rabbitmq/channel.py"
+ENGINE = "transport/rabbitmq/io_thread.py"
+LINK = "transport/rabbitmq/connection.py"
+LOOP = "transport/rabbitmq/event_loop.py"
+ROUTE = "transport/rabbitmq/node_selection.py"
+SENDING = "transport/delivery.py"
+VERIFICATION = "transport/rabbitmq/topology_channels.py"
 
 MUTANTS = (
     Mutant(
@@ -20,7 +20,7 @@ MUTANTS = (
         ENGINE,
         "            self._awake = True\n            self._loop.wake()\n",
         "            self._awake = True\n",
-        ("test_noticed_engine.py",),
+        ("transport/rabbitmq/test_io_thread.py",),
     ),
     Mutant(
         "a wake-up is lost before the wait",
@@ -28,7 +28,7 @@ MUTANTS = (
         ENGINE,
         "self._loop.turn(wait=not self._news)",
         "self._loop.turn(wait=True)",
-        ("test_noticed_engine.py",),
+        ("transport/rabbitmq/test_io_thread.py",),
     ),
     Mutant(
         "a wake-up is lost after the look",
@@ -38,7 +38,7 @@ MUTANTS = (
         "                news = self._news\n"
         "                self._awake = False\n"
         "                self._loop.turn(wait=not news)\n",
-        ("test_noticed_engine.py",),
+        ("transport/rabbitmq/test_io_thread.py",),
     ),
     Mutant(
         "brought after the end",
@@ -46,7 +46,7 @@ MUTANTS = (
         ENGINE,
         "        if self._stopped:\n            # The thread may",
         "        if False:\n            # The thread may",
-        ("test_noticed_engine.py",),
+        ("transport/rabbitmq/test_io_thread.py",),
     ),
     Mutant(
         "the thread dies and callers wait",
@@ -55,7 +55,7 @@ MUTANTS = (
         "        self.dispatcher.fail_all(reason)\n        while",
         "        while",
         (
-            "test_engine.py::test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works",
+            "integration/test_engine.py::test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works",
         ),
     ),
     Mutant(
@@ -65,7 +65,7 @@ MUTANTS = (
         "        self.usable = False\n        self._stopped = True\n",
         "        self._stopped = True\n",
         (
-            "test_engine.py::test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works",
+            "integration/test_engine.py::test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works",
         ),
     ),
     Mutant(
@@ -75,7 +75,7 @@ MUTANTS = (
         "            owner.crashed(error)\n",
         "            del owner\n",
         (
-            "test_engine.py::test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works",
+            "integration/test_engine.py::test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works",
         ),
     ),
     Mutant(
@@ -84,7 +84,7 @@ MUTANTS = (
         SENDING,
         "        if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):\n",
         "        if not waiter.acquire(timeout=timeout + 10):\n",
-        ("test_noticed_deadlines.py",),
+        ("transport/test_delivery.py",),
     ),
     Mutant(
         "a batch returns late",
@@ -92,7 +92,7 @@ MUTANTS = (
         SENDING,
         "                if now >= deadline:\n",
         "                if now >= deadline + 10:\n",
-        ("test_commit.py::test_all_hooks_of_one_commit_share_one_deadline",),
+        ("publisher/test_on_commit.py::test_all_hooks_of_one_commit_share_one_deadline",),
     ),
     Mutant(
         "an interrupted call is sent later",
@@ -100,7 +100,7 @@ MUTANTS = (
         SENDING,
         "        delivery.fail(INTERRUPTED)\n    tell(",
         "        pass\n    tell(",
-        ("test_hurts_nobody_else.py::test_an_interrupted_call_sends_nothing_later",),
+        ("integration/test_isolation.py::test_an_interrupted_call_sends_nothing_later",),
     ),
     Mutant(
         "the thread is not told of deadlines",
@@ -108,7 +108,7 @@ MUTANTS = (
         SENDING,
         "                transport.abandoned()\n            else:\n                waiter",
         "                pass\n            else:\n                waiter",
-        ("test_noticed_deadlines.py",),
+        ("transport/test_delivery.py",),
     ),
     Mutant(
         "a cancelled publish goes on",
@@ -116,7 +116,7 @@ MUTANTS = (
         SENDING,
         '        delivery.fail("the task was cancelled")\n',
         "        pass\n",
-        ("test_publish.py", "test_engine.py"),
+        ("publisher/test_publish.py", "integration/test_engine.py"),
     ),
     Mutant(
         "acks are no sign of life",
@@ -124,7 +124,7 @@ MUTANTS = (
         CHANNEL,
         "        self._connection.bytes_received += ACK_SIZE\n",
         "",
-        ("test_noticed_channel.py",),
+        ("transport/rabbitmq/test_channel.py",),
     ),
     Mutant(
         "the channel stays closed",
@@ -132,7 +132,7 @@ MUTANTS = (
         CHANNEL,
         "        self._loop.add_callback(self._open)\n",
         "        pass\n",
-        ("test_noticed_channel.py",),
+        ("transport/rabbitmq/test_channel.py",),
     ),
     Mutant(
         "a frozen broker is waited for",
@@ -140,7 +140,7 @@ MUTANTS = (
         CHANNEL,
         "        self._start_timer()\n        self._connection.channel",
         "        self._connection.channel",
-        ("test_noticed_channel.py",),
+        ("transport/rabbitmq/test_channel.py",),
     ),
     Mutant(
         "a late answer about topology counts",
@@ -148,7 +148,9 @@ MUTANTS = (
         LINK,
         '(LOST, "the connection was lost") if self._over else refusal)',
         "refusal)",
-        ("test_engine_faults.py::test_a_late_answer_says_nothing_of_the_next_connection",),
+        (
+            "integration/test_engine_faults.py::test_a_late_answer_says_nothing_of_the_next_connection",
+        ),
     ),
     Mutant(
         "verifications hold each other up",
@@ -156,7 +158,7 @@ MUTANTS = (
         VERIFICATION,
         "            self._busy[number] = None\n            self._places += 1\n",
         "            self._busy[number] = None\n",
-        ("test_noticed_verification.py",),
+        ("transport/rabbitmq/test_topology_channels.py",),
     ),
     Mutant(
         "one of many is blamed",
@@ -164,7 +166,7 @@ MUTANTS = (
         VERIFICATION,
         "self.undecided or beside or len(self._busy) > 1\n",
         "self.undecided or beside\n",
-        ("test_noticed_verification.py",),
+        ("transport/rabbitmq/test_topology_channels.py",),
     ),
     Mutant(
         "only the first node",
@@ -172,7 +174,7 @@ MUTANTS = (
         ROUTE,
         "        self._index = (self._index + 1) % len(self._nodes)\n        self._tries =",
         "        self._tries =",
-        ("test_engine_faults.py::test_the_next_node_takes_over",),
+        ("integration/test_engine_faults.py::test_the_next_node_takes_over",),
     ),
     Mutant(
         "knocked at ten times a second",
@@ -180,23 +182,23 @@ MUTANTS = (
         ROUTE,
         "        if used or now - self._opened_at > STABLE_SECONDS:\n",
         "        if True:\n",
-        ("test_noticed_route.py",),
+        ("transport/rabbitmq/test_node_selection.py",),
     ),
     Mutant(
         "one pause for ever",
         "Reconnection starts at 0.1 s and doubles to 2 s.",
-        "backoff.py",
+        "timing.py",
         "        self._next = min(self._cap, current * 2)\n",
         "        self._next = self._first\n",
-        ("test_noticed_route.py",),
+        ("transport/rabbitmq/test_node_selection.py",),
     ),
     Mutant(
         "all processes at once",
         "Reconnection has jitter.",
-        "backoff.py",
+        "timing.py",
         "        return current * random.uniform(0.5, 1.0)",
         "        return current * random.uniform(1.0, 1.0)",
-        ("test_noticed_route.py",),
+        ("transport/rabbitmq/test_node_selection.py",),
     ),
     Mutant(
         "no process id check",
@@ -204,7 +206,7 @@ MUTANTS = (
         AMQP,
         "        if engine is not None and engine.usable and engine.pid == os.getpid():\n",
         "        if engine is not None and engine.usable:\n",
-        ("test_noticed_fork.py",),
+        ("transport/test_fork.py",),
     ),
     Mutant(
         "the parent's sockets stay open",
@@ -212,23 +214,23 @@ MUTANTS = (
         ENGINE,
         "            os.dup2(null, descriptor)\n",
         "            pass\n",
-        ("test_processes.py",),
+        ("integration/test_processes.py",),
     ),
     Mutant(
         "a lock held at the fork",
         "A lock that another thread held at the fork does not hang the child.",
-        "handler.py",
+        "transport/handler.py",
         "        self._lock = threading.RLock()  # another thread may have held it\n",
         "",
-        ("test_processes.py::test_a_lock_that_is_held_at_the_fork",),
+        ("integration/test_processes.py::test_a_lock_that_is_held_at_the_fork",),
     ),
     Mutant(
         "an exit drops what is in flight",
         "A normal exit drains what is in flight.",
-        "handler.py",
+        "transport/handler.py",
         "atexit.register(connections.close)\n",
         "",
-        ("test_processes.py",),
+        ("integration/test_processes.py",),
     ),
     Mutant(
         "a close does not drain",
@@ -236,7 +238,7 @@ MUTANTS = (
         ENGINE,
         "        if self.dispatcher.idle or monotonic() >= self._close_by:\n",
         "        if True:\n",
-        ("test_engine.py::test_close_drains_and_the_next_publish_opens_anew",),
+        ("integration/test_engine.py::test_close_drains_and_the_next_publish_opens_anew",),
     ),
     Mutant(
         "a close waits for ever",
@@ -244,38 +246,38 @@ MUTANTS = (
         ENGINE,
         "        if self.dispatcher.idle or monotonic() >= self._close_by:\n",
         "        if self.dispatcher.idle:\n",
-        ("test_engine.py::test_close_gives_up_at_its_deadline",),
+        ("integration/test_engine.py::test_close_gives_up_at_its_deadline",),
     ),
     Mutant(
         "written after the goodbye",
         "What comes after the close was begun is not written.",
-        "transport/connector.py",
+        "transport/rabbitmq/robust_connection.py",
         "        self.dispatcher.ready = False  #",
         "        #",
-        ("test_engine.py::test_what_comes_after_the_goodbye_is_not_written",),
+        ("integration/test_engine.py::test_what_comes_after_the_goodbye_is_not_written",),
     ),
     Mutant(
         "uWSGI without threads",
         "Where no thread can live, the first publish refuses and says what to set.",
-        "environment.py",
+        "transport/environment.py",
         'not getattr(sys.modules.get("uwsgi"), "has_threads", True)',
         "False",
-        ("test_servers.py::test_uwsgi_without_threads_is_refused",),
+        ("integration/test_servers.py::test_uwsgi_without_threads_is_refused",),
     ),
     Mutant(
         "eventlet is not noticed",
         "Where a library has taken poll() away, the first publish refuses and says so.",
-        "environment.py",
+        "transport/environment.py",
         "    if eventlet is not None and any(",
         "    if False and any(",
-        ("test_servers.py::test_eventlet_is_refused",),
+        ("integration/test_servers.py::test_eventlet_is_refused",),
     ),
     Mutant(
         "refused after the commit",
         "A process in which no thread can live is refused at the call, not after the commit.",
-        "commit.py",
+        "publisher/on_commit.py",
         "    connections[using]  # what it cannot work with is told at the call\n",
         "",
-        ("test_servers.py::test_it_is_refused_before_the_commit",),
+        ("integration/test_servers.py::test_it_is_refused_before_the_commit",),
     ),
 )

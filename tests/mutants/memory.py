@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-MEMORY = "transport/memory.py"
-QUEUE = "transport/memoryqueue.py"
-ROUTING = "transport/routing.py"
+MEMORY = "transport/memory/transport.py"
+QUEUE = "transport/memory/queue.py"
+ROUTING = "transport/memory/routing.py"
 
 MUTANTS = (
     Mutant(
@@ -15,7 +15,7 @@ MUTANTS = (
         ROUTING,
         "            reached = {n + 1 for n in reached if n < len(words) and part in",
         "            reached = {n + (part != '*') for n in reached if n < len(words) and part in",
-        ("test_routing.py",),
+        ("transport/memory/test_routing.py",),
     ),
     Mutant(
         "a hash is one word or more",
@@ -23,7 +23,7 @@ MUTANTS = (
         ROUTING,
         "set(range(min(reached), len(words) + 1))",
         "set(range(min(reached) + 1, len(words) + 1))",
-        ("test_routing.py",),
+        ("transport/memory/test_routing.py",),
     ),
     Mutant(
         "any is all",
@@ -31,7 +31,7 @@ MUTANTS = (
         ROUTING,
         '    return any(fits) if kind.startswith("any") else all(fits)\n',
         "    return all(fits)\n",
-        ("test_routing.py",),
+        ("transport/memory/test_routing.py",),
     ),
     Mutant(
         "no alternate exchange",
@@ -39,7 +39,7 @@ MUTANTS = (
         ROUTING,
         "    if not targets and alternate is not None:\n",
         "    if False:\n",
-        ("test_contract.py::test_alternate_exchanges",),
+        ("integration/test_contract.py::test_alternate_exchanges",),
     ),
     Mutant(
         "direct by the beginning",
@@ -47,7 +47,7 @@ MUTANTS = (
         ROUTING,
         "        return pattern in keys\n",
         "        return any(key.startswith(pattern) for key in keys)\n",
-        ("test_contract.py::test_direct",),
+        ("integration/test_contract.py::test_direct",),
     ),
     Mutant(
         "nothing comes back",
@@ -55,7 +55,7 @@ MUTANTS = (
         MEMORY,
         "        if not routed.queues:\n",
         "        if False:\n",
-        ("test_contract.py::test_nothing_bound",),
+        ("integration/test_contract.py::test_nothing_bound",),
     ),
     Mutant(
         "nothing is refused",
@@ -63,32 +63,32 @@ MUTANTS = (
         MEMORY,
         "        if routed.refused:\n",
         "        if False:\n",
-        ("test_contract.py::test_a_full_queue_refuses",),
+        ("integration/test_contract.py::test_a_full_queue_refuses",),
     ),
     Mutant(
         "mismatches are taken",
         "A queue declared differently is refused with 406 in memory too.",
-        "transport/catalogue.py",
+        "transport/memory/declarations.py",
         "            check_same_queue(queue, durable, arguments or {}, "
         "current.durable, current.arguments)\n",
         "            pass\n",
-        ("test_contract.py::test_a_queue_declared_differently",),
+        ("integration/test_contract.py::test_a_queue_declared_differently",),
     ),
     Mutant(
         "a passive declare makes a queue",
         "A passive declare of a queue that is missing is a 404 in memory too.",
-        "transport/catalogue.py",
+        "transport/memory/declarations.py",
         "        current = self.queue(queue) if passive else self.queues.get(queue)\n",
         "        current = self.queues.get(queue)\n",
-        ("test_contract.py::test_no_such_queue",),
+        ("integration/test_contract.py::test_no_such_queue",),
     ),
     Mutant(
         "expired is gone",
         "An expired message goes to the dead letters in memory too.",
-        "transport/memorycore.py",
+        "transport/memory/message_flow.py",
         "                    self._bury(queue, queue.pop().message, EXPIRED)\n",
         "                    queue.pop()\n",
-        ("test_contract.py::test_an_expired_message_goes_to_the_dead_letters",),
+        ("integration/test_contract.py::test_an_expired_message_goes_to_the_dead_letters",),
     ),
     Mutant(
         "priorities above what was declared",
@@ -96,62 +96,64 @@ MUTANTS = (
         QUEUE,
         '        priority = min(message.values.get("priority") or 0, most)\n',
         '        priority = message.values.get("priority") or 0\n',
-        ("test_contract.py::test_without_priorities_declared_there_are_none",),
+        ("integration/test_contract.py::test_without_priorities_declared_there_are_none",),
     ),
     Mutant(
         "an envelope shows its body",
         "Never a body in a repr.",
-        "message.py",
+        "messages/envelope.py",
         '            f"routing_key={self.routing_key!r} {len(self.body)} bytes>"\n',
         '            f"routing_key={self.routing_key!r} {self.body!r}>"\n',
-        ("test_message.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "a body is logged",
         "Never a body in a log line.",
-        "commit.py",
+        "publisher/on_commit.py",
         "            len(envelope.body),\n            type(error).__name__,\n            error,\n",
         "            len(envelope.body),\n"
         "            type(error).__name__,\n"
         "            f'{error} {envelope.body!r}',\n",
-        ("test_commit.py::test_a_failure_is_one_line_and_one_signal_and_no_exception",),
+        (
+            "publisher/test_on_commit.py::test_a_failure_is_one_line_and_one_signal_and_no_exception",
+        ),
     ),
     Mutant(
         "a serializer's words are passed on",
         "A serializer's error, which may quote the value, is not passed on.",
-        "message.py",
+        "messages/envelope.py",
         '            f"({type(error).__name__})",\n',
         '            f"({error})",\n',
-        ("test_noticed_secrets.py",),
+        ("messages/test_secrets.py",),
     ),
     Mutant(
         "pika's words are passed on",
         "pika's own texts are never passed on unsanitised.",
-        "transport/failures.py",
+        "transport/rabbitmq/errors.py",
         "                return words(cause)\n",
         '                return f"{words(cause)} {error!r}"\n',
-        ("test_secrets.py", "test_publish.py"),
+        ("integration/test_secrets.py", "publisher/test_publish.py"),
     ),
     Mutant(
         "the broker's quotation is passed on",
         "What the broker quotes of a frame, which may be a body's, is not repeated.",
-        "transport/failures.py",
+        "transport/rabbitmq/errors.py",
         '    return _QUOTED.sub("octets are not shown", error.reply_text)\n',
         "    return error.reply_text\n",
-        ("test_secrets.py",),
+        ("integration/test_secrets.py",),
     ),
     Mutant(
         "settings show the password",
         "Never a password in a repr.",
-        "options.py",
+        "conf/schema.py",
         "    password: str = field(repr=False)\n",
         "    password: str\n",
-        ("test_secrets.py",),
+        ("integration/test_secrets.py",),
     ),
     Mutant(
         "the debug page shows a body",
         "No body stands on Django's debug page.",
-        "message.py",
+        "messages/envelope.py",
         "    __traceback_hide__ = True  # as in compose()\n"
         '    names = {"exchange": exchange, "routing_key": routing_key}\n',
         '    names = {"exchange": exchange, "routing_key": routing_key}\n',

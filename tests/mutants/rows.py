@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-CLAIMS = "claims.py"
-KEYS = "keys.py"
-FLIGHT = "flight.py"
-SETTLING = "settling.py"
-RELAY = "relay.py"
-DIALECT = "dialect.py"
+CLAIMS = "outbox/claims.py"
+KEYS = "outbox/ordering_keys.py"
+FLIGHT = "outbox/in_flight.py"
+SETTLING = "outbox/completer.py"
+RELAY = "outbox/relay.py"
+DIALECT = "outbox/sql_dialect.py"
 
 MUTANTS = (
     Mutant(
@@ -18,7 +18,7 @@ MUTANTS = (
         DIALECT,
         '        text = f"available_at <= {self.now} AND state',
         '        text = f"(available_at <= {self.now} OR available_at IS NOT NULL) AND state',
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "claims wait for each other",
@@ -26,7 +26,7 @@ MUTANTS = (
         CLAIMS,
         "LIMIT {limit:d} FOR UPDATE SKIP LOCKED\n",
         "LIMIT {limit:d} FOR UPDATE\n",
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "a dead one lets its key go",
@@ -34,7 +34,7 @@ MUTANTS = (
         KEYS,
         "_KEYED = \"state IN ('pending', 'failed', 'dead') AND",
         "_KEYED = \"state IN ('pending', 'failed') AND",
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "a run goes on over another alias",
@@ -42,7 +42,7 @@ MUTANTS = (
         KEYS,
         "            if not is_due or row_using != using:\n",
         "            if not is_due:\n",
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "somebody else's row is no reason to wait",
@@ -50,7 +50,7 @@ MUTANTS = (
         KEYS,
         "id_ for (id_,) in rows if id_ not in besides)",
         "id_ for (id_,) in rows[:1] if id_ not in besides)",
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "PostgreSQL plans as it likes",
@@ -58,7 +58,7 @@ MUTANTS = (
         DIALECT,
         '            self.run(f"SELECT {off}", [])\n',
         "            pass\n",
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "claims look for their rows among all that is due",
@@ -66,7 +66,7 @@ MUTANTS = (
         DIALECT,
         'AND CASE WHEN {condition} THEN 1 ELSE 0 END = 1"\n',
         'AND {condition}"\n',
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "MariaDB steps as the others do",
@@ -74,7 +74,7 @@ MUTANTS = (
         KEYS,
         '    if dialect.connection.vendor == "mysql":\n        return _scan_in_steps',
         '    if dialect.connection.vendor == "none":\n        return _scan_in_steps',
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "a row that cannot be read lets its key go",
@@ -82,15 +82,15 @@ MUTANTS = (
         CLAIMS,
         "                held.setdefault(row.ordering_key, [])\n",
         "                pass\n",
-        ("test_claims.py",),
+        ("outbox/test_claims.py",),
     ),
     Mutant(
         "keys of what cannot be seen",
         "A key that a database takes for none is refused.",
-        "stored.py",
+        "outbox/row.py",
         '_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")',
         '_UNSEEN = ("Cs",)',
-        ("test_stored.py",),
+        ("outbox/test_row.py",),
     ),
     Mutant(
         "two of a key in flight",
@@ -98,7 +98,7 @@ MUTANTS = (
         FLIGHT,
         "            if not row.ordering_key:\n                self._ready.append(row)\n",
         "            if True:\n                self._ready.append(row)\n",
-        ("test_flight.py",),
+        ("outbox/test_in_flight.py",),
     ),
     Mutant(
         "sent past the lease",
@@ -106,39 +106,39 @@ MUTANTS = (
         FLIGHT,
         "            if row.own_until > now:\n",
         "            if True:\n",
-        ("test_flight.py",),
+        ("outbox/test_in_flight.py",),
     ),
     Mutant(
         "all that is in hand is sent at once",
         "At most a batch is sent and not settled.",
-        "inhand.py",
+        "outbox/row_sender.py",
         "        room = self.limit - len(self.outcomes)",
         "        room = 10**9 - len(self.outcomes)",
-        ("test_settler.py",),
+        ("outbox/test_after_commit.py",),
     ),
     Mutant(
         "a turn takes in what comes meanwhile",
         "However fast rows come, their outcomes are settled.",
-        "background.py",
+        "outbox/background_sender.py",
         "        self._take_in()\n",
         "        while self._inbox:\n            self._take_in()\n",
-        ("test_settler.py",),
+        ("outbox/test_after_commit.py",),
     ),
     Mutant(
         "new rows in the order of their hooks",
         "Rows of a key are sent in the order of their ids.",
-        "background.py",
+        "outbox/background_sender.py",
         'sorted(some, key=attrgetter("id"))',
         "some",
-        ("test_settler.py",),
+        ("outbox/test_after_commit.py",),
     ),
     Mutant(
         "what cannot be settled is sent on",
         "A settling that fails costs at most a batch of duplicates.",
-        "background.py",
+        "outbox/background_sender.py",
         "                hand.close()  # else",
         "                pass  # else",
-        ("test_settler.py",),
+        ("outbox/test_after_commit.py",),
     ),
     Mutant(
         "a silent broker takes all the room",
@@ -146,7 +146,7 @@ MUTANTS = (
         RELAY,
         "            if rows <= self._batch and size",
         "            if len(self._hand) <= self._batch and size",
-        ("test_relay.py",),
+        ("outbox/test_relay.py",),
     ),
     Mutant(
         "the rest of a run goes on",
@@ -154,7 +154,7 @@ MUTANTS = (
         FLIGHT,
         "            if sending.error is None and run:\n",
         "            if run:\n",
-        ("test_flight.py",),
+        ("outbox/test_in_flight.py",),
     ),
     Mutant(
         "what failed is marked as sent",
@@ -162,15 +162,15 @@ MUTANTS = (
         SETTLING,
         "            if outcome is None:\n",
         "            if outcome is not NOT_SENT:\n",
-        ("test_settler.py", "test_relay.py"),
+        ("outbox/test_after_commit.py", "outbox/test_relay.py"),
     ),
     Mutant(
         "what was not sent is kept",
         "Rows that were not sent are given back at once.",
         SETTLING,
-        "            outbox.release(self.database, self.unsent)\n",
+        "            transitions.release(self.database, self.unsent)\n",
         "            pass\n",
-        ("test_settler.py", "test_relay.py"),
+        ("outbox/test_after_commit.py", "outbox/test_relay.py"),
     ),
     Mutant(
         "the relay claims for a broker that is away",
@@ -178,14 +178,14 @@ MUTANTS = (
         RELAY,
         '            if status.state == "open" and not status.blocked:\n',
         "            if True:\n",
-        ("test_relay.py",),
+        ("outbox/test_relay.py",),
     ),
     Mutant(
         "the outbox counts silence as an attempt",
         "Only an answer about the message counts as an attempt.",
-        "outbox.py",
+        "outbox/transitions.py",
         "    if type(error).__name__ in ANSWERS:\n",
         "    if True:\n",
-        ("test_outbox.py",),
+        ("outbox/test_transitions.py",),
     ),
 )

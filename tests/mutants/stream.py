@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-LOOP = "transport/loop.py"
-WIRE = "transport/wire.py"
+LOOP = "transport/rabbitmq/event_loop.py"
+WIRE = "transport/rabbitmq/socket_stream.py"
 
 MUTANTS = (
     Mutant(
@@ -14,7 +14,7 @@ MUTANTS = (
         WIRE,
         "        self._unread = data[at:]\n",
         '        self._unread = b""\n',
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "multiple is not read",
@@ -22,7 +22,7 @@ MUTANTS = (
         WIRE,
         "bool(data[at + 19] & 1)",
         "False",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "an ack without an end",
@@ -30,7 +30,7 @@ MUTANTS = (
         WIRE,
         "                and data[at + ACK_SIZE - 1] == _FRAME_END\n",
         "",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "a frame of any size",
@@ -38,7 +38,7 @@ MUTANTS = (
         WIRE,
         "        if size > FRAME_MAX:\n",
         "        if False:\n",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "the rest is overtaken",
@@ -46,7 +46,7 @@ MUTANTS = (
         WIRE,
         "            self._unsent.popleft()\n        self._loop",
         "            self._unsent.pop()\n        self._loop",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "the rest is not sent",
@@ -54,7 +54,7 @@ MUTANTS = (
         WIRE,
         "        if events & self._loop.WRITE and self._unsent:\n",
         "        if False:\n",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "answers after the end",
@@ -62,7 +62,7 @@ MUTANTS = (
         WIRE,
         "        while at < len(data) and self._active:\n",
         "        while at < len(data):\n",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "the end is told from within",
@@ -70,7 +70,7 @@ MUTANTS = (
         WIRE,
         "            self._loop.add_callback(lambda: self._ended(error))\n",
         "            self._ended(error)\n",
-        ("test_wire.py",),
+        ("transport/rabbitmq/test_socket_stream.py",),
     ),
     Mutant(
         "the bell is mute",
@@ -78,7 +78,7 @@ MUTANTS = (
         LOOP,
         '            self._bell.send(b"!")\n',
         "            pass\n",
-        ("test_noticed_loop.py",),
+        ("transport/rabbitmq/test_event_loop_events.py",),
     ),
     Mutant(
         "a handler that was removed is called",
@@ -86,7 +86,7 @@ MUTANTS = (
         LOOP,
         "self._watched.get(fd, 0)",
         "self._watched.get(fd, events)",
-        ("test_loop.py",),
+        ("transport/rabbitmq/test_event_loop.py",),
     ),
     Mutant(
         "trouble is nobody's",
@@ -94,7 +94,7 @@ MUTANTS = (
         LOOP,
         "watched if events & _TROUBLE else events & watched",
         "events & watched",
-        ("test_noticed_loop.py",),
+        ("transport/rabbitmq/test_event_loop_events.py",),
     ),
     Mutant(
         "a cancelled timer rings",
@@ -102,7 +102,7 @@ MUTANTS = (
         LOOP,
         "        timeout_handle.callback = None\n",
         "        pass\n",
-        ("test_loop.py",),
+        ("transport/rabbitmq/test_event_loop.py",),
     ),
     Mutant(
         "callbacks without end",
@@ -112,7 +112,7 @@ MUTANTS = (
         "        for _ in range(1000):\n"
         "            if self._callbacks:\n"
         "                self._callbacks.popleft()()\n",
-        ("test_loop.py",),
+        ("transport/rabbitmq/test_event_loop.py",),
     ),
     Mutant(
         "the later of two timers first",
@@ -120,6 +120,6 @@ MUTANTS = (
         LOOP,
         "(monotonic() + delay, next(self._numbers), timer)",
         "(monotonic() + delay, -next(self._numbers), timer)",
-        ("test_loop.py",),
+        ("transport/rabbitmq/test_event_loop.py",),
     ),
 )

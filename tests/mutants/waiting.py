@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
-BACKLOG = "transport/backlog.py"
-CONNECTOR = "transport/connector.py"
-DISPATCH = "transport/dispatch.py"
-GATES = "transport/gates.py"
+BACKLOG = "transport/rabbitmq/send_queue.py"
+CONNECTOR = "transport/rabbitmq/robust_connection.py"
+DISPATCH = "transport/rabbitmq/dispatcher.py"
+GATES = "transport/rabbitmq/circuit_breakers.py"
 
 MUTANTS = (
     Mutant(
@@ -16,7 +16,7 @@ MUTANTS = (
         DISPATCH,
         "            elif delivery.losses > 1:\n",
         "            elif delivery.losses > 0:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "sent again and again",
@@ -24,7 +24,7 @@ MUTANTS = (
         DISPATCH,
         "            elif delivery.losses > 1:\n",
         "            elif delivery.losses > 2:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "sent again last",
@@ -32,7 +32,7 @@ MUTANTS = (
         BACKLOG,
         "        self.pending = in_order(deliveries, self.pending)\n",
         "        self.pending.extend(in_order(deliveries))\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "sent again out of order",
@@ -40,7 +40,7 @@ MUTANTS = (
         GATES,
         '    return deque(sorted(chain(*groups), key=attrgetter("sequence")))\n',
         "    return deque(list(chain(*groups))[::-1])\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "given up and sent again",
@@ -50,7 +50,7 @@ MUTANTS = (
         "        self.put_back(rest)\n"
         "        for delivery in rest:\n"
         "            delivery.claimed = delivery.done = False\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a full window at once",
@@ -58,7 +58,7 @@ MUTANTS = (
         DISPATCH,
         "        self._probing = True\n",
         "        self._probing = False\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a window of 1 for ever",
@@ -66,7 +66,7 @@ MUTANTS = (
         DISPATCH,
         "        self._probing = False\n        self.answers += 1\n",
         "        self.answers += 1\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a window of 1 after its deadline",
@@ -74,7 +74,7 @@ MUTANTS = (
         DISPATCH,
         "            self._probing = False\n            self.set_aside.gone(",
         "            self.set_aside.gone(",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "poison hits everybody",
@@ -84,7 +84,7 @@ MUTANTS = (
         "        for culprit in unanswered:\n"
         "            self._backlog.condemn(culprit, code, text, self._clock())\n"
         "        if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "poison is never found",
@@ -92,7 +92,7 @@ MUTANTS = (
         DISPATCH,
         "        if len(unanswered) == 1:\n",
         "        if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "suspects go together",
@@ -100,7 +100,7 @@ MUTANTS = (
         DISPATCH,
         "        return 1 if self._probing or self._suspects else self._max_in_flight\n",
         "        return 1 if self._probing else self._max_in_flight\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "poison is forgotten",
@@ -108,7 +108,7 @@ MUTANTS = (
         GATES,
         "            self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)\n",
         "            self._until[envelope.exchange, key] = (now, code, text)\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "poison is held against its destination",
@@ -116,7 +116,7 @@ MUTANTS = (
         GATES,
         "        if code in (403, 404):\n",
         "        if code:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "refused for good",
@@ -124,7 +124,7 @@ MUTANTS = (
         BACKLOG,
         "        self.denials.clear()\n",
         "",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a fatal declaration again and again",
@@ -132,7 +132,7 @@ MUTANTS = (
         GATES,
         "        if code >= HARD_ERRORS:\n",
         "        if False:\n",
-        ("test_hurts_nobody_else.py::test_a_declaration_that_ends_the_connection",),
+        ("integration/test_isolation.py::test_a_declaration_that_ends_the_connection",),
     ),
     Mutant(
         "sick queues are not noticed",
@@ -140,7 +140,7 @@ MUTANTS = (
         GATES,
         "            if late and silent and (answered or given_up):\n",
         "            if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a sick broker is a sick queue",
@@ -148,7 +148,7 @@ MUTANTS = (
         GATES,
         "            if late and silent and (answered or given_up):\n",
         "            if late and silent:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "sick messages keep their places",
@@ -156,7 +156,7 @@ MUTANTS = (
         DISPATCH,
         "            self._confirms.free(delivery)\n        self._answered.clear()\n",
         "            pass\n        self._answered.clear()\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a sick queue gets all",
@@ -164,7 +164,7 @@ MUTANTS = (
         GATES,
         "            while queue and not self._live[where]:\n",
         "            while queue:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "set aside for ever",
@@ -172,7 +172,7 @@ MUTANTS = (
         DISPATCH,
         "            if self.set_aside and where in self.set_aside:\n",
         "            if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a full silent window stands",
@@ -180,7 +180,7 @@ MUTANTS = (
         DISPATCH,
         "            self._try_another(set(by_destination), now)\n",
         "            pass\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "blocked and still written",
@@ -188,7 +188,7 @@ MUTANTS = (
         DISPATCH,
         "        if not self.ready or self.blocked:\n            return\n        now",
         "        if not self.ready:\n            return\n        now",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "blocked and each waits",
@@ -196,7 +196,7 @@ MUTANTS = (
         DISPATCH,
         "        if self.blocked:\n            self.refuse(",
         "        if False:\n            self.refuse(",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "blocked is refused at once",
@@ -204,7 +204,7 @@ MUTANTS = (
         DISPATCH,
         '        self.blocked = reason or "no reason given"\n',
         '        self.blocked = reason or "no reason given"\n        self.refuse(self.blocked)\n',
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "blocked for ever",
@@ -214,7 +214,7 @@ MUTANTS = (
         '        self.blocked = ""\n'
         '        self.refusal = ""\n',
         '        """The broker takes messages again."""\n        self.blocked = ""\n',
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "what ends the connection is innocent",
@@ -222,15 +222,17 @@ MUTANTS = (
         CONNECTOR,
         "        self.dispatcher.lost(link.ended_by)\n",
         "        self.dispatcher.lost()\n",
-        ("test_engine_faults.py::test_a_message_that_ends_the_connection_is_rejected_alone",),
+        (
+            "integration/test_engine_faults.py::test_a_message_that_ends_the_connection_is_rejected_alone",
+        ),
     ),
     Mutant(
         "suspects of an ended connection go together",
         "Messages that were on the wire when the broker ended the connection go one at a time.",
-        "transport/dispatch.py",
+        "transport/rabbitmq/dispatcher.py",
         "            self._suspects.update(unanswered)\n",
         "            pass\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "blocked is silence",
@@ -238,7 +240,7 @@ MUTANTS = (
         CONNECTOR,
         "        elif not self.dispatcher.blocked and now",
         "        elif now",
-        ("test_noticed_connector.py",),
+        ("transport/rabbitmq/test_robust_connection.py",),
     ),
     Mutant(
         "silence is never noticed",
@@ -246,7 +248,7 @@ MUTANTS = (
         CONNECTOR,
         "        elif not self.dispatcher.blocked and now",
         "        elif False and now",
-        ("test_noticed_connector.py",),
+        ("transport/rabbitmq/test_robust_connection.py",),
     ),
     Mutant(
         "known down and waited for",
@@ -254,7 +256,7 @@ MUTANTS = (
         CONNECTOR,
         "        self.dispatcher.refuse(self._last_error)\n",
         "",
-        ("test_noticed_connector.py",),
+        ("transport/rabbitmq/test_robust_connection.py",),
     ),
     Mutant(
         "the first reconnection is not waited for",
@@ -262,7 +264,7 @@ MUTANTS = (
         CONNECTOR,
         '        self._state = "reconnecting"\n',
         '        self._state = "reconnecting"\n        self.dispatcher.refuse(self._last_error)\n',
-        ("test_engine_faults.py::test_the_first_reconnection_is_waited_for",),
+        ("integration/test_engine_faults.py::test_the_first_reconnection_is_waited_for",),
     ),
     Mutant(
         "down for ever",
@@ -270,7 +272,7 @@ MUTANTS = (
         DISPATCH,
         '        self.ready = True\n        self.refusal = ""\n',
         "        self.ready = True\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "topology is cached over connections",
@@ -278,7 +280,7 @@ MUTANTS = (
         GATES,
         "        self._verified.clear()\n",
         "",
-        ("test_dispatch.py", "test_publish.py"),
+        ("transport/rabbitmq/test_dispatcher.py", "publisher/test_publish.py"),
     ),
     Mutant(
         "verified each time",
@@ -286,7 +288,7 @@ MUTANTS = (
         GATES,
         "            self._verified.add(topology)\n",
         "            pass\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "not verified again after a closed channel",
@@ -294,7 +296,7 @@ MUTANTS = (
         GATES,
         "        self._verified.discard(topology)\n",
         "        pass\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "refused topology hurts others",
@@ -302,7 +304,7 @@ MUTANTS = (
         BACKLOG,
         "                if delivery.envelope.topology == topology:\n",
         "                if True:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
     Mutant(
         "a batch overtakes itself",
@@ -310,6 +312,6 @@ MUTANTS = (
         GATES,
         "        if delivery.batch is not None:\n",
         "        if False:\n",
-        ("test_dispatch.py",),
+        ("transport/rabbitmq/test_dispatcher.py",),
     ),
 )

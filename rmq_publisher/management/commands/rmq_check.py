@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from rmq_publisher import declaring
-from rmq_publisher.declaring import Report
 from rmq_publisher.management.base import ConnectionsCommand
+from rmq_publisher.topology import declare
+from rmq_publisher.topology.declare import Report
 
 
 class Command(ConnectionsCommand):
@@ -23,11 +23,11 @@ class Command(ConnectionsCommand):
         Raises:
             BrokerUnavailable: the broker cannot be reached.
         """
-        report = declaring.inspect(alias)
+        report = declare.inspect(alias)
         found.update(asdict(report))
         self._show(report)
         complaints = [f"{row.name} is {row.state}" for row in report.missing]
-        if report.publishing != declaring.ALLOWED:
+        if report.publishing != declare.ALLOWED:
             complaints.append(f"publishing is {report.publishing}")
         return "; ".join(complaints)
 
@@ -40,7 +40,7 @@ class Command(ConnectionsCommand):
             self.line(f"  {self.style.ERROR(row.state):<11} {row.name}: {row.detail}")
         if not report.missing:
             self.line(f"  missing     {good}")
-        allowed = report.publishing == declaring.ALLOWED
+        allowed = report.publishing == declare.ALLOWED
         style = self.style.SUCCESS if allowed else self.style.ERROR
         detail = f": {report.detail}" if report.detail else ""
         self.line(f"  publishing  {style(report.publishing)}{detail}")

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from rmq_publisher import declaring
-from rmq_publisher.declaring import Row
 from rmq_publisher.management.base import ConnectionsCommand
+from rmq_publisher.topology import declare
+from rmq_publisher.topology.declare import Row
 
 
 class Command(ConnectionsCommand):
@@ -41,11 +41,11 @@ class Command(ConnectionsCommand):
         """
         if options["dry_run"] and options["check"]:
             raise CommandError("--dry-run and --check exclude each other.")
-        work = declaring.declare
+        work = declare.declare
         if options["dry_run"]:
-            work = declaring.plan
+            work = declare.plan
         elif options["check"]:
-            work = declaring.compare
+            work = declare.compare
         rows: list[dict[str, Any]] = []
         found["rows"] = rows
         states: Counter[str] = Counter()

@@ -6,8 +6,10 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rmq_publisher import beats, conf, counters, outbox
+from rmq_publisher.conf import loader
 from rmq_publisher.management.arguments import check_database, duration, take_database
+from rmq_publisher.outbox import heartbeats, transitions
+from rmq_publisher.telemetry import publish_counts
 
 FINISHED = ("delivered", "discarded")
 UNFINISHED = ("pending", "failed")
@@ -65,7 +67,7 @@ class Command(BaseCommand):
             raise CommandError(f"--batch must be from 1 to {MOST_AT_ONCE}.")
         check_database(database)
         numbers = {
-            state: outbox.prune(
+            state: transitions.prune(
                 database,
                 states=(state,),
                 older_than=_age(options["older_than"]),
@@ -74,8 +76,8 @@ class Command(BaseCommand):
             )
             for state in states
         }
-        numbers["old counts"] = counters.prune(database, dry_run=dry_run)
-        numbers["relays long gone"] = beats.prune(database, dry_run=dry_run)
+        numbers["old counts"] = publish_counts.prune(database, dry_run=dry_run)
+        numbers["relays long gone"] = heartbeats.prune(database, dry_run=dry_run)
         did = "would be deleted" if dry_run else "deleted"
         for what, number in numbers.items():
             self.stdout.write(f"{number} {what} {did}.")
@@ -85,6 +87,6 @@ def _age(given: timedelta | None) -> timedelta:
     if given is not None:
         return given
     try:
-        return timedelta(days=conf.outbox().failure_retention_days)
+        return timedelta(days=loader.outbox().failure_retention_days)
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error

@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.db import connections as databases
 
 from rmq_publisher.management.base import chosen_aliases
-from rmq_publisher.relay import Relay
+from rmq_publisher.outbox.relay import Relay
 
 ENDS = (signal.SIGTERM, signal.SIGINT)
 LOOK_SECONDS = 0.5

@@ -6,10 +6,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from rmq_publisher import beats, outbox
-from rmq_publisher.dbtime import After
+from rmq_publisher.db.clock import After
 from rmq_publisher.management.arguments import check_database, duration, take_database
-from rmq_publisher.waking import notify
+from rmq_publisher.outbox import heartbeats, transitions
+from rmq_publisher.outbox.notifier import notify
 
 STATES = ("failed", "dead")
 # Option and the column that it filters by.
@@ -57,13 +57,13 @@ class Command(BaseCommand):
         picked = self._picked(options)
         check_database(database)
         # Whoever is failed or dead has failed; said for the sake of the indexes.
-        rows = outbox.messages(database).filter(failed_at__isnull=False, **picked)
+        rows = transitions.messages(database).filter(failed_at__isnull=False, **picked)
         unknown = _unknown(rows, options["ids"])
-        held = rows.exclude(outbox.FREE).count()
+        held = rows.exclude(transitions.FREE).count()
         if options["dry_run"]:
-            self._say(rows.filter(outbox.FREE).count(), "would be due", held)
+            self._say(rows.filter(transitions.FREE).count(), "would be due", held)
         else:
-            due = outbox.make_due(rows)
+            due = transitions.make_due(rows)
             self._say(due, "due now", held)
             if due:
                 notify(database)
@@ -100,10 +100,10 @@ class Command(BaseCommand):
 
     def _warn_without_relay(self, database: str) -> None:
         try:
-            seconds = beats.last_seen(database)
+            seconds = heartbeats.last_seen(database)
         except DatabaseError:
             seconds = None  # another role may have no rights on that table
-        if seconds is None or seconds > beats.ALIVE_SECONDS:
+        if seconds is None or seconds > heartbeats.ALIVE_SECONDS:
             since = "yet" if seconds is None else f"for {seconds:.0f} s"
             self.stderr.write(
                 self.style.WARNING(

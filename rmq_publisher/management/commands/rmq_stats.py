@@ -5,8 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from rmq_publisher import beats, stats
 from rmq_publisher.management.arguments import check_database, take_database
+from rmq_publisher.monitoring import outbox_stats
+from rmq_publisher.outbox import heartbeats
 
 
 class Command(BaseCommand):
@@ -53,7 +54,7 @@ class Command(BaseCommand):
 
 def _document(database: str) -> dict[str, Any]:
     """Return what ``--json`` writes; its keys are documented and stay."""
-    found = stats.summary(database, at_most=None)
+    found = outbox_stats.summary(database, at_most=None)
     return {
         "database": database,
         "pending": found.pending,
@@ -62,7 +63,7 @@ def _document(database: str) -> dict[str, Any]:
         "oldest_pending_seconds": _rounded(found.oldest_pending),
         "published_24h": found.published_24h,
         "failed_24h": found.failed_24h,
-        "per_minute": stats.rates(database),
+        "per_minute": outbox_stats.rates(database),
         "relays": [
             {
                 "name": relay.name,
@@ -70,7 +71,7 @@ def _document(database: str) -> dict[str, Any]:
                 "seconds": _rounded(relay.seconds),
                 "alive": relay.alive,
             }
-            for relay in beats.seen(database)
+            for relay in heartbeats.seen(database)
         ],
     }
 

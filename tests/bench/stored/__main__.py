@@ -17,11 +17,11 @@ from typing import Any
 from tests.bench import machine
 from tests.bench.contest import say
 from tests.bench.table import markdown
-from tests.rig import wire
-from tests.rig.amqp import Amqp
-from tests.rig.node import PrivateNode
-from tests.rig.ports import free_port
-from tests.rig.postgres import PrivatePostgres
+from tests.support.rig import wire
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.node import PrivateNode
+from tests.support.rig.ports import free_port
+from tests.support.rig.postgres import PrivatePostgres
 
 from . import figures
 from .figures import Rows, Size

@@ -33,10 +33,10 @@ class Peer:
         configure_django(told, "rmq_publisher", RMQ_URL=told["url"], **told.get("settings", {}))
         from django.db import connection  # noqa: PLC0415 (after the settings)
 
-        from rmq_publisher import settler  # noqa: PLC0415
+        from rmq_publisher.outbox import after_commit  # noqa: PLC0415
 
         self.connection = connection
-        self.send_committed = settler.send_committed
+        self.send_committed = after_commit.send_committed
         with connection.cursor() as cursor:
             cursor.execute(
                 "CREATE TABLE IF NOT EXISTS orders (id bigserial PRIMARY KEY, note text)"
@@ -54,15 +54,16 @@ class Peer:
 
     def fill(self, messages: int, keys: int = 0) -> None:
         """Rows that are due at once, with so many keys in turn; nobody sends them yet."""
-        from rmq_publisher import Message, publish_many, settler  # noqa: PLC0415
+        from rmq_publisher import Message, publish_many  # noqa: PLC0415
+        from rmq_publisher.outbox import after_commit  # noqa: PLC0415
 
-        settler.send_committed = lambda *_: None
+        after_commit.send_committed = lambda *_: None
         items = [
             Message(BODY, ordering_key=f"key-{number % keys}" if keys else None)
             for number in range(messages)
         ]
         publish_many(items, queue=self.queue, delivery="outbox")
-        settler.send_committed = self.send_committed
+        after_commit.send_committed = self.send_committed
         self._sql(f"UPDATE {TABLE} SET token = 0, available_at = now() WHERE state = 'pending'")
         self._sql(f"VACUUM ANALYZE {TABLE}")
 
@@ -70,7 +71,7 @@ class Peer:
 
     def relay(self, messages: int, keys: int = 0) -> Measured:
         """So many rows through one relay."""
-        from rmq_publisher.relay import Relay  # noqa: PLC0415
+        from rmq_publisher.outbox.relay import Relay  # noqa: PLC0415
 
         self.fill(messages, keys)
         relay = Relay("default", once=True)
@@ -95,16 +96,16 @@ class Peer:
 
         ``"written"`` is the outbox of which nothing is sent.
         """
-        from rmq_publisher import settler  # noqa: PLC0415
+        from rmq_publisher.outbox import after_commit  # noqa: PLC0415
 
         if is_written := delivery == "written":
-            settler.send_committed, delivery = lambda *_: None, "outbox"
+            after_commit.send_committed, delivery = lambda *_: None, "outbox"
         with ThreadPoolExecutor(threads) as pool:
             gate = threading.Barrier(threads)
             jobs = [pool.submit(self._requests, delivery, seconds, gate) for _ in range(threads)]
             taken = [latency for job in jobs for latency in job.result()]
-        settler.send_committed = self.send_committed
-        settler.flush(30)
+        after_commit.send_committed = self.send_committed
+        after_commit.flush(30)
         sent = 0 if is_written or not delivery else len(taken)
         return {"messages": sent, "p50": statistics.median(taken) * 1e3}
 
@@ -179,7 +180,7 @@ class Peer:
 
     def claim(self, delivered: int, pending: int, rounds: int) -> Measured:
         """The claim of a batch beside so many rows that are history."""
-        from rmq_publisher import claims  # noqa: PLC0415
+        from rmq_publisher.outbox import claims  # noqa: PLC0415
 
         self._sql(f"TRUNCATE {TABLE}")
         if delivered:
@@ -215,7 +216,7 @@ class Peer:
 
     def bad_keys(self, case: str, rows: int) -> Measured:
         """The longest claim of keyed rows where claims are known to go wrong."""
-        from rmq_publisher import claims  # noqa: PLC0415
+        from rmq_publisher.outbox import claims  # noqa: PLC0415
 
         self._sql(f"TRUNCATE {TABLE}")
         self.fill(rows, keys=rows // 2)

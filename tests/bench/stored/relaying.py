@@ -12,7 +12,7 @@ from .work import configure_django
 def main() -> None:
     told = json.loads(sys.argv[1])
     configure_django(told, "rmq_publisher", RMQ_URL=told["url"], **told["settings"])
-    from rmq_publisher.relay import Relay  # noqa: PLC0415 (after the settings)
+    from rmq_publisher.outbox.relay import Relay  # noqa: PLC0415 (after the settings)
 
     relay = Relay("default")
     signal.signal(signal.SIGTERM, lambda *_: relay.stop())

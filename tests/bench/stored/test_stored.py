@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rig.postgres import PrivatePostgres
+from tests.support.rig.postgres import PrivatePostgres
 
 from . import figures
 from .__main__ import Stage, StompNode

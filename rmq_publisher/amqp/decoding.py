@@ -1,0 +1,175 @@
+"""A message's bytes, read back: exactly what `rmq_publisher.fields` writes, and nothing else.
+
+pika reads too, but makes whole numbers of floats, so that what is read could not be written again.
+"""
+
+import gzip
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+from pika import BasicProperties
+
+from rmq_publisher.amqp.encoding import PROPERTIES
+
+Read = tuple[Any, int]  # a value and where the next one begins
+
+
+def read_properties(header: bytes) -> dict[str, Any]:
+    """Return the properties of a content header's flags and list, by name; headers as a dict."""
+    flags = int.from_bytes(header[:2])
+    at = 2
+    values: dict[str, Any] = {}
+    for index, name in enumerate(PROPERTIES):
+        if flags & 1 << (15 - index):
+            values[name], at = _property(name, header, at)
+    return values
+
+
+def _property(name: str, data: bytes, at: int) -> Read:
+    if name == "headers":
+        return _table(data, at)
+    if name in ("delivery_mode", "priority"):
+        return data[at], at + 1
+    if name == "timestamp":
+        return int.from_bytes(data[at : at + 8]), at + 8
+    return _short(data, at)
+
+
+def _short(data: bytes, at: int) -> Read:
+    end = at + 1 + data[at]
+    return data[at + 1 : end].decode(), end
+
+
+def _sized(data: bytes, at: int) -> tuple[bytes, int]:
+    end = at + 4 + int.from_bytes(data[at : at + 4])
+    return data[at + 4 : end], end
+
+
+def _table(data: bytes, at: int) -> Read:
+    piece, end = _sized(data, at)
+    values: dict[str, Any] = {}
+    inside = 0
+    while inside < len(piece):
+        key, inside = _short(piece, inside)
+        values[key], inside = _value(piece, inside)
+    return values, end
+
+
+def _array(data: bytes, at: int) -> Read:
+    piece, end = _sized(data, at)
+    values = []
+    inside = 0
+    while inside < len(piece):
+        value, inside = _value(piece, inside)
+        values.append(value)
+    return values, end
+
+
+def _value(data: bytes, at: int) -> Read:
+    return _READERS[data[at : at + 1]](data, at + 1)
+
+
+def _text(data: bytes, at: int) -> Read:
+    piece, end = _sized(data, at)
+    return piece.decode(), end
+
+
+def _fixed(form: str, make: Callable[..., Any]) -> Callable[[bytes, int], Read]:
+    kind = struct.Struct(form)
+
+    def read(data: bytes, at: int) -> Read:
+        return make(*kind.unpack_from(data, at)), at + kind.size
+
+    return read
+
+
+def _decimal(scale: int, unscaled: int) -> Decimal:
+    return Decimal(unscaled).scaleb(-scale)
+
+
+def _datetime(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+_READERS: dict[bytes, Callable[[bytes, int], Read]] = {
+    b"S": _text,
+    b"x": _sized,
+    b"t": _fixed(">?", bool),
+    b"I": _fixed(">i", int),
+    b"l": _fixed(">q", int),
+    b"d": _fixed(">d", float),
+    b"D": _fixed(">Bi", _decimal),
+    b"T": _fixed(">Q", _datetime),
+    b"F": _table,
+    b"A": _array,
+    b"V": lambda _, at: (None, at),
+}
+
+_DECOMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "deflate": zlib.decompress,
+}
+
+
+class Content:
+    """A message as it is on the wire, with ways to read it.
+
+    Attributes:
+        exchange: exchange that it was published to; empty for the default exchange.
+        routing_key: its routing key.
+        header: AMQP's own bytes of the property flags and list.
+        body: the encoded body.
+    """
+
+    def __init__(self, exchange: str, routing_key: str, header: bytes, body: bytes) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.header = header
+        self.body = body
+
+    @cached_property
+    def properties(self) -> BasicProperties:
+        """AMQP's properties, as pika's consumers get them; floats in headers stay floats."""
+        return BasicProperties(**read_properties(self.header))
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers; empty where there are none."""
+        return dict(self.properties.headers or {})
+
+    @property
+    def message_id(self) -> str:
+        """The message's id."""
+        return self.properties.message_id or ""
+
+    def text(self) -> str:
+        """Return the body, decompressed as ``content_encoding`` says, as text.
+
+        Raises:
+            ValueError: it is none.
+        """
+        encoding = self.properties.content_encoding or ""
+        try:
+            return _DECOMPRESSORS.get(encoding, bytes)(self.body).decode()
+        except (OSError, EOFError, zlib.error):
+            raise ValueError(f"the body is not compressed by {encoding}") from None
+
+    def json(self) -> Any:
+        """Return the value that the body, decompressed as ``content_encoding`` says, holds as JSON.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        return json.loads(self.text())
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.message_id} exchange={self.exchange!r} "
+            f"routing_key={self.routing_key!r} {len(self.body)} bytes>"
+        )

@@ -1,0 +1,151 @@
+"""What topology is made of: names, times, arguments, values equal by content, and steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from rmq_publisher.amqp.encoding import FieldError, shortstr, table
+
+Operation = Literal["exchange_declare", "queue_declare", "queue_bind", "exchange_bind"]
+Arguments: TypeAlias = Mapping[str, Any]
+Seconds: TypeAlias = float | timedelta
+
+MILLISECONDS_MAX = 2**32 - 1  # RabbitMQ refuses longer times
+
+
+class TopologyError(ValueError):
+    """A queue, exchange or binding that no broker can declare; names the argument and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One method on a channel: its name in AMQP's (and pika's) terms and its arguments."""
+
+    operation: Operation
+    arguments: Mapping[str, Any]
+    entity: str  # for people: "queue 'orders'"
+
+
+def check_name(what: str, name: object, *, empty: bool = False) -> str:
+    """Return ``name`` if it can be an AMQP short string.
+
+    Raises:
+        TopologyError: it is no str, too long, holds a surrogate, or is empty where it must not be.
+    """
+    try:
+        shortstr(what, name)
+    except FieldError as error:
+        raise TopologyError(str(error)) from error
+    if not name and not empty:
+        raise TopologyError(f"{what} must not be empty")
+    return str(name)
+
+
+def milliseconds(what: str, value: Seconds) -> int:
+    """Return seconds or a timedelta as AMQP's whole milliseconds."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TopologyError(f"{what} must be seconds or a timedelta, not {type(value).__name__}")
+    if not 0 <= value * 1000 <= MILLISECONDS_MAX:
+        raise TopologyError(f"{what} must be from 0 to {MILLISECONDS_MAX // 1000} seconds")
+    return round(value * 1000)
+
+
+def _frozen(value: Any) -> Any:
+    """Return a hashable stand-in for ``value`` that keeps the types apart."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return ("list", *(_frozen(item) for item in value))
+    return (type(value).__name__, value)
+
+
+def check_flags(what: str, **flags: object) -> None:
+    """Refuse what only looks like a flag: ``"no"`` would count as true.
+
+    Raises:
+        TopologyError: one of them is no bool.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TopologyError(f"{what}: {name} must be True or False, not {value!r}")
+
+
+class Value:
+    """Equality and hash by the frozen ``_key``, computed once: publishing compares them often.
+
+    The dataclasses that inherit it are copied and pickled as their arguments, and made anew from
+    them: hashes of strings differ from process to process.
+    """
+
+    _key: tuple[Any, ...]
+    _hash: int
+
+    def keep(self, **attributes: Any) -> None:
+        """Set attributes of the frozen object, while it is made."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+    def seal(self, *parts: Any) -> None:
+        """Fix what it is equal by."""
+        key = (type(self).__name__, *(_frozen(part) for part in parts))
+        self.keep(_key=key, _hash=hash(key))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known: Any = fields(self)  # type: ignore[arg-type]  # of the dataclass that inherits it
+        given = {field.name: getattr(self, field.name) for field in known if field.init}
+        return partial(type(self), **given), ()
+
+
+def merge_arguments(
+    what: str, given: Arguments | None, named: Mapping[str, Any]
+) -> tuple[Arguments | None, Arguments]:
+    """Return a copy of ``given`` as plain types, and it merged with the keywords', read-only.
+
+    Raises:
+        TopologyError: the same argument given twice, or a value that cannot be sent.
+    """
+    own = plain_arguments(what, given)
+    merged = {key: value for key, value in named.items() if value is not None}
+    for key, value in own.items():
+        if key in merged and merged[key] != value:
+            raise TopologyError(f"{what} gives {key!r} both as a keyword and in arguments")
+        merged[key] = value
+    return None if given is None else own, MappingProxyType(merged)
+
+
+def plain_arguments(what: str, arguments: Arguments | None) -> dict[str, Any]:
+    """Return arguments as pika takes them: dicts and lists, and no float, which it cannot send.
+
+    Raises:
+        TopologyError: no mapping, or a value that cannot be sent.
+    """
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        raise TopologyError(f"{what}: arguments must be a mapping, not {type(arguments).__name__}")
+    try:
+        table(f"{what}: arguments", arguments)
+    except FieldError as error:
+        raise TopologyError(str(error)) from error
+    return {key: _plain(f"{what}: arguments[{key!r}]", value) for key, value in arguments.items()}
+
+
+def _plain(what: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(f"{what}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(f"{what}[]", item) for item in value]
+    if isinstance(value, float):
+        raise TopologyError(f"{what} is a float; RabbitMQ's arguments take whole numbers")
+    return value

@@ -1,0 +1,253 @@
+"""A call's arguments made into a message and where it goes; every bad one is refused here."""
+
+import functools
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypedDict
+
+from rmq_publisher.amqp.entities import (
+    ExchangeConfig,
+    ExchangeName,
+    QueueConfig,
+    QueueName,
+    Topology,
+)
+from rmq_publisher.amqp.validation import TopologyError, check_name
+from rmq_publisher.conf import loader
+from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.messages.envelope import Envelope, MessageOptions, PropertyOptions, seal
+from rmq_publisher.messages.plain import seal_plain
+
+Queue = str | QueueConfig
+Exchange = str | ExchangeConfig
+
+
+_CONFIGS = (QueueConfig, ExchangeConfig)
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+
+
+class PlaceOptions(TypedDict, total=False):
+    """Where a message goes and how.
+
+    ``queue`` and ``exchange`` are names or configs, ``using`` the RabbitMQ alias, ``declare`` configs
+    to be declared first, ``timeout`` seconds for the whole call.
+    """
+
+    queue: Queue
+    exchange: Exchange
+    using: str | None
+    declare: Iterable[QueueConfig | ExchangeConfig]
+    timeout: float | timedelta | None
+
+
+class ProducerOptions(PropertyOptions, PlaceOptions, total=False):
+    """What `Producer.publish` takes besides body, routing key and properties."""
+
+
+class NowOptions(MessageOptions, PlaceOptions, total=False):
+    """What `publish` takes besides the body, without what concerns a transaction."""
+
+    routing_key: str | None
+
+
+PRODUCER_OPTIONS = frozenset(ProducerOptions.__annotations__)
+NOW_OPTIONS = frozenset(NowOptions.__annotations__)
+
+
+def seconds(name: str, value: float | timedelta | None, default: float) -> float:
+    """Return a timeout in seconds.
+
+    Raises:
+        InvalidMessage: it is not a positive number.
+    """
+    if value is None:
+        return default
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidMessage(f"{name} must be seconds, not {type(value).__name__}")
+    if not 0 < value <= threading.TIMEOUT_MAX:
+        most = int(threading.TIMEOUT_MAX)
+        raise InvalidMessage(f"{name} must be more than zero and at most {most} seconds")
+    return float(value)
+
+
+def _topology(
+    exchange: Exchange, queue: Queue, declare: tuple[QueueConfig | ExchangeConfig, ...]
+) -> Topology:
+    """What to declare or verify before a message: ``declare``, then its exchange, then its queue."""
+    entities: list[Any] = list(declare)
+    if isinstance(exchange, ExchangeConfig):
+        entities.append(exchange)
+    elif exchange:
+        entities.append(ExchangeName(exchange))
+    if isinstance(queue, QueueConfig):
+        entities.append(queue)
+    elif queue:
+        entities.append(QueueName(queue))
+    return tuple(entities)
+
+
+def configs(declare: Iterable[Any]) -> tuple[QueueConfig | ExchangeConfig, ...]:
+    """Return what ``declare=`` holds.
+
+    Raises:
+        InvalidMessage: it is no list, or holds something else.
+    """
+    items = tuple(declare) if isinstance(declare, Iterable) else (None,)
+    if not all(isinstance(item, QueueConfig | ExchangeConfig) for item in items):
+        raise InvalidMessage("declare= takes a list of QueueConfig and ExchangeConfig objects")
+    return items
+
+
+def _destination(
+    queue: Queue,
+    exchange: Exchange,
+    routing_key: str | None,
+    declare: tuple[QueueConfig | ExchangeConfig, ...],
+) -> tuple[str, str, Topology]:
+    """Return exchange, routing key and topology of a call's arguments.
+
+    Raises:
+        InvalidMessage: they name nowhere to go, or are of the wrong type.
+    """
+    try:
+        return _known_destination(queue, exchange, routing_key, declare)
+    except TypeError:  # one of them cannot be hashed, and so is of the wrong type
+        return _checked_destination(queue, exchange, routing_key, declare)
+
+
+def _checked_destination(
+    queue: Queue,
+    exchange: Exchange,
+    routing_key: str | None,
+    declare: tuple[QueueConfig | ExchangeConfig, ...],
+) -> tuple[str, str, Topology]:
+    try:
+        if not isinstance(queue, QueueConfig):
+            check_name("queue (unless it is a QueueConfig)", queue, empty=True)
+        if not isinstance(exchange, ExchangeConfig):
+            check_name("exchange (unless it is an ExchangeConfig)", exchange, empty=True)
+        if routing_key is not None:
+            check_name("routing_key", routing_key, empty=True)
+    except TopologyError as error:
+        raise InvalidMessage(str(error)) from error
+    queue_name = queue.name if isinstance(queue, QueueConfig) else queue
+    exchange_name = exchange.name if isinstance(exchange, ExchangeConfig) else exchange
+    key = queue_name if routing_key is None else routing_key
+    if not exchange_name and not key:
+        raise InvalidMessage("nowhere to go: name a queue, an exchange or a routing key")
+    if not exchange_name and key.startswith(DIRECT_REPLY_TO):
+        # It is delivered and returned as unroutable all the same; a made-up one ends the connection.
+        raise InvalidMessage(
+            f"routing_key {key!r} is a direct reply-to: RabbitMQ cannot confirm that such a reply was "
+            "routed; let the requester give a queue in reply_to"
+        )
+    return exchange_name, key, _topology(exchange, queue, declare)
+
+
+_known_destination = functools.lru_cache(maxsize=1024)(_checked_destination)
+
+
+def compose(
+    settings: loader.ConnectionSettings,
+    body: Any,
+    *,
+    queue: Queue = "",
+    exchange: Exchange = "",
+    routing_key: str | None = None,
+    declare: Iterable[QueueConfig | ExchangeConfig] = (),
+    serializer: str | None = None,
+    **options: Any,
+) -> Envelope:
+    """Make the envelope of a call: where it goes, what must be there, what it says.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments.
+    """
+    # Django's debug page and error mails would show the body and the headers.
+    __traceback_hide__ = True
+    declared = configs(declare) if declare != () else ()
+    _check_alias(settings.alias, declared)
+    exchange_name, key, topology = _destination(queue, exchange, routing_key, declared)
+    if not options and serializer is None and isinstance(body, (bytes, str)):
+        return seal_plain(
+            body,
+            exchange=exchange_name,
+            routing_key=key,
+            topology=topology,
+            max_body_size=settings.max_body_size,
+            app_id=settings.app_id,
+        )
+    if settings.app_id is not None and options.get("app_id") is None:
+        own = getattr(options.get("properties"), "app_id", None)
+        options["app_id"] = own or settings.app_id
+    return seal(
+        body,
+        exchange=exchange_name,
+        routing_key=key,
+        topology=topology,
+        max_body_size=settings.max_body_size,
+        serializer=settings.serializer if serializer is None else serializer,
+        **options,
+    )
+
+
+class Plan(NamedTuple):
+    """A composed message, where it goes and how long its call may take."""
+
+    using: str
+    envelope: Envelope
+    timeout: float
+
+
+def alias_of(using: str | None, *entities: object) -> str:
+    """Return the RabbitMQ alias of a call: ``using``, or that of its queue or exchange config.
+
+    Raises:
+        InvalidMessage: several are configured and none is named, or two are, or it does not exist.
+    """
+    known = [entity for entity in entities if isinstance(entity, _CONFIGS)]
+    if using is None and known:
+        named = {config.using for config in known if config.using is not None}
+        if len(named) > 1:
+            raise InvalidMessage(
+                f"{' and '.join(map(str, known))} belong to different RabbitMQ connections"
+            )
+        using = next(iter(named), None)
+    alias = loader.alias_for(using)
+    _check_alias(alias, known)
+    return alias
+
+
+def _check_alias(alias: str, known: Iterable[QueueConfig | ExchangeConfig]) -> None:
+    """Refuse what belongs to another RabbitMQ connection than the call is for."""
+    for config in known:
+        if config.using not in (None, alias):
+            raise InvalidMessage(
+                f"{config} belongs to the RabbitMQ connection {config.using!r}, "
+                f"and the call is for {alias!r}: leave using= out, or give both the same"
+            )
+
+
+def prepare(
+    body: Any,
+    *,
+    using: str | None = None,
+    timeout: float | timedelta | None = None,
+    queue: Queue = "",
+    exchange: Exchange = "",
+    **options: Any,
+) -> Plan:
+    """Compose a message by the settings of its alias.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments.
+        ImproperlyConfigured: the settings are wrong.
+    """
+    __traceback_hide__ = True  # as in compose()
+    alias = alias_of(using, queue, exchange)
+    settings = loader.connection(alias)
+    limit = seconds("timeout", timeout, settings.publish_timeout)
+    return Plan(alias, compose(settings, body, queue=queue, exchange=exchange, **options), limit)

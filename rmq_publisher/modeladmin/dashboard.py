@@ -1,0 +1,157 @@
+"""The strip above the list: is it over, is somebody at work on it, does RabbitMQ answer."""
+
+from typing import Any, get_args
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
+
+from rmq_publisher.modeladmin import formatting
+from rmq_publisher.modeladmin.changelist import PERIOD
+from rmq_publisher.modeladmin.chart import chart
+from rmq_publisher.monitoring import broker_status, outbox_stats
+from rmq_publisher.outbox import heartbeats
+
+COUNTED_MAX = 3000  # rows of a state: beyond, the page would grow slower with the table
+PERIODS = {
+    "60m": gettext_lazy("60 minutes"),
+    "24h": gettext_lazy("24 hours"),
+    "7d": gettext_lazy("7 days"),
+}
+BROKER_STATES = {
+    "up": pgettext_lazy("state of a broker", "up"),
+    "down": pgettext_lazy("state of a broker", "down"),
+    "blocked": pgettext_lazy("state of a broker", "blocked"),
+    "unknown": gettext_lazy("being looked up"),
+}
+
+
+def strip(request: HttpRequest, database: str) -> dict[str, Any]:
+    """Return what the strip shows.
+
+    Args:
+        request: its address may name a period.
+        database: Django alias.
+
+    Raises:
+        DatabaseError, InterfaceError: Django's; there may be no table.
+    """
+    summary = outbox_stats.summary(database, at_most=COUNTED_MAX)
+    chosen = request.GET.get(PERIOD, "")
+    period = chosen if chosen in get_args(outbox_stats.Period) else "60m"
+    return {
+        "tiles": _tiles(summary),
+        "warnings": _warnings(summary),
+        "announcement": _announcement(summary),
+        "periods": [(_with_period(request, key), PERIODS[key], key == period) for key in PERIODS],
+        "chart": chart(outbox_stats.series(database, period)),  # type: ignore[arg-type]
+        "brokers": [_broker(status) for status in broker_status.statuses()],
+    }
+
+
+def _with_period(request: HttpRequest, period: str) -> str:
+    """Return the list's address with another period."""
+    query = request.GET.copy()
+    query[PERIOD] = period
+    return f"?{query.urlencode()}"
+
+
+def relay_missing(database: str) -> str:
+    """Say that no relay is at work, and what to do; empty where one is."""
+    return _relay_missing(heartbeats.last_seen(database))
+
+
+def _relay_missing(seen: float | None) -> str:
+    if seen is None:
+        return _(
+            "No relay has ever been seen on this database: what failed is not sent again by itself. "
+            "Run “python manage.py rmq_relay”."
+        )
+    if seen > heartbeats.ALIVE_SECONDS:
+        text = _(
+            "The relay was last seen %s: what failed is not sent again by itself. "
+            "Run “python manage.py rmq_relay”."
+        )
+        return text % formatting.ago(seen)
+    return ""
+
+
+def _warnings(summary: outbox_stats.Summary) -> list[str]:
+    missing = _relay_missing(summary.relay_seen)
+    return [missing] if missing else []
+
+
+def _number(summary: outbox_stats.Summary, name: str) -> str:
+    more = name in summary.at_least
+    if name == "unresolved":
+        more = bool({"failed", "dead"} & summary.at_least)
+    text = f"{getattr(summary, name):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return _("%s or more") % text if more else text
+
+
+def _tiles(summary: outbox_stats.Summary) -> list[dict[str, Any]]:
+    """Return the tiles; a tone is a colour and never the only sign."""
+    oldest, seen = summary.oldest_pending, summary.relay_seen
+    return [
+        {
+            "label": _("Unresolved"),
+            "value": _number(summary, "unresolved"),
+            "tone": "bad" if summary.unresolved else "good",
+            "query": "?state=unresolved",
+        },
+        {
+            "label": _("Dead"),
+            "value": _number(summary, "dead"),
+            "tone": "bad" if summary.dead else "good",
+            "query": "?state=dead",
+        },
+        {"label": _("Pending"), "value": _number(summary, "pending")},
+        {
+            "label": _("Oldest pending"),
+            "value": "-" if oldest is None else formatting.duration(oldest),
+            "words": True,
+        },
+        {"label": _("Published in 24 hours"), "value": _number(summary, "published_24h")},
+        {
+            "label": _("Failed attempts in 24 hours"),
+            "value": _number(summary, "failed_24h"),
+            "tone": "bad" if summary.failed_24h else "",
+        },
+        {
+            "label": _("Relay last seen"),
+            "value": pgettext("no time", "never") if seen is None else formatting.ago(seen),
+            "words": True,
+            "tone": "bad" if _relay_missing(seen) else "good",
+            "note": ngettext("%d at work", "%d at work", summary.relays) % summary.relays,
+        },
+    ]
+
+
+def _announcement(summary: outbox_stats.Summary) -> str:
+    """Return what is read out when it changes."""
+    return _("%(unresolved)s unresolved, %(dead)s of them dead") % {
+        "unresolved": _number(summary, "unresolved"),
+        "dead": _number(summary, "dead"),
+    }
+
+
+def _broker(status: Any) -> dict[str, Any]:
+    return {
+        "alias": formatting.name(status.alias),
+        "state": status.state,
+        "state_shown": BROKER_STATES.get(status.state, status.state),
+        "where": formatting.name(f"{status.host}, {status.vhost}" if status.host else ""),
+        "product": formatting.visible(status.product),
+        "connect_ms": None if status.connect_ms is None else round(status.connect_ms),
+        "error": formatting.name(status.error or ""),
+        "age": formatting.ago(status.age) if status.state != "unknown" else "",
+        "queues": [
+            {
+                "name": formatting.name(queue.name),
+                "messages": queue.messages,
+                "consumers": queue.consumers,
+                "error": formatting.name(queue.error or ""),
+            }
+            for queue in status.queues
+        ],
+    }

@@ -1,0 +1,249 @@
+"""Taking rows to send them: all the SQL that decides whose a row is.
+
+A claim gives a row a new token and moves ``available_at`` to the end of the lease, by the database's
+clock. What somebody else holds, or is about to hold, is skipped and not waited for. No transaction
+outlives a claim. The statements are written by hand: a relay's rate hangs on them, and on their finding
+the partial indexes, whose conditions they repeat word for word.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db import connections as databases
+from django.db import transaction
+
+from rmq_publisher.conf import loader
+from rmq_publisher.db.clock import after
+from rmq_publisher.db.schema import COLUMNS, TABLE
+from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.outbox import ordering_keys, transitions
+from rmq_publisher.outbox.row import Stored, from_row, new_token, without_content
+from rmq_publisher.outbox.sql_dialect import Dialect, by_id, places
+from rmq_publisher.timing import monotonic
+
+logger = logging.getLogger("rmq_publisher")
+
+AT_ONCE = 500  # ids that one statement names; SQLite and MySQL have limits
+
+# ---- rows without a key --------------------------------------------------------------------------
+
+
+def claim(
+    database: str, *, aliases: Sequence[str], limit: int, max_bytes: int, lease: float
+) -> list[Stored]:
+    """Take rows without an ordering key that are due, those first that have been so for longest.
+
+    Args:
+        database: Django alias.
+        aliases: RabbitMQ aliases whose rows are wanted.
+        limit: rows.
+        max_bytes: of their messages together; the first one is taken whatever its size.
+        lease: seconds until others may take them.
+    """
+    if not aliases or limit < 1:
+        return []
+    dialect = Dialect(databases[database])
+    if dialect.connection.vendor == "postgresql":
+        return _claim_in_one(dialect, aliases, limit, max_bytes, lease)
+    condition, params = dialect.due(aliases)
+    due = f"FROM {TABLE} WHERE {condition} AND ordering_key = ''"
+    if not dialect.run(f"SELECT 1 {due} LIMIT 1", params):
+        return []
+    with transaction.atomic(using=database):
+        order = f"ORDER BY available_at, id LIMIT {limit:d}{dialect.lock}"
+        found = dialect.run(f"SELECT id, size {due} {order}", params)
+        return _take(dialect, _within(found, limit, max_bytes), aliases, lease)
+
+
+def _claim_in_one(
+    dialect: Dialect, aliases: Sequence[str], limit: int, max_bytes: int, lease: float
+) -> list[Stored]:
+    condition, params = dialect.due(aliases)
+    until = after(dialect.connection, lease)
+    token, began = new_token(), monotonic()
+    # MATERIALIZED: the planner may otherwise run the subquery more than once, and exceed its LIMIT.
+    # Its rows are summed as they come: an order would be a sort, see `Dialect.in_index_order`.
+    sql = f"""
+        WITH due AS MATERIALIZED (
+            SELECT id, size, available_at FROM {TABLE}
+            WHERE {condition} AND ordering_key = ''
+            ORDER BY available_at, id LIMIT {limit:d} FOR UPDATE SKIP LOCKED
+        ), summed AS (
+            SELECT id, size, SUM(size) OVER (ROWS UNBOUNDED PRECEDING) AS together FROM due
+        )
+        UPDATE {TABLE} AS mine SET token = %s, available_at = {until}
+        FROM summed WHERE mine.id = summed.id AND (together <= %s OR together = summed.size)
+        RETURNING {", ".join(f'mine."{name}"' for name in COLUMNS)}
+    """  # noqa: S608 (constants)
+    with dialect.in_index_order():
+        rows = dialect.run(sql, [*params, token, max_bytes])
+        return _stored(dialect, rows, token, began + lease)
+
+
+def _within(found: Iterable[Sequence[Any]], limit: int, max_bytes: int) -> list[int]:
+    """Return the ids of the first of these (id, size) that keep to the bounds; one at least."""
+    ids: list[int] = []
+    together = 0
+    for id_, size in found:
+        together += size
+        if ids and (together > max_bytes or len(ids) >= limit):
+            break
+        ids.append(id_)
+    return ids
+
+
+def _take(
+    dialect: Dialect, ids: Sequence[int], aliases: Sequence[str], lease: float
+) -> list[Stored]:
+    """Make these rows ours, those of them that are still due; in a transaction."""
+    condition, params = dialect.due(aliases)
+    return _take_where(dialect, ids, condition, params, lease)
+
+
+def _take_where(
+    dialect: Dialect, ids: Sequence[int], condition: str, params: Sequence[Any], lease: float
+) -> list[Stored]:
+    until = after(dialect.connection, lease)
+    token, began = new_token(), monotonic()
+    taken: list[Any] = []
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        update = (
+            f"UPDATE {TABLE} SET token = %s, available_at = {until} "  # noqa: S608 (constants)
+            f"WHERE {by_id(some, condition)}"
+        )
+        values = [token, *some, *params]
+        if dialect.connection.vendor == "postgresql":
+            taken += dialect.run(f"{update} RETURNING {dialect.columns}", values)
+            continue
+        dialect.run(update, values)
+        taken += dialect.run(
+            f"SELECT {dialect.columns} FROM {TABLE} "  # noqa: S608 (constants)
+            f"WHERE id IN ({places(some)}) AND token = %s",
+            [*some, token],
+        )
+    return _stored(dialect, taken, token, began + lease)
+
+
+def _stored(
+    dialect: Dialect, rows: Iterable[Sequence[Any]], token: int, ends: float
+) -> list[Stored]:
+    """Make messages of rows, in the order of their ids; ``ends`` is that of the lease.
+
+    A row that cannot be read is dead, else it would end every relay that takes it; and as any dead
+    row it holds what is behind it of its key.
+    """
+    timeouts = {one.alias: one.publish_timeout for one in loader.usable()}
+    using = COLUMNS.index("using")
+    stored: list[Stored] = []
+    held: dict[str, list[Stored]] = {}
+    for values in sorted(rows, key=lambda values: values[0]):
+        own_until = ends - timeouts.get(values[using], 0.0)
+        try:
+            row = from_row(values, token=token, own_until=own_until)
+        except InvalidMessage as error:
+            row = without_content(values, token=token)
+            _bury(dialect.connection.alias, row, error)
+            if row.ordering_key:
+                held.setdefault(row.ordering_key, [])
+        else:
+            held.get(row.ordering_key, stored).append(row)
+    for behind in held.values():
+        transitions.release(dialect.connection.alias, behind)
+    return stored
+
+
+def _bury(database: str, row: Stored, error: InvalidMessage) -> None:
+    transitions.settle_failed(database, [(row, error)])
+    logger.error(
+        "database %r: stored message %s waits for a person: %s: %s",
+        database,
+        row.envelope.message_id,
+        type(error).__name__,
+        error,
+    )
+
+
+# ---- rows with a key -----------------------------------------------------------------------------
+
+
+def claim_keys(
+    database: str,
+    *,
+    aliases: Sequence[str],
+    limit: int,
+    max_bytes: int,
+    lease: float,
+    after_key: str = "",
+) -> tuple[list[Stored], str]:
+    """Take runs of keys: of each key its first row and what follows it, as far as it is due.
+
+    A key whose first row is dead, waits for its backoff or is held by somebody is passed over. Since
+    whoever takes rows of a key takes the first one too, no two ever hold rows of one key. (Rows of
+    transactions that overlapped have no order: one that is committed late may be sent beside others.)
+
+    Args:
+        database: Django alias.
+        aliases: RabbitMQ aliases whose rows are wanted. A key may name several; its order holds
+            over all of them.
+        limit: rows.
+        max_bytes: of their messages together; the first one is taken whatever its size.
+        lease: seconds until others may take them.
+        after_key: where to go on; the search is bounded.
+
+    Returns:
+        The rows, in order within each key, and where to go on: "" where the last key was reached.
+    """
+    if not aliases or limit < 1:
+        return [], ""
+    dialect = Dialect(databases[database])
+    most = max(1, limit // ordering_keys.ROWS_A_KEY)
+    with dialect.in_index_order():
+        heads, last = ordering_keys.due_heads(dialect, aliases, most, after_key)
+        if not heads:
+            return [], last
+        with transaction.atomic(using=database, savepoint=False):
+            locked = ordering_keys.lock(dialect, heads, aliases)
+            ids = _within(ordering_keys.runs(dialect, locked, aliases, limit), limit, max_bytes)
+            return _take(dialect, ids, aliases, lease), last
+
+
+# ---- what a person picks -------------------------------------------------------------------------
+
+
+def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Stored]:
+    """Take those of these rows that are failed or dead and that nobody is sending.
+
+    A row with an ordering key is taken only where nothing of its key is before it.
+
+    Args:
+        database: Django alias.
+        ids: of the rows.
+        lease: seconds until others may take them.
+    """
+    dialect = Dialect(databases[database])
+    aliases = [one.alias for one in loader.usable()]
+    free = f"(token = 0 OR available_at IS NULL OR available_at <= {dialect.now})"
+    condition = f"state IN ('failed', 'dead') AND {free}"
+    if not ids or not aliases:
+        return []
+    condition += f" AND {dialect.using} IN ({places(aliases)})"
+    taken: list[int] = []
+    with transaction.atomic(using=database):
+        for start in range(0, len(ids), AT_ONCE):
+            some = ids[start : start + AT_ONCE]
+            found = dialect.run(
+                f"SELECT id, ordering_key FROM {TABLE} "  # noqa: S608 (constants)
+                f"WHERE {by_id(some, condition)}{dialect.lock}",
+                [*some, *aliases],
+            )
+            keyed = {id_: key for id_, key in found if key}
+            waiting = ordering_keys.with_earlier(dialect, keyed)
+            taken += [id_ for id_, _ in found if id_ not in waiting]
+        return _take_where(dialect, taken, condition, aliases, lease)
+
+
+def being_sent(row: Any) -> bool:
+    """Whether a lease on the row is live; the row has the database's ``now``."""
+    return bool(row.token and row.available_at and row.available_at > row.now)

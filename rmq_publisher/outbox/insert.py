@@ -1,0 +1,131 @@
+"""New rows of messages that nobody has tried to send yet, as lean as they can be written.
+
+What a request pays for a message is this one statement: through the ORM it took twice as long.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rmq_publisher.db.clock import after
+from rmq_publisher.db.schema import TABLE
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.outbox.row import correlation_id, encoded
+
+ROWS_AT_ONCE = 200
+BYTES_AT_ONCE = 2**20  # of bodies; MySQL's packets have a limit
+_GIVEN = (
+    "message_id", "using", "exchange", "routing_key", "correlation_id", "header", "body", "size",
+    "topology",
+)  # fmt: skip
+# Named in full: the columns have no defaults in the database.
+_FIXED = {
+    "state": "'pending'", "attempts": "0", "unanswered": "0", "first_error_type": "''",
+    "first_error_text": "''", "last_error_type": "''", "last_error_text": "''", "history": "'[]'",
+}  # fmt: skip
+
+Item = tuple[Envelope, str]  # message, ordering key
+
+
+def columns(using: str, envelope: Envelope) -> dict[str, Any]:
+    """Return the columns that say what is to be sent and where."""
+    return dict(zip(_GIVEN, _given(using, envelope), strict=True))
+
+
+def _given(using: str, envelope: Envelope) -> tuple[Any, ...]:
+    return (
+        envelope.message_id,
+        using,
+        envelope.exchange,
+        envelope.routing_key,
+        correlation_id(envelope),
+        envelope.header,
+        envelope.body,
+        len(envelope.body),
+        encoded(envelope.topology),
+    )
+
+
+def insert_pending(
+    connection: BaseDatabaseWrapper,
+    using: str,
+    items: Sequence[Item],
+    *,
+    token: int,
+    grace: float,
+) -> list[int]:
+    """Write rows, in order.
+
+    Args:
+        connection: of the database.
+        using: RabbitMQ alias.
+        items: messages with their ordering keys.
+        token: of their owner; 0 for none.
+        grace: seconds that they are its own.
+
+    Returns:
+        The rows' ids, in order.
+    """
+    ids: list[int] = []
+    for portion in _portions(items):
+        ids += _insert(connection, using, portion, token=token, grace=grace)
+    return ids
+
+
+def _portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    portion: list[Item] = []
+    size = 0
+    for item in items:
+        if portion and (len(portion) == ROWS_AT_ONCE or size + len(item[0].body) > BYTES_AT_ONCE):
+            yield portion
+            portion, size = [], 0
+        portion.append(item)
+        size += len(item[0].body)
+    if portion:
+        yield portion
+
+
+def _insert(
+    connection: BaseDatabaseWrapper,
+    using: str,
+    items: Sequence[Item],
+    *,
+    token: int,
+    grace: float,
+) -> list[int]:
+    available, now = after(connection, grace), after(connection)
+    sql = _statement(connection.vendor == "mysql", token, available, now, len(items))
+    values: list[Any] = []
+    for envelope, ordering_key in items:
+        values += _given(using, envelope)
+        values.append(ordering_key)
+    if connection.features.can_return_rows_from_bulk_insert:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} RETURNING id", values)
+            return sorted(id_ for (id_,) in cursor.fetchall())
+    return _insert_without_returning(connection, sql, values, len(items))
+
+
+@functools.lru_cache(maxsize=16)
+def _statement(is_mysql: bool, token: int, available: str, now: str, count: int) -> str:
+    names = [*_GIVEN, "ordering_key", "token", "available_at", "created_at", *_FIXED]
+    places = [*["%s"] * (len(_GIVEN) + 1), str(token), available, now, *_FIXED.values()]
+    columns = ", ".join(f"`{name}`" if is_mysql else f'"{name}"' for name in names)
+    rows = ", ".join([f"({', '.join(places)})"] * count)
+    return f"INSERT INTO {TABLE} ({columns}) VALUES {rows}"  # noqa: S608 (names of ours)
+
+
+def _insert_without_returning(
+    connection: BaseDatabaseWrapper, sql: str, values: list[Any], count: int
+) -> list[int]:
+    """MySQL tells the first id only; those of one statement go up, as the rows do."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        first = cursor.lastrowid
+        if count == 1:
+            return [first]
+        cursor.execute("SELECT @@SESSION.auto_increment_increment")
+        (step,) = cursor.fetchone()
+    return list(range(first, first + count * step, step))

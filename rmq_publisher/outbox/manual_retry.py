@@ -1,0 +1,146 @@
+"""A person's retry: rows claimed, sent and settled by this process, one row of a key after the other."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmq_publisher.conf import loader
+from rmq_publisher.db.clock import After
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.models import PublishFailure
+from rmq_publisher.outbox.claims import being_sent, claim_rows
+from rmq_publisher.outbox.in_flight import NOT_SENT, Outcome
+from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row_sender import LOOK_SECONDS, InHand
+from rmq_publisher.timing import monotonic
+
+ROWS_AT_ONCE = 100
+BYTES_AT_ONCE = 32 * 2**20  # of bodies in memory
+SECONDS = 20.0  # after which no more rows are begun: somebody waits for the page
+
+
+@dataclass
+class Resent:
+    """What became of rows, by their ids.
+
+    Attributes:
+        sent: confirmed.
+        failed: tried, and failed again.
+        busy: being sent by somebody else.
+        waiting: behind an earlier message of their ordering key.
+        settled: neither failed nor dead: somebody has seen to them.
+        unconfigured: their connection is not known to this process.
+        untouched: not begun, there was no time left.
+        gone: no such row any more.
+    """
+
+    sent: list[int] = field(default_factory=list)
+    failed: dict[int, PublishError] = field(default_factory=dict)
+    busy: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+    unconfigured: list[int] = field(default_factory=list)
+    untouched: list[int] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+
+
+def resend(database: str, ids: Sequence[int]) -> Resent:
+    """Send failed and dead rows at once; those that fail again are left to the relay.
+
+    Each is claimed first, so that no two ever send it: neither a relay nor the same person twice.
+
+    Args:
+        database: Django alias.
+        ids: of the rows.
+
+    Raises:
+        DatabaseError, InterfaceError: Django's. What was claimed is free again after its lease.
+    """
+    result = Resent()
+    ends = monotonic() + SECONDS
+    left: list[int] = []
+    for portion in _portions(database, ids):
+        left += _resend_portion(database, portion, result, ends)
+    _explain(database, left, result, in_time=monotonic() < ends)
+    known = {*result.sent, *result.failed, *left}
+    result.gone += [id_ for id_ in ids if id_ not in known]
+    return result
+
+
+def _resend_portion(database: str, ids: Sequence[int], result: Resent, ends: float) -> list[int]:
+    """Send what can be had of these; return what is left."""
+    left = list(ids)
+    while left and monotonic() < ends:
+        claimed = claim_rows(database, left, lease=loader.outbox().outbox_lease)
+        if not claimed:
+            break
+        _send(database, claimed, result)
+        # The rows of a key become free one after the other: those that are left once more.
+        done = {row.id for row in claimed}
+        left = [id_ for id_ in left if id_ not in done]
+    return left
+
+
+def _portions(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
+    """Yield those of the ids that exist, as many at a time as fit into memory."""
+    rows = PublishFailure.objects.using(database).filter(pk__in=ids).order_by("pk")
+    most = min(ROWS_AT_ONCE, loader.outbox().outbox_batch_size)
+    portion: list[int] = []
+    together = 0
+    for id_, size in rows.values_list("pk", "size"):
+        if portion and (len(portion) == most or together + size > BYTES_AT_ONCE):
+            yield portion
+            portion, together = [], 0
+        portion.append(id_)
+        together += size
+    if portion:
+        yield portion
+
+
+def _send(database: str, rows: Sequence[Stored], result: Resent) -> None:
+    moved = threading.Event()
+    hand = InHand(database, moved.set)
+    try:
+        hand.add(rows)
+        while hand.flying:
+            moved.wait(LOOK_SECONDS)
+            moved.clear()
+            _note(hand.collect(), result)
+    finally:
+        # Where this call is interrupted nothing of it is sent later.
+        _note(hand.give_up(), result)
+        hand.settle()
+
+
+def _note(outcomes: Iterable[Outcome], result: Resent) -> None:
+    for row, outcome in outcomes:
+        if outcome is None:
+            result.sent.append(row.id)
+        elif outcome is NOT_SENT:
+            result.untouched.append(row.id)
+        else:
+            result.failed[row.id] = outcome
+
+
+def _explain(database: str, ids: Sequence[int], result: Resent, *, in_time: bool) -> None:
+    """Say why rows were not claimed."""
+    aliases = {one.alias for one in loader.usable()}
+    rows: Any = PublishFailure.objects.using(database).filter(pk__in=ids).annotate(now=After())
+    found = {
+        row.pk: row for row in rows.only("state", "token", "available_at", "using", "ordering_key")
+    }
+    for id_ in ids:
+        row = found.get(id_)
+        if row is None:
+            result.gone.append(id_)
+        elif row.state not in ("failed", "dead"):
+            result.settled.append(id_)
+        elif being_sent(row):
+            result.busy.append(id_)
+        elif row.using not in aliases:
+            result.unconfigured.append(id_)
+        elif row.ordering_key and in_time:
+            result.waiting.append(id_)
+        else:
+            result.untouched.append(id_)

@@ -1,0 +1,253 @@
+"""A message as a row: what another process needs to send it, and nothing else."""
+
+import os
+import secrets
+import struct
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+from pika import BasicProperties
+from pika.compat import long
+from pika.data import decode_table
+from pika.exceptions import InvalidFieldTypeException
+
+from rmq_publisher.amqp.encoding import PROPERTIES, FieldError, table
+from rmq_publisher.amqp.entities import (
+    Binding,
+    Entity,
+    ExchangeConfig,
+    ExchangeName,
+    QueueConfig,
+    QueueName,
+    Topology,
+)
+from rmq_publisher.db.schema import KEY_MAX
+from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.messages.envelope import Envelope
+
+# What pika, and declarations that are none, raise for bytes that were not made by `encoded`.
+_SPOILT = (
+    InvalidFieldTypeException, struct.error, LookupError, ValueError, TypeError, OverflowError,
+    OSError, RecursionError,
+)  # fmt: skip
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # as in `unicodedata.category`
+_HAS_CORRELATION_ID = 1 << (15 - PROPERTIES.index("correlation_id"))
+
+
+@dataclass(slots=True)
+class Stored:
+    """A row in the hands of a process that is to send it.
+
+    Attributes:
+        id: of the row.
+        token: who owns it; every change of the row asks for it.
+        using: RabbitMQ alias.
+        envelope: the message.
+        ordering_key: empty where no order is asked for.
+        own_until: until when its sending may begin, by `timing.monotonic`.
+        failed: whether it has failed before; then it is kept as history once it is delivered.
+    """
+
+    id: int
+    token: int
+    using: str
+    envelope: Envelope
+    ordering_key: str
+    own_until: float
+    failed: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Stored {self.id} {self.envelope!r}>"
+
+
+def new_token() -> int:
+    """Return a random token; 0 stands for nobody's."""
+    return secrets.randbelow(2**63 - 1) + 1
+
+
+@cache
+def process_token() -> int:
+    """Return the token of what this process writes: one, so that one statement settles many rows.
+
+    It never takes a row twice: what it lost to a relay comes back by another token only.
+    """
+    return new_token()
+
+
+os.register_at_fork(after_in_child=process_token.cache_clear)
+
+
+def from_row(row: Sequence[Any], *, token: int, own_until: float) -> Stored:
+    """Make a stored message of a row's values.
+
+    Args:
+        row: values in the order of `COLUMNS`.
+        token: the token that the row was claimed with.
+        own_until: see `Stored`.
+
+    Raises:
+        InvalidMessage: its declarations are not what `encoded` made.
+    """
+    (
+        id_, message_id, using, exchange, routing_key, ordering_key, header, body, topology, failed_at,
+    ) = row  # fmt: skip
+    try:
+        envelope = Envelope(
+            message_id, exchange, routing_key, bytes(header), bytes(body), decoded(bytes(topology))
+        )
+    except _SPOILT as error:
+        raise InvalidMessage(
+            f"the stored row cannot be read ({type(error).__name__})",
+            message_id=message_id,
+            exchange=exchange,
+            routing_key=routing_key,
+        ) from error
+    return Stored(id_, token, using, envelope, ordering_key, own_until, failed_at is not None)
+
+
+def without_content(row: Sequence[Any], *, token: int) -> Stored:
+    """Make what can be settled, and not sent, of a row that `from_row` cannot read."""
+    id_, message_id, using, exchange, routing_key, ordering_key = row[:6]
+    envelope = Envelope(message_id, exchange, routing_key, b"", b"")
+    return Stored(id_, token, using, envelope, ordering_key, 0.0)
+
+
+def correlation_id(envelope: Envelope) -> str:
+    """Return the message's correlation id, by which people look for it; empty where it has none."""
+    if not int.from_bytes(envelope.header[:2]) & _HAS_CORRELATION_ID:
+        return ""
+    properties = BasicProperties()
+    properties.decode(envelope.header)
+    return properties.correlation_id or ""
+
+
+def check_storable(envelope: Envelope, using: str) -> None:
+    """Refuse what a column of text cannot take, before the caller's transaction is hurt by it.
+
+    Raises:
+        InvalidMessage: a name holds NUL.
+    """
+    named = {**envelope.names, "using": using, "correlation_id": correlation_id(envelope)}
+    for what, name in named.items():
+        if "\0" in name:
+            raise InvalidMessage(f"{what} holds NUL, which a database's text cannot")
+
+
+def check_ordering_key(key: object) -> None:
+    """Refuse what cannot be an ordering key.
+
+    What a collation of MySQL or MariaDB takes for nothing, or for less than nothing, would make a key
+    be taken for none: controls and formats, and keys of blanks and marks alone.
+
+    Raises:
+        InvalidMessage: it is no str, empty, blank or too long, or holds what cannot be seen.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX:
+        raise InvalidMessage(f"ordering_key must be a str of 1 to {KEY_MAX} characters")
+    if key.isascii() and key.isprintable() and not key.isspace():
+        return
+    if any(unicodedata.category(character) in _UNSEEN for character in key):
+        raise InvalidMessage(
+            "ordering_key holds a control or format character, a line separator or a surrogate"
+        )
+    whole = unicodedata.normalize("NFKD", key)
+    if all(unicodedata.category(character)[0] in "ZM" for character in whole):
+        raise InvalidMessage("ordering_key is blank: a letter, a digit or a sign must be in it")
+
+
+@lru_cache(maxsize=1024)
+def encoded(topology: Topology) -> bytes:
+    """Return declarations as bytes that `decoded` makes equal ones of.
+
+    Raises:
+        InvalidMessage: they are too large.
+    """
+    if not topology:
+        return b""
+    try:
+        return table("declare", {"": [_entity_table(entity) for entity in topology]})
+    except FieldError as error:
+        raise InvalidMessage(str(error)) from error
+
+
+@lru_cache(maxsize=1024)
+def decoded(data: bytes) -> Topology:
+    """Return what `encoded` was given."""
+    if not data:
+        return ()
+    tables = _plain(decode_table(data, 0)[0][""])
+    return tuple(_entity(values) for values in tables)
+
+
+def _plain(value: Any) -> Any:
+    """Undo what pika makes of 64-bit integers: a type of its own, which equals no int's."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, long) else value
+
+
+def _entity_table(entity: Entity) -> dict[str, Any]:
+    if isinstance(entity, QueueName):
+        return {"kind": "queue name", "name": entity.name}
+    if isinstance(entity, ExchangeName):
+        return {"kind": "exchange name", "name": entity.name}
+    if isinstance(entity, QueueConfig):
+        own: dict[str, Any] = {"kind": "queue"}
+    elif isinstance(entity, ExchangeConfig):
+        own = {
+            "kind": "exchange",
+            "type": entity.type,
+            "auto_delete": entity.auto_delete,
+            "internal": entity.internal,
+        }
+    else:
+        raise TypeError(f"{entity!r} stands in no message")
+    return {
+        **own,
+        "name": entity.name,
+        "durable": entity.durable,
+        "arguments": dict(entity.x_arguments),
+        "bindings": [_binding_table(binding) for binding in entity.bindings],
+    }
+
+
+def _binding_table(binding: Binding) -> dict[str, Any]:
+    source = binding.exchange
+    return {
+        "exchange": source if isinstance(source, str) else _entity_table(source),
+        "routing_key": binding.routing_key,
+        "arguments": dict(binding.arguments or {}),
+    }
+
+
+def _entity(values: Mapping[str, Any]) -> Entity:
+    kind, name = values["kind"], values["name"]
+    if kind == "queue name":
+        return QueueName(name)
+    if kind == "exchange name":
+        return ExchangeName(name)
+    common = {
+        "durable": values["durable"],
+        "arguments": values["arguments"],
+        "bindings": _bindings(values["bindings"]),
+    }
+    if kind == "queue":
+        return QueueConfig(name, **common)
+    flags = {"auto_delete": values["auto_delete"], "internal": values["internal"]}
+    return ExchangeConfig(name, values["type"], **flags, **common)
+
+
+def _bindings(tables: Iterable[Mapping[str, Any]]) -> list[Binding]:
+    found = []
+    for values in tables:
+        source = values["exchange"]
+        exchange = _entity(source) if isinstance(source, Mapping) else source
+        if not isinstance(exchange, str | ExchangeConfig):
+            raise TypeError(f"nothing is bound to {exchange!r}")
+        found.append(Binding(exchange, values["routing_key"], values["arguments"]))
+    return found

@@ -1,0 +1,358 @@
+"""Every change of state of the stored messages, fenced: what is not ours any more stays as it is.
+
+A row with a token belongs to whoever knows the token, until ``available_at``: the process that wrote it
+(grace), a relay or a person (lease). A row without one that is available later waits for its backoff.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import connections as databases
+from django.db.models import Q, QuerySet
+
+from rmq_publisher.conf import loader
+from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.schema import ERROR_MAX, TABLE
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.outbox.insert import columns, insert_pending
+from rmq_publisher.outbox.row import Stored, process_token
+from rmq_publisher.timing import jittered, monotonic
+
+logger = logging.getLogger("rmq_publisher")
+
+AT_ONCE = 500  # rows that one statement names
+HISTORY_MAX = 50
+RETRY_FIRST = 1.0  # seconds before a failed message is sent again
+ANSWERS = ("Unroutable", "Nacked", "Rejected")  # those that count as attempts
+# Nobody else's: not under a live lease or grace.
+FREE = Q(token=0) | Q(available_at__isnull=True) | Q(available_at__lte=After())
+
+
+def messages(database: str) -> QuerySet[Any]:
+    """Return the rows of a database. The model is not imported: apps may not be ready yet."""
+    return apps.get_model("rmq_publisher", "OutboxMessage")._default_manager.using(database)
+
+
+class Place(NamedTuple):
+    """A row that is ours, without its message."""
+
+    id: int
+    token: int
+
+
+class Verdict(NamedTuple):
+    """What becomes of a message after a failure."""
+
+    state: str
+    delay: float | None  # seconds, None for never
+    attempts: int
+    unanswered: int
+
+
+def judge(error: PublishError, attempts: int = 0, unanswered: int = 0) -> Verdict:
+    """Say what becomes of a message: sent again after a while, or dead.
+
+    Only an answer about the message itself counts as an attempt: a broker that cannot be reached
+    leaves nothing dead, however long it is away.
+
+    Args:
+        error: the outcome.
+        attempts: answers so far, without this one.
+        unanswered: attempts without an answer so far.
+    """
+    settings = loader.outbox()
+    if type(error).__name__ in ANSWERS:
+        attempts += 1
+    else:
+        unanswered += 1
+    if not error.retryable or attempts >= settings.max_attempts:
+        return Verdict("dead", None, attempts, unanswered)
+    delay = jittered(RETRY_FIRST, settings.retry_max_backoff, attempts + unanswered - 1)
+    return Verdict("failed", delay, attempts, unanswered)
+
+
+def insert(
+    database: str,
+    using: str,
+    envelopes: Sequence[Envelope],
+    *,
+    ordering_keys: Sequence[str],
+    timeout: float,
+) -> list[Stored]:
+    """Write messages in the caller's transaction.
+
+    With a grace they belong to this process until it is over; without, to whoever comes first.
+
+    Args:
+        database: alias.
+        using: RabbitMQ alias.
+        envelopes: the messages.
+        ordering_keys: of each; empty for none.
+        timeout: seconds that sending may take.
+
+    Raises:
+        DatabaseError: Django's; nothing is sent.
+    """
+    grace = loader.outbox().outbox_grace
+    token = process_token() if grace else 0
+    own_until = monotonic() + grace - timeout  # before the database's clock is read
+    items = list(zip(envelopes, ordering_keys, strict=True))
+    ids = insert_pending(databases[database], using, items, token=token, grace=grace)
+    return [
+        Stored(id_, token, using, envelope, key, own_until)
+        for id_, (envelope, key) in zip(ids, items, strict=True)
+    ]
+
+
+def record_failures(
+    database: str, items: Sequence[tuple[str, Envelope, PublishError]]
+) -> list[bool]:
+    """Keep messages whose sending failed after their transaction had committed.
+
+    On a connection that the database has closed it is tried once more, on a new one. What cannot be
+    kept is logged with all that may be said of it.
+
+    Args:
+        database: alias of the database whose transaction it was.
+        items: RabbitMQ alias, message and outcome of each.
+
+    Returns:
+        Whether each will be sent again.
+    """
+    try:
+        return _keep(database, items)
+    except (DatabaseError, InterfaceError, LookupError) as error:
+        if len(items) == 1:
+            _log_lost(items[0], error)
+            return [False]
+    # One that this database cannot take must not cost the others their place.
+    return [kept for item in items for kept in record_failures(database, [item])]
+
+
+def _keep(database: str, items: Sequence[tuple[str, Envelope, PublishError]]) -> list[bool]:
+    try:
+        return _write_failures(database, items)
+    except (OperationalError, InterfaceError):
+        connection = databases[database]
+        if connection.in_atomic_block:
+            raise
+        connection.close()
+        return _write_failures(database, items)
+
+
+def _write_failures(
+    database: str, items: Sequence[tuple[str, Envelope, PublishError]]
+) -> list[bool]:
+    with transaction.atomic(using=database):
+        now = database_now(databases[database])
+        verdicts = [judge(error) for _, _, error in items]
+        rows = messages(database)
+        rows.bulk_create(
+            [
+                rows.model(
+                    **columns(using, envelope), created_at=now, **_failure(error, verdict, now, {})
+                )
+                for (using, envelope, error), verdict in zip(items, verdicts, strict=True)
+            ],
+            batch_size=AT_ONCE,
+        )
+    return [verdict.state == "failed" for verdict in verdicts]
+
+
+def _log_lost(item: tuple[str, Envelope, PublishError], cause: Exception) -> None:
+    using, envelope, error = item
+    logger.critical(
+        "message %s (connection %r, exchange %r, routing key %r, %d bytes) was committed, not published "
+        "(%s) and could not be stored (%s): it is lost",
+        envelope.message_id,
+        using,
+        envelope.exchange,
+        envelope.routing_key,
+        len(envelope.body),
+        type(error).__name__,
+        type(cause).__name__,
+    )
+
+
+def settle_confirmed(database: str, rows: Sequence[Stored]) -> int:
+    """Delete what was confirmed; what had failed before stays, as ``delivered``.
+
+    Returns:
+        How many rows were still ours.
+    """
+    settled = _delete(database, [row for row in rows if not row.failed])
+    for owned in _owned(database, [row for row in rows if row.failed]):
+        settled += owned.update(state="delivered", available_at=None, token=0, finished_at=After())
+    return settled
+
+
+def settle_failed(database: str, items: Sequence[tuple[Stored, PublishError]]) -> list[str | None]:
+    """Note failures and when each message is sent again.
+
+    Returns:
+        The new state of each, in order; None where the row was not ours any more.
+    """
+    states: dict[int, str] = {}
+    given = {row.id: (row.token, error) for row, error in items}
+    with transaction.atomic(using=database):
+        now = database_now(databases[database])
+        for owned in _owned(database, [row for row, _ in items]):
+            fields = ("id", "attempts", "unanswered", "history", "failed_at")
+            for found in owned.values(*fields):
+                token, error = given[found["id"]]
+                verdict = judge(error, found["attempts"], found["unanswered"])
+                changes = _failure(error, verdict, now, found)
+                if messages(database).filter(id=found["id"], token=token).update(**changes):
+                    states[found["id"]] = verdict.state
+    return [states.get(row.id) for row, _ in items]
+
+
+def release(database: str, rows: Sequence[Stored | Place]) -> int:
+    """Give back rows that were not sent: whoever comes next may have them.
+
+    Returns:
+        How many rows were still ours.
+    """
+    return sum(owned.update(token=0, available_at=After()) for owned in _owned(database, rows))
+
+
+def _delete(database: str, rows: Iterable[Stored]) -> int:
+    """Delete the rows that are still ours.
+
+    On MySQL by the primary key whatever it believes of the table's size: a scan waits for every row
+    that somebody is inserting, and never ends while there are writers.
+    """
+    connection = databases[database]
+    hint = " FORCE INDEX (PRIMARY)" if connection.vendor == "mysql" else ""
+    what = "DELETE mine" if hint else "DELETE"
+    deleted = 0
+    for token, ids in _portions(rows):
+        places = ", ".join(["%s"] * len(ids))
+        sql = f"{what} FROM {TABLE} AS mine{hint} WHERE mine.id IN ({places}) AND mine.token = %s"
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*ids, token])
+            deleted += cursor.rowcount
+    return deleted
+
+
+def _owned(database: str, rows: Iterable[Stored | Place]) -> Iterator[QuerySet[Any]]:
+    """Yield, in portions, the rows that are still ours."""
+    for token, ids in _portions(rows):
+        yield messages(database).filter(token=token, id__in=ids)
+
+
+def _portions(rows: Iterable[Stored | Place]) -> Iterator[tuple[int, list[int]]]:
+    """Yield tokens and ids of theirs, as many as one statement names."""
+    by_token: dict[int, list[int]] = {}
+    for row in rows:
+        by_token.setdefault(row.token, []).append(row.id)
+    for token, ids in by_token.items():
+        for start in range(0, len(ids), AT_ONCE):
+            yield token, sorted(ids[start : start + AT_ONCE])
+
+
+def _failure(
+    error: PublishError, verdict: Verdict, now: Any, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the columns that a failure changes."""
+    kind, code, text = type(error).__name__, getattr(error, "reply_code", None), words(error)
+    entry = {"at": now.isoformat(), "type": kind, "code": code, "text": text}
+    changes: dict[str, Any] = {
+        "state": verdict.state,
+        "attempts": verdict.attempts,
+        "unanswered": verdict.unanswered,
+        "available_at": None if verdict.delay is None else After(verdict.delay),
+        "token": 0,
+        "last_failed_at": now,
+        "last_error_type": kind,
+        "last_error_code": code,
+        "last_error_text": text,
+        "history": [*before.get("history", ()), entry][-HISTORY_MAX:],
+    }
+    if before.get("failed_at") is None:
+        changes.update(
+            failed_at=now, first_error_type=kind, first_error_code=code, first_error_text=text
+        )
+    return changes
+
+
+def words(error: PublishError) -> str:
+    """Return an error's text as it is stored: short, printable, in one line."""
+    text = getattr(error, "reply_text", None) or str(error)
+    return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text)[:ERROR_MAX]
+
+
+# ---- what people do ------------------------------------------------------------------------------
+
+
+def make_due(rows: QuerySet[Any]) -> int:
+    """Have failed and dead messages sent again, as soon as a relay comes by, with fresh attempts.
+
+    Rows that somebody is sending at this moment are left alone.
+
+    Returns:
+        How many rows are due now.
+    """
+    return rows.filter(FREE, state__in=("failed", "dead")).update(
+        state="failed", available_at=After(), token=0, attempts=0, unanswered=0
+    )
+
+
+def discard(rows: QuerySet[Any]) -> int:
+    """Decide that messages are not to be sent; rows being sent at this moment are left alone.
+
+    Returns:
+        How many were discarded.
+    """
+    return rows.filter(FREE, state__in=("failed", "dead")).update(
+        state="discarded", available_at=None, token=0, finished_at=After()
+    )
+
+
+def prune(
+    database: str,
+    *,
+    states: Sequence[str] = ("delivered", "discarded"),
+    older_than: timedelta,
+    batch: int = 1000,
+    dry_run: bool = False,
+    most: int | None = None,
+) -> int:
+    """Delete what is finished and old, in batches; never what is yet to be sent.
+
+    Args:
+        database: alias.
+        states: of ``delivered``, ``discarded`` and ``dead``.
+        older_than: since it was finished, or last failed where it is dead.
+        batch: rows that are deleted at once.
+        dry_run: only count.
+        most: about so many rows at the most; all when left out.
+
+    Returns:
+        How many rows were, or would be, deleted.
+
+    Raises:
+        ValueError: a state that is yet to be sent.
+    """
+    if wrong := set(states) - {"delivered", "discarded", "dead"}:
+        raise ValueError(f"rows that are {' or '.join(sorted(wrong))} are never deleted by age")
+    before = After(-older_than.total_seconds())
+    old = Q(state__in=set(states) - {"dead"}, finished_at__lt=before)
+    if "dead" in states:
+        old |= Q(state="dead", last_failed_at__lt=before)
+    rows = messages(database).filter(old, failed_at__isnull=False)
+    if dry_run:
+        return rows.count()
+    deleted = 0
+    while (most is None or deleted < most) and (
+        ids := list(rows.order_by("id").values_list("id", flat=True)[:batch])
+    ):
+        # The state once more: a person may have sent one of them again since.
+        deleted += messages(database).filter(old, id__in=ids).delete()[0]
+    return deleted

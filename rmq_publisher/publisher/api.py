@@ -1,0 +1,308 @@
+"""`publish`, `apublish`, `publish_many`: what views and signals call."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Unpack
+
+from django.db import connections as databases
+from pika import BasicProperties
+
+from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
+from rmq_publisher.conf import loader
+from rmq_publisher.db.support import check_table
+from rmq_publisher.exceptions import InvalidMessage, PublishManyError
+from rmq_publisher.messages.compose import (
+    NOW_OPTIONS,
+    Exchange,
+    NowOptions,
+    Queue,
+    alias_of,
+    compose,
+    configs,
+    prepare,
+    seconds,
+)
+from rmq_publisher.messages.envelope import Envelope, Message, check_options
+from rmq_publisher.outbox.row import check_ordering_key, check_storable
+from rmq_publisher.publisher.on_commit import on_commit, store
+from rmq_publisher.publisher.producer import refuse_in_event_loop
+from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.delivery import Batch, adeliver, deliver, tell
+
+DELIVERIES = ("on_commit", "outbox", "now")
+
+
+class ManyOptions(NowOptions, total=False):
+    """What `publish_many` takes besides the bodies: as `publish`, without ``message_id``."""
+
+    database: str | None
+    delivery: str | None
+    ordering_key: str | None
+
+
+MANY_OPTIONS = (NOW_OPTIONS | {"database", "delivery", "ordering_key"}) - {"message_id"}
+
+
+def publish(
+    body: Any,
+    *,
+    queue: Queue = "",
+    exchange: Exchange = "",
+    routing_key: str | None = None,
+    using: str | None = None,
+    database: str | None = None,
+    delivery: str | None = None,
+    ordering_key: str | None = None,
+    properties: BasicProperties | None = None,
+    headers: Mapping[str, Any] | None = None,
+    priority: int | None = None,
+    expiration: float | timedelta | None = None,
+    delivery_mode: int | None = None,
+    message_id: str | None = None,
+    correlation_id: str | None = None,
+    reply_to: str | None = None,
+    type: str | None = None,
+    user_id: str | None = None,
+    app_id: str | None = None,
+    content_type: str | None = None,
+    content_encoding: str | None = None,
+    serializer: str | None = None,
+    declare: Iterable[QueueConfig | ExchangeConfig] = (),
+    timeout: float | timedelta | None = None,
+) -> str:
+    """Publish a message, by default once the transaction on ``database`` has committed.
+
+    Args:
+        body: str (sent as UTF-8) or bytes (unchanged); anything else needs ``serializer``.
+        queue: a name is verified passively, a `QueueConfig` declared; empty skips this.
+        exchange: likewise; empty is the default exchange, which routes to the queue by name.
+        routing_key: the queue's name when left out.
+        using: RabbitMQ alias; may be left out when there is one.
+        database: Django alias whose transaction counts; the one with an open ``atomic`` block when
+            left out, ``default`` when there is none.
+        delivery: ``"on_commit"``, ``"outbox"`` or ``"now"``; RMQ_DELIVERY when left out. ``"now"``
+            sends inside the call and raises; the others never show the caller a broker's error;
+            ``"outbox"`` writes a row in the transaction, which is gone once it is confirmed.
+        ordering_key: messages of one key arrive in order; needs ``"outbox"``.
+        properties: the caller's, never changed; the keywords below win over them.
+        headers: merged over those of ``properties``.
+        priority: 0 to 255.
+        expiration: seconds or timedelta.
+        delivery_mode: 1 (transient) or 2 (persistent, the default).
+        message_id: made when left out; the same over every retry.
+        correlation_id, reply_to, type, user_id, app_id, content_type, content_encoding: AMQP's.
+        serializer: name of a serializer, for bodies that are neither str nor bytes.
+        declare: `QueueConfig` and `ExchangeConfig` objects declared before the message.
+        timeout: seconds for the whole sending; RMQ_PUBLISH_TIMEOUT when left out.
+
+    Returns:
+        The message's id.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments, whatever the delivery; nothing is sent.
+        PublishError: with ``delivery="now"``, every other outcome but a confirm.
+        SynchronousOnlyOperation: called in a running event loop; use `apublish`.
+    """
+    __traceback_hide__ = True  # as in compose()
+    refuse_in_event_loop("publish()")
+    given = _given(
+        properties=properties, headers=headers, priority=priority, expiration=expiration,
+        delivery_mode=delivery_mode, message_id=message_id, correlation_id=correlation_id,
+        reply_to=reply_to, type=type, user_id=user_id, app_id=app_id, content_type=content_type,
+        content_encoding=content_encoding,
+    )  # fmt: skip
+    plan = prepare(
+        body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,
+        serializer=serializer, declare=declare, timeout=timeout, **given,
+    )  # fmt: skip
+    mode = _delivery(plan.using, delivery, [ordering_key])
+    _check_database(database)
+    if mode == "now":
+        deliver(*plan)
+        return plan.envelope.message_id
+    where = _database(database)
+    check_storable(plan.envelope, plan.using)
+    if mode == "outbox":
+        check_table(where)
+        store(plan.using, [plan.envelope], [ordering_key or ""], plan.timeout, where)
+    else:
+        on_commit(plan.using, [plan.envelope], plan.timeout, where, many=False)
+    return plan.envelope.message_id
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+async def apublish(body: Any, **options: Unpack[NowOptions]) -> str:
+    """Publish a message now and await its confirm, without blocking the event loop.
+
+    Takes what `publish` takes, without ``delivery``, ``database`` and ``ordering_key``.
+
+    Returns:
+        The message's id.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments; nothing is sent.
+        PublishError: every other outcome but a confirm.
+    """
+    __traceback_hide__ = True  # as in compose()
+    check_options("apublish()", options.keys(), NOW_OPTIONS)
+    plan = prepare(body, **options)
+    await adeliver(*plan)
+    return plan.envelope.message_id
+
+
+def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[str]:
+    """Publish many messages as one pipelined batch.
+
+    Args:
+        bodies: bodies or `Message` objects, whose own options win over those of the call.
+        options: as `publish` takes them, without ``message_id``. ``timeout`` bounds the seconds
+            without progress.
+
+    Returns:
+        The messages' ids, in order.
+
+    Raises:
+        TypeError, InvalidMessage: bad arguments; nothing is sent.
+        PublishManyError: with ``delivery="now"``, where some were not confirmed.
+    """
+    __traceback_hide__ = True  # as in compose()
+    refuse_in_event_loop("publish_many()")
+    check_options("publish_many()", options.keys(), MANY_OPTIONS)
+    call: dict[str, Any] = dict(options)
+    database, ordering_key = call.pop("database", None), call.pop("ordering_key", None)
+    delivery = call.pop("delivery", None)
+    using = alias_of(call.pop("using", None), call.get("queue"), call.get("exchange"))
+    settings = loader.connection(using)
+    timeout = seconds("timeout", call.pop("timeout", None), settings.publish_timeout)
+    call["declare"] = configs(call.get("declare", ()))
+    _check_many(bodies, call)
+    messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
+    keys = [message.ordering_key or ordering_key for message in messages]
+    mode = _delivery(using, delivery, keys)
+    _check_database(database)
+    envelopes: list[Envelope] = []
+    for message in messages:  # not a comprehension: before Python 3.12 it has a frame that shows
+        envelopes.append(_item(settings, message, call))  # noqa: PERF401
+    if not envelopes:
+        return []
+    if mode == "now":
+        _now(using, envelopes, timeout)
+    else:
+        _later(mode, using, envelopes, [key or "" for key in keys], timeout, _database(database))
+    return [envelope.message_id for envelope in envelopes]
+
+
+def _check_many(bodies: object, call: Mapping[str, Any]) -> None:
+    """Refuse what would make other messages than were meant.
+
+    Raises:
+        TypeError: one body in the place of many.
+        InvalidMessage: one id for all.
+    """
+    __traceback_hide__ = True  # as in compose()
+    one = isinstance(bodies, str | bytes | bytearray | Mapping | Message)
+    if one or not isinstance(bodies, Iterable):
+        raise TypeError(
+            f"bodies must be a list (or the like) of bodies, not {type(bodies).__name__}"
+        )
+    if getattr(call.get("properties"), "message_id", None):
+        raise InvalidMessage(
+            "properties.message_id would be that of every message: give each Message its own"
+        )
+
+
+def _item(
+    settings: loader.ConnectionSettings, message: Message, call: Mapping[str, Any]
+) -> Envelope:
+    __traceback_hide__ = True  # as in compose()
+    own: dict[str, Any] = {
+        name: value for name, value in message.options.items() if value is not None
+    }
+    if message.routing_key is not None:
+        own["routing_key"] = message.routing_key
+    return compose(settings, message.body, **{**call, **own})
+
+
+def _now(using: str, envelopes: Sequence[Envelope], timeout: float) -> None:
+    batch = Batch(using, envelopes)
+    batch.submit()
+    batch.wait(timeout, monotonic() + timeout, extend=True)
+    outcomes = batch.outcomes()
+    for envelope, error in zip(envelopes, outcomes, strict=True):
+        tell(using, envelope, error, will_retry=False)
+    publish_counts.flush()
+    if any(outcomes):
+        raise PublishManyError(outcomes)
+
+
+def _later(
+    mode: str,
+    using: str,
+    envelopes: Sequence[Envelope],
+    ordering_keys: Sequence[str],
+    timeout: float,
+    database: str,
+) -> None:
+    for envelope in envelopes:
+        check_storable(envelope, using)
+    if mode == "outbox":
+        check_table(database)
+        store(using, envelopes, ordering_keys, timeout, database)
+    else:
+        on_commit(using, envelopes, timeout, database, many=True)
+
+
+def _delivery(using: str, delivery: str | None, ordering_keys: Sequence[str | None]) -> str:
+    """Return the delivery of a call.
+
+    Raises:
+        InvalidMessage: it is unknown or cannot be had.
+    """
+    mode = loader.connection(using).delivery if delivery is None else delivery
+    if mode not in DELIVERIES:
+        raise InvalidMessage(f"delivery must be one of {DELIVERIES}, not {mode!r}")
+    keys = {key for key in ordering_keys if key is not None}
+    if keys and mode != "outbox":
+        raise InvalidMessage(f'ordering_key needs delivery="outbox"; this call has {mode!r}')
+    for key in keys:
+        check_ordering_key(key)
+    return mode
+
+
+def _check_database(database: str | None) -> None:
+    """Refuse an alias that is not that of a database, whether or not its transaction counts.
+
+    Raises:
+        InvalidMessage: there is no such database.
+    """
+    if database is not None and database not in databases:
+        hint = (
+            f"; it is a RabbitMQ alias: using={database!r}" if database in loader.aliases() else ""
+        )
+        raise InvalidMessage(f"database={database!r} is not in DATABASES{hint}")
+
+
+def _database(database: str | None) -> str:
+    """Return the alias of the database whose transaction counts.
+
+    Raises:
+        InvalidMessage: several have an open ``atomic`` block, and none is named.
+    """
+    if database is not None:
+        return database
+    open_aliases = [
+        connection.alias
+        for connection in databases.all(initialized_only=True)
+        if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    ]
+    if len(open_aliases) > 1:
+        raise InvalidMessage(
+            f"transactions are open on {', '.join(sorted(open_aliases))}: say whose commit counts "
+            "with database="
+        )
+    return open_aliases[0] if open_aliases else "default"

@@ -1,0 +1,236 @@
+"""How many messages this process published: kept in memory, and written by the minute.
+
+Counting costs a fraction of a microsecond. The counts are written with the database work of those who
+publish: on a connection that their thread has open, outside of every transaction, at most every ten
+seconds. So there is no thread and no connection of our own. What is not written when a process ends is
+lost: the last seconds of its counts.
+"""
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS
+from django.db import connections as databases
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.support import unfit
+from rmq_publisher.timing import monotonic
+
+logger = logging.getLogger("rmq_publisher")
+
+TABLE = "rmq_publisher_publishcount"
+FLUSH_SECONDS = 10.0
+RETRY_SECONDS = 60.0  # after a database refused
+KEPT = timedelta(days=8)
+CLOCK_SECONDS = 600.0  # how long the database's clock is trusted to go as ours does
+GRAIN_SECONDS = 5  # a count is written with the minute that it belongs to, give or take as much
+MOST_PENDING = 1000  # counts in memory, where no database takes them
+
+Key = tuple[str, int]  # RabbitMQ alias, five seconds of our own clock
+Row = tuple[str, str, datetime]  # database, RabbitMQ alias, minute
+
+
+@dataclass
+class _Counts:
+    """What one process has counted and where it writes it."""
+
+    # Re-entrant: a signal's handler may publish while its thread counts.
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    pending: dict[Key, list[int]] = field(default_factory=dict)  # published, failed
+    next_flush: float = 0.0
+    rows: dict[Row, int] = field(default_factory=dict)  # the ids of our own
+    # By database: its clock less ours, and when that was read.
+    clocks: dict[str, tuple[datetime, float]] = field(default_factory=dict)
+
+
+_counts = _Counts()
+
+
+def _after_fork() -> None:
+    """What the parent counted is the parent's to write, and so are its rows."""
+    global _counts  # noqa: PLW0603
+    _counts = _Counts()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def count(using: str, *, published: int = 0, failed: int = 0) -> None:
+    """Count messages, in memory only.
+
+    Args:
+        using: RabbitMQ alias.
+        published: confirmed messages.
+        failed: attempts that ended otherwise.
+    """
+    counts = _counts
+    key = (using, int(monotonic()) // GRAIN_SECONDS)
+    with counts.lock:
+        sums = counts.pending.get(key)
+        if sums is None:
+            sums = counts.pending[key] = [0, 0]
+            while len(counts.pending) > MOST_PENDING:
+                del counts.pending[next(iter(counts.pending))]
+        sums[0] += published
+        sums[1] += failed
+
+
+def flush(database: str | None = None, *, last: bool = False) -> None:
+    """Write what was counted, where that is due and costs nobody anything; never raises.
+
+    It is done on the connection of this thread, if that is open and in no transaction. Inside one
+    nothing is written: neither would a rollback keep it, nor may it wait for the end of somebody's
+    transaction. On SQLite nobody waits for another's lock.
+
+    Args:
+        database: Django alias; ``default`` when left out.
+        last: do not wait for the ten seconds: this process, or this connection of it, is at its end.
+    """
+    if last:
+        _counts.next_flush = 0.0
+    if monotonic() >= _counts.next_flush and _counts.pending and not _in_tests():
+        _flush(database or DEFAULT_DB_ALIAS)
+
+
+def _in_tests() -> bool:
+    """Whether Django's test environment is set up (pytest-django sets it up as well).
+
+    There a statement now and then would break assertions of how many there are. The mark is documented:
+    ``django.core.mail.outbox``.
+    """
+    return hasattr(sys.modules.get("django.core.mail"), "outbox")
+
+
+def _flush(database: str) -> None:
+    connection = databases[database]
+    if connection.connection is None or not connection.autocommit:  # which atomic() turns off
+        return
+    counts = _counts
+    if unfit(database) or not (taken := _taken(counts)):
+        return
+    try:
+        with _without_waiting(connection):
+            _write(counts, database, connection, taken)
+    except Exception as error:  # noqa: BLE001 (also what those raise who forbid statements here)
+        # A chart is not worth anybody's request. The broker has the messages all the same.
+        counts.next_flush = monotonic() + RETRY_SECONDS
+        logger.debug("counts of published messages stay in memory: %s", type(error).__name__)
+    finally:
+        with counts.lock:
+            for key, (published, failed) in taken.items():
+                sums = counts.pending.setdefault(key, [0, 0])
+                sums[0] += published
+                sums[1] += failed
+
+
+def _taken(counts: _Counts) -> dict[Key, list[int]]:
+    """Take what is to be written; nothing where another thread has just done so."""
+    with counts.lock:
+        if monotonic() < counts.next_flush:
+            return {}
+        counts.next_flush = monotonic() + FLUSH_SECONDS
+        taken, counts.pending = counts.pending, {}
+    return taken
+
+
+def _write(
+    counts: _Counts, database: str, connection: BaseDatabaseWrapper, taken: dict[Key, list[int]]
+) -> None:
+    """Write counts, and take off what is written."""
+    zero = _clock(counts, database, connection)
+    by_row: dict[Row, list[Key]] = {}
+    for using, grain in taken:
+        minute = zero + timedelta(seconds=grain * GRAIN_SECONDS)
+        row = (database, using, minute.replace(second=0, microsecond=0))
+        by_row.setdefault(row, []).append((using, grain))
+    for row, keys in by_row.items():
+        published, failed = map(sum, zip(*(taken[key] for key in keys), strict=True))
+        _add(counts, row, connection, [published, failed])
+        for key in keys:
+            del taken[key]
+
+
+def _clock(counts: _Counts, database: str, connection: BaseDatabaseWrapper) -> datetime:
+    """Return what the database's clock said when ours said zero."""
+    known = counts.clocks.get(database)
+    now = monotonic()
+    if known is None or now - known[1] > CLOCK_SECONDS:
+        known = (database_now(connection) - timedelta(seconds=now), now)
+        counts.clocks[database] = known
+    return known[0]
+
+
+def _add(counts: _Counts, row: Row, connection: BaseDatabaseWrapper, sums: list[int]) -> None:
+    """Add to our row of this minute; make it where there is none."""
+    _, using, minute = row
+    value = connection.ops.adapt_datetimefield_value(minute)
+    with connection.cursor() as cursor:
+        if (id_ := counts.rows.get(row)) is not None:
+            cursor.execute(
+                f"UPDATE {TABLE} SET published = published + %s, failed = failed + %s "  # noqa: S608
+                "WHERE id = %s AND minute = %s",
+                [*sums, id_, value],
+            )
+            if cursor.rowcount:
+                return
+        name = connection.ops.quote_name("using")
+        sql = f"INSERT INTO {TABLE} (minute, {name}, published, failed) VALUES (%s, %s, %s, %s)"  # noqa: S608
+        if connection.features.can_return_columns_from_insert:
+            cursor.execute(f"{sql} RETURNING id", [value, using, *sums])
+            made = cursor.fetchone()[0]
+        else:
+            cursor.execute(sql, [value, using, *sums])
+            made = cursor.lastrowid
+    # Those of earlier minutes will hardly be asked for again: a late count gets a row of its own.
+    counts.rows = {kept: id_ for kept, id_ in counts.rows.items() if kept[2] >= minute}
+    counts.rows[row] = made
+
+
+@contextmanager
+def _without_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """On SQLite, where one writes at a time: do not wait for whoever does."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        (before,) = cursor.fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {before:d}")
+
+
+def counts_of(database: str) -> Any:
+    """Return the rows of a database, as a queryset."""
+    return apps.get_model("rmq_publisher", "PublishCount")._default_manager.using(database)
+
+
+def prune(database: str, *, dry_run: bool = False) -> int:
+    """Delete counts that are older than eight days.
+
+    Returns:
+        How many rows were, or would be, deleted.
+    """
+    old = counts_of(database).filter(minute__lt=After(-KEPT.total_seconds()))
+    return int(old.count() if dry_run else old.delete()[0])
+
+
+def _at_exit() -> None:
+    """Write the last counts, if the thread that exits has a connection open; open none for it."""
+    for database in {database for database, *_ in _counts.rows}:
+        flush(database, last=True)
+
+
+atexit.register(_at_exit)

@@ -1,0 +1,311 @@
+"""For the tests of projects: what was published, without a broker or with one in memory.
+
+`capture` takes every message that is published in its block, whatever RMQ_URL says, and nothing
+leaves; `assert_published` finds one of them and gives it back. Both are of one process, and of all its
+threads.
+
+An assertion that fails shows the bodies of messages, shortened, and the names of their headers: it is
+read by whoever wrote the test. Nothing else here shows a body, and nothing a header's value.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, TypedDict, Unpack
+
+from django.conf import settings
+from django.test import override_settings
+
+from rmq_publisher import serialization
+from rmq_publisher.amqp.encoding import FieldError, table
+from rmq_publisher.conf import loader
+from rmq_publisher.conf.schema import NO_URL
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.messages.envelope import check_options
+from rmq_publisher.testing.captured import Capture, OnCommit, Published, PublishedMessage
+from rmq_publisher.transport.handler import connections
+from rmq_publisher.transport.memory.broker import MemoryBroker, Received
+from rmq_publisher.transport.memory.transport import broker_of
+
+__all__ = [
+    "MemoryBroker", "Published", "PublishedMessage", "Received", "assert_not_published",
+    "assert_published", "capture", "memory_broker",
+]  # fmt: skip
+
+_SHOWN = 120  # characters of a body in the text of an assertion
+
+_open: list[Published] = []  # the captures of this process; the last one takes the messages
+
+
+def capture(
+    on_commit: OnCommit = "run", *, route: bool = False, error: PublishError | None = None
+) -> Capture:
+    """Take what is published in this block instead of sending it.
+
+    May be nested, and decorate functions, ``async`` ones too. Every message is confirmed, and no queue
+    or exchange need exist. What was published inside never leaves, even where its transaction commits
+    after the block.
+
+    Args:
+        on_commit: "run" takes the transaction that a TestCase wraps around each test for none, so
+            that messages are there once the code's own ``atomic`` blocks are left; "pending" leaves
+            them in ``pending`` until something commits or runs the hooks.
+        route: route them by a fresh memory broker that has the queues and exchanges which the project
+            declares (`Published.broker`); the rest has RabbitMQ's answers.
+        error: the outcome of every message, instead of a confirm.
+
+    Returns:
+        A context manager of the messages, a sequence that grows. With ``route`` it raises `Rejected`
+        where the project declares what no broker takes.
+
+    Raises:
+        ValueError: another ``on_commit``.
+    """
+    if on_commit not in ("run", "pending"):
+        raise ValueError(f'on_commit must be "run" or "pending", not {on_commit!r}')
+    return Capture(partial(_captured, on_commit, route=route, error=error))
+
+
+@contextmanager
+def _captured(
+    on_commit: OnCommit, *, route: bool, error: PublishError | None
+) -> Iterator[Published]:
+    if _open:
+        _open[-1].settle()
+    with ExitStack() as stack:
+        if missing := missing_urls():
+            stack.enter_context(override_settings(**missing))
+        published = Published(on_commit, route=route, error=error)
+        if route:
+            for connection in loader.usable():
+                published.transport(connection)
+        stack.enter_context(connections.replaced(published.transport))
+        _open.append(published)
+        stack.callback(_open.remove, published)
+        stack.callback(published.end)
+        yield published
+
+
+def missing_urls() -> dict[str, Any]:
+    """Return the settings that name a broker wherever the project's name none."""
+    if not loader.aliases():
+        return {"RMQ_URL": "memory://"}
+    if all(problem.id != NO_URL for problem in loader.problems()):
+        return {}
+    found: Mapping[str, Any] = getattr(settings, "RMQ_CONNECTIONS", {})
+    named = {
+        alias: {**own, "URL": own.get("URL") or "memory://"} if isinstance(own, Mapping) else own
+        for alias, own in found.items()
+    }
+    return {"RMQ_CONNECTIONS": named}
+
+
+def memory_broker(using: str | None = None) -> MemoryBroker:
+    """Return the memory broker of an alias whose URL is ``memory://``.
+
+    It keeps what it has until the process ends or `MemoryBroker.reset` is called.
+
+    Args:
+        using: RabbitMQ alias; may be left out when there is one.
+
+    Raises:
+        RuntimeError: the alias has another broker.
+    """
+    alias = loader.alias_for(using)
+    if not loader.connection(alias).memory:
+        raise RuntimeError(
+            f"the URL of {alias!r} is not memory://: set it so for tests, or use capture(route=True)"
+        )
+    return broker_of(alias)
+
+
+class Criteria(TypedDict, total=False):
+    """What a message must have; what is left out does not matter.
+
+    ``queue`` is the queue that the call named (where messages are routed: one that took it). ``body``
+    is bytes, a str, or what the body holds as JSON. ``headers`` are some of the message's. The others
+    are compared as they are on the wire: ``expiration`` is a str of milliseconds.
+    """
+
+    queue: str
+    exchange: str
+    routing_key: str
+    body: Any
+    headers: Mapping[str, Any]
+    using: str
+    message_id: str
+    content_type: str
+    content_encoding: str
+    delivery_mode: int
+    priority: int
+    correlation_id: str
+    reply_to: str
+    expiration: str
+    timestamp: int
+    type: str
+    user_id: str
+    app_id: str
+
+
+_CRITERIA = frozenset(Criteria.__annotations__)
+_OF_MESSAGE = ("exchange", "routing_key", "using", "message_id")
+
+
+def assert_published(
+    published: Sequence[PublishedMessage] | None = None,
+    /,
+    *,
+    count: int = 1,
+    **criteria: Unpack[Criteria],
+) -> PublishedMessage:
+    """Assert that so many messages fit; give back the first of them.
+
+    Args:
+        published: what to look at: a capture, or one of its ``pending`` and ``refused``; the innermost
+            capture that is open when left out.
+        count: how many must fit; other messages may have been published besides.
+        criteria: what they must have.
+
+    Raises:
+        AssertionError: others or more fit; the text says what was published instead.
+        TypeError: an unknown criterion.
+        ValueError: ``count`` is less than one.
+        RuntimeError: no capture is given and none is open.
+    """
+    check_options("assert_published()", criteria, _CRITERIA)
+    if count < 1:
+        raise ValueError("count must be 1 or more; for none there is assert_not_published()")
+    messages = _looked_at(published)
+    fitting = [message for message in messages if not _differences(message, criteria)]
+    if len(fitting) != count:
+        raise AssertionError(_report(messages, criteria, len(fitting), count))
+    return fitting[0]
+
+
+def assert_not_published(
+    published: Sequence[PublishedMessage] | None = None, /, **criteria: Unpack[Criteria]
+) -> None:
+    """Assert that no message fits; without criteria, that there is none at all.
+
+    Args:
+        published: as in `assert_published`.
+        criteria: likewise.
+
+    Raises:
+        AssertionError: some do; the text says which.
+        TypeError: an unknown criterion.
+        RuntimeError: no capture is given and none is open.
+    """
+    check_options("assert_not_published()", criteria, _CRITERIA)
+    messages = _looked_at(published)
+    fitting = [message for message in messages if not _differences(message, criteria)]
+    if fitting:
+        raise AssertionError(_report(messages, criteria, len(fitting), 0))
+
+
+def _looked_at(published: Sequence[PublishedMessage] | None) -> Sequence[PublishedMessage]:
+    if published is not None:
+        return published
+    if not _open:
+        raise RuntimeError(
+            "no capture is open: give the one to look at, as in "
+            "`with capture() as published: ...` and `assert_published(published, ...)`"
+        )
+    return _open[-1]
+
+
+def _differences(message: PublishedMessage, criteria: Mapping[str, Any]) -> list[str]:
+    """Return the names of the criteria that a message does not fit."""
+    return [name for name, wanted in criteria.items() if not _fits(message, name, wanted)]
+
+
+def _fits(message: PublishedMessage, name: str, wanted: Any) -> bool:
+    if name == "queue":
+        return wanted in (message.queues or (message.queue,))
+    if name == "body":
+        return _is_body(message, wanted)
+    if name == "headers":
+        has = message.headers
+        return all(key in has and _is_header(has[key], value) for key, value in wanted.items())
+    holder = message if name in _OF_MESSAGE else message.properties
+    return bool(getattr(holder, name) == wanted)
+
+
+def _is_header(has: Any, wanted: Any) -> bool:
+    # Of one type, too: to Python True is 1, to a consumer it is not.
+    try:
+        return table("a header", {"": _sorted(has)}) == table("a header", {"": _sorted(wanted)})
+    except FieldError:
+        return False
+
+
+def _sorted(value: Any) -> Any:
+    """Return a value with all mappings inside by their keys: their order does not matter."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
+    return list(map(_sorted, value)) if isinstance(value, list | tuple) else value
+
+
+def _is_body(message: PublishedMessage, wanted: Any) -> bool:
+    if isinstance(wanted, bytes):
+        return message.body == wanted
+    try:
+        if isinstance(wanted, str) and message.text() == wanted:
+            return True
+        # By way of JSON, so that dates and decimals may be given as they are in Python.
+        made = json.loads(serialization.encode("json", wanted).body)
+        # As text: to Python True is 1, and 1.0 is.
+        return json.dumps(message.json(), sort_keys=True) == json.dumps(made, sort_keys=True)
+    except (TypeError, ValueError):
+        return False
+
+
+def _report(
+    messages: Sequence[PublishedMessage], criteria: Mapping[str, Any], fitting: int, wanted: int
+) -> str:
+    """Return what an assertion says that failed."""
+    asked = ", ".join(f"{name}={_shortened(repr(value))}" for name, value in criteria.items())
+    of = f"{fitting} of {len(messages)} messages" if criteria else f"{fitting} messages"
+    lines = [f"{of} fit {asked or 'everything'}; there should be {wanted or 'none'}."]
+    if not isinstance(messages, Published):
+        return "\n".join(lines + _listed("There are", messages, criteria))
+    lines += _listed("Published were", messages, criteria)
+    lines += _listed("Refused were", messages.refused, criteria)
+    lines += _listed("A commit is waited for by", messages.pending, criteria)
+    return "\n".join(lines)
+
+
+def _listed(
+    title: str, messages: Sequence[PublishedMessage], criteria: Mapping[str, Any]
+) -> list[str]:
+    """Return lines about messages, those first that come nearest."""
+    differences = [(_differences(message, criteria), message) for message in messages]
+    nearest = sorted(differences, key=lambda item: len(item[0]))
+    lines = [f"  {_line(message, unlike)}" for unlike, message in nearest]
+    return [f"{title}:", *lines] if lines else []
+
+
+def _line(message: PublishedMessage, unlike: Sequence[str]) -> str:
+    parts = [f"queue {message.queue!r}"] if message.queue else []
+    parts += [f"exchange {message.exchange!r}", f"routing key {message.routing_key!r}"]
+    if message.queues:
+        parts.append(f"taken by {', '.join(map(repr, message.queues))}")
+    if message.headers:
+        parts.append(f"headers {', '.join(map(repr, message.headers))}")
+    parts += [f"{len(message.body)} bytes {_shortened(_shown(message))}", message.message_id]
+    if message.error is not None:
+        parts.append(f"{type(message.error).__name__}: {message.error}")
+    difference = f"differs in {', '.join(unlike)}: " if unlike else "fits: "
+    return difference + "; ".join(parts)
+
+
+def _shown(message: PublishedMessage) -> str:
+    try:
+        return repr(message.text())
+    except ValueError:
+        return repr(message.body)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

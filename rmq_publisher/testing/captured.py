@@ -1,0 +1,349 @@
+"""What `rmq_publisher.testing.capture` takes, and how it takes it."""
+
+import copy
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from typing import Any, Literal, TypeVar, overload
+
+from django.db import connections as databases
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rmq_publisher.amqp.decoding import Content
+from rmq_publisher.amqp.entities import QueueConfig, QueueName, Topology
+from rmq_publisher.conf import loader
+from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.publisher.on_commit import CommitHook
+from rmq_publisher.topology import registry
+from rmq_publisher.transport.base import Declared, Delivery
+from rmq_publisher.transport.memory.broker import MemoryBroker
+from rmq_publisher.transport.memory.transport import MemoryTransport
+
+OnCommit = Literal["run", "pending"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PublishedMessage(Content):
+    """A message that was published, or would be.
+
+    Attributes:
+        using: RabbitMQ alias.
+        queue: the queue that the call named; else, on the default exchange, its routing key.
+        queues: the queues that took it, where messages are routed.
+        error: why it was refused; None where it was not.
+    """
+
+    def __init__(self, envelope: Envelope, using: str) -> None:
+        super().__init__(envelope.exchange, envelope.routing_key, envelope.header, envelope.body)
+        self.using = using
+        self.queue = _named_queue(envelope)
+        self.queues: tuple[str, ...] = ()
+        self.error: PublishError | None = None
+
+
+def _named_queue(envelope: Envelope) -> str:
+    # What a call names as its queue is verified last.
+    last = envelope.topology[-1] if envelope.topology else None
+    if isinstance(last, QueueName | QueueConfig):
+        return last.name
+    return "" if envelope.exchange else envelope.routing_key
+
+
+class _Databases:
+    """The commit hooks of this thread's transactions, and of those of the thread that began."""
+
+    def __init__(self) -> None:
+        # An async test runs in another thread than its database, and may only look from there.
+        self._known = databases.all()
+        self._before = {hook for _, _, hook in self._hooks()}
+
+    def _hooks(
+        self, *, own: bool = False
+    ) -> Iterator[tuple[BaseDatabaseWrapper, set[Any], CommitHook]]:
+        here = databases.all(initialized_only=True)
+        known = here if own else (*self._known, *here)
+        for database in {id(database): database for database in known}.values():
+            for sids, hook, *_ in database.run_on_commit:
+                if isinstance(hook, CommitHook):
+                    yield database, sids, hook
+
+    def waiting(self) -> list[CommitHook]:
+        """Return the hooks since the beginning that were not called."""
+        return [hook for _, _, hook in self._hooks() if not (hook.sent or hook in self._before)]
+
+    def due(self, *, own: bool = False) -> list[CommitHook]:
+        """Return those of them that only wait for a commit that a TestCase never makes.
+
+        Args:
+            own: only those of this thread's transactions.
+        """
+        waiting = set(self.waiting())
+        return [
+            hook
+            for database, sids, hook in self._hooks(own=own)
+            if hook in waiting and _hangs_on_testcase(database, sids)
+        ]
+
+    def are_sending(self, message_id: str) -> bool:
+        """Return whether a message is one that a hook of this thread sends."""
+        return any(
+            envelope.message_id == message_id
+            for _, _, hook in self._hooks(own=True)
+            if hook.sent
+            for envelope in (*hook.envelopes, *(row.envelope for row in hook.rows))
+        )
+
+
+def _hangs_on_testcase(database: BaseDatabaseWrapper, sids: set[Any]) -> bool:
+    """Return whether no transaction is open around a hook but those that a TestCase wraps around."""
+    blocks = database.atomic_blocks
+    if not blocks or not _is_testcases(blocks[0]):
+        return False
+    inner = zip(blocks[1:], database.savepoint_ids, strict=True)
+    open_sids = {sid for block, sid in inner if not _is_testcases(block)}
+    return not open_sids & sids
+
+
+def _is_testcases(block: object) -> bool:
+    return bool(getattr(block, "_from_testcase", False))
+
+
+class Published(Sequence[PublishedMessage]):
+    """The messages of a `capture`: those that were confirmed, in order, as a sequence.
+
+    Looking at it, or publishing more, counts what a TestCase's own transaction holds back as
+    committed, unless the capture was told otherwise.
+
+    Args:
+        on_commit: "run" or "pending", as `capture` takes it.
+        route: whether a memory broker routes the messages.
+        error: the outcome of every message; None for a confirm.
+    """
+
+    def __init__(
+        self, on_commit: OnCommit, *, route: bool, error: PublishError | None = None
+    ) -> None:
+        self._confirmed: list[PublishedMessage] = []
+        self._refused: list[PublishedMessage] = []
+        self._left: list[PublishedMessage] | None = None  # what still waited at the end
+        self._on_commit = on_commit
+        self._route = route
+        self._error = error
+        self._databases = _Databases()
+        self._settling: set[int] = set()  # the threads that do
+        self._brokers: dict[str, MemoryBroker] = {}
+        self._transports: dict[str, _StandIn] = {}
+
+    @overload
+    def __getitem__(self, index: int) -> PublishedMessage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PublishedMessage]: ...
+    def __getitem__(self, index: int | slice) -> PublishedMessage | list[PublishedMessage]:
+        """Return a message by its place."""
+        self.settle()
+        return self._confirmed[index]
+
+    def __len__(self) -> int:
+        self.settle()
+        return len(self._confirmed)
+
+    def __repr__(self) -> str:
+        confirmed, refused, pending = len(self), len(self.refused), len(self.pending)
+        return f"<Published: {confirmed} messages, {refused} refused, {pending} pending>"
+
+    @property
+    def refused(self) -> list[PublishedMessage]:
+        """The messages that were not confirmed, each with its ``error``."""
+        self.settle()
+        return list(self._refused)
+
+    @property
+    def pending(self) -> list[PublishedMessage]:
+        """The messages that wait for a commit."""
+        if self._left is not None:
+            return self._left
+        self.settle()
+        return [
+            PublishedMessage(envelope, hook.using)
+            for hook in self._databases.waiting()
+            for envelope in hook.envelopes
+        ]
+
+    def clear(self) -> None:
+        """Forget what was published and refused so far."""
+        self.settle()
+        self._confirmed.clear()
+        self._refused.clear()
+
+    def broker(self, using: str | None = None) -> MemoryBroker:
+        """Return the memory broker of ``capture(route=True)``.
+
+        Args:
+            using: RabbitMQ alias; may be left out when there is one.
+
+        Raises:
+            RuntimeError: the capture does not route.
+        """
+        if not self._route:
+            raise RuntimeError("this capture routes nothing: write capture(route=True)")
+        known = tuple(self._brokers)
+        if using is None and len(known) == 1:
+            return self._brokers[known[0]]
+        return self._broker(loader.alias_for(using))
+
+    def settle(self) -> None:
+        """Send what only a TestCase's own transaction holds back; looking does so by itself."""
+        self._settle(self._databases.due)
+
+    def settle_before(self, message_id: str) -> None:
+        """Send what this thread committed before it published messages; here is the first of them."""
+
+        # One that a hook sends has its place already: Django calls hooks in their order.
+        def due() -> list[CommitHook]:
+            hooks = self._databases.due(own=True)
+            return [] if hooks and self._databases.are_sending(message_id) else hooks
+
+        self._settle(due)
+
+    def _settle(self, due: Callable[[], list[CommitHook]]) -> None:
+        thread = threading.get_ident()
+        if self._on_commit == "pending" or self._left is not None or thread in self._settling:
+            return
+        self._settling.add(thread)
+        try:
+            for hook in due():
+                hook()
+        finally:
+            self._settling.discard(thread)
+
+    def end(self) -> None:
+        """Keep what waits for a commit from ever leaving."""
+        self._left = self.pending
+        for hook in self._databases.waiting():
+            hook.sent = True
+
+    def transport(self, settings: ConnectionSettings) -> "_StandIn":
+        """Return what stands in for the connection of an alias."""
+        transport = self._transports.get(settings.alias)
+        if transport is None or transport.settings is not settings:
+            broker = self._broker(settings.alias) if self._route else None
+            transport = self._transports[settings.alias] = _StandIn(settings, self, broker)
+        return transport
+
+    def _broker(self, alias: str) -> MemoryBroker:
+        if alias not in self._brokers:
+            broker = MemoryBroker(alias, before_look=self.settle)
+            broker.declare(*registry.declaration_order(alias))
+            self._brokers.setdefault(alias, broker)  # another thread may have been faster
+        return self._brokers[alias]
+
+    def note(self, message: PublishedMessage) -> None:
+        """Keep a message that has its outcome."""
+        (self._confirmed if message.error is None else self._refused).append(message)
+
+    def refusal(self, envelope: Envelope) -> PublishError | None:
+        """Return the error that every message is to have, as one of this message."""
+        error = copy.copy(self._error)
+        if error is not None:
+            vars(error).update(envelope.names)
+        return error
+
+
+class _StandIn(MemoryTransport):
+    """Takes messages in the place of a connection; without a broker it confirms them all."""
+
+    def __init__(
+        self, settings: ConnectionSettings, published: Published, broker: MemoryBroker | None
+    ) -> None:
+        super().__init__(settings, broker or MemoryBroker(settings.alias))
+        self._published = published
+        self._routes = broker is not None
+
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Give every delivery its outcome, in order, after those committed before."""
+        if deliveries:
+            self._published.settle_before(deliveries[0].envelope.message_id)
+        super().submit(deliveries)
+
+    def take(self, envelope: Envelope) -> tuple[str, ...]:
+        """Note a message and its outcome.
+
+        Raises:
+            PublishError: the capture's own error, or what the broker answers.
+        """
+        message = PublishedMessage(envelope, self.settings.alias)
+        try:
+            message.queues = self._answered(envelope)
+        except PublishError as error:
+            message.error = error
+            self._published.note(message)
+            raise
+        self._published.note(message)
+        return message.queues
+
+    def _answered(self, envelope: Envelope) -> tuple[str, ...]:
+        refusal = self._published.refusal(envelope)
+        if refusal is not None:
+            raise refusal
+        return super().take(envelope) if self._routes else ()
+
+    def declare(self, topology: Topology, timeout: float) -> list[Declared]:
+        """Declare or verify; without a broker everything is there.
+
+        Raises:
+            Rejected: as the broker refuses.
+        """
+        if self._routes:
+            return super().declare(topology, timeout)
+        steps = (step for entity in topology for step in entity.steps())
+        counts = {"queue_declare": (0, 0)}
+        return [Declared(step.entity, *counts.get(step.operation, ())) for step in steps]
+
+
+class Capture:
+    """What `capture` returns: it begins with its block, or with each call of what it decorates.
+
+    Args:
+        make: what begins.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Published]]) -> None:
+        self._make = make
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Published:
+        return self._stack.enter_context(self._make())
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function or a coroutine function.
+
+        Raises:
+            TypeError: a class, or a generator function: its body would run without the capture.
+        """
+        if isinstance(function, type):
+            raise TypeError("capture() decorates no class: open it in setUp with enterContext()")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                "capture() decorates no generator function, whose body runs after the call: "
+                f"write `with capture():` in {function.__qualname__}"
+            )
+
+        @wraps(function)
+        async def awaited(*args: Any, **options: Any) -> Any:
+            with self._make():
+                return await function(*args, **options)
+
+        @wraps(function)
+        def called(*args: Any, **options: Any) -> Any:
+            with self._make():
+                return function(*args, **options)
+
+        is_awaited = inspect.iscoroutinefunction(function)
+        return awaited if is_awaited else called  # type: ignore[return-value]

@@ -1,0 +1,252 @@
+"""What ``rmq_declare`` and ``rmq_check`` do and see, apart from how they print it."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rmq_publisher.amqp.entities import (
+    Bare,
+    Bound,
+    Entity,
+    ExchangeConfig,
+    ExchangeName,
+    QueueConfig,
+    QueueName,
+)
+from rmq_publisher.conf import loader
+from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected, Unroutable
+from rmq_publisher.messages.compose import compose
+from rmq_publisher.topology import registry
+from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.handler import connections
+
+FORBIDDEN, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
+
+CREATED, PRESENT, BOUND = "created", "present", "bound"
+DIFFERS, MISSING, REFUSED, FAILED = "differs", "missing", "refused", "failed"
+NOT_COMPARABLE, NOT_CHECKED = "not comparable", "not checked"
+WOULD_DECLARE, WOULD_BIND = "would declare", "would bind"
+BAD_STATES = (DIFFERS, MISSING, REFUSED, FAILED)
+
+ALLOWED, NOT_ALLOWED, BLOCKED, UNKNOWN = "allowed", "not allowed", "blocked", "unknown"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one thing, or what was found.
+
+    Attributes:
+        kind: exchange, queue or binding.
+        name: for people: "queue 'orders'".
+        detail: the broker's own words where it refused; in a plan, how it would be declared.
+        sources: who declares it.
+    """
+
+    kind: str
+    name: str
+    state: str
+    detail: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody has to do something."""
+        return self.state in BAD_STATES
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one connection looks like.
+
+    Attributes:
+        product: the broker's name and version.
+        missing: declared queues and exchanges that the broker does not have, or does not show.
+        publishing: allowed, not allowed, blocked or unknown.
+        detail: the broker's own words where publishing is not allowed.
+    """
+
+    alias: str
+    node: str
+    vhost: str
+    product: str
+    tls: bool
+    missing: tuple[Row, ...]
+    publishing: str
+    detail: str = ""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody has to do something."""
+        return bool(self.missing) or self.publishing != ALLOWED
+
+
+def plan(alias: str) -> Iterator[Row]:
+    """Yield what `declare` would do, in its order, without a connection."""
+    for entity in registry.declaration_order(alias):
+        if isinstance(entity, Bound):
+            yield _row(alias, entity, WOULD_BIND)
+        else:
+            yield _row(alias, entity, WOULD_DECLARE, _summary(entity.config))
+
+
+def declare(alias: str) -> Iterator[Row]:
+    """Declare the topology of a connection, each thing by itself, and yield what became of it.
+
+    Raises:
+        BrokerUnavailable: no connection, or no answer in time.
+    """
+    for entity in registry.declaration_order(alias):
+        if isinstance(entity, Bound):
+            refusal = _ask(alias, entity)
+            yield _refused(alias, entity, refusal) if refusal else _row(alias, entity, BOUND)
+        else:
+            yield _declared(alias, entity)
+
+
+def compare(alias: str) -> Iterator[Row]:
+    """Compare the broker with the declared topology, change nothing, and yield what was found.
+
+    Raises:
+        BrokerUnavailable: no connection, or no answer in time.
+    """
+    for entity in registry.declaration_order(alias):
+        if isinstance(entity, Bound):
+            yield _row(alias, entity, NOT_CHECKED, "AMQP cannot list bindings")
+        else:
+            yield _compared(alias, entity)
+
+
+def inspect(alias: str) -> Report:
+    """Connect, look and probe.
+
+    Raises:
+        BrokerUnavailable: no connection, or no answer in time.
+    """
+    # Looked for before the probe: once a connection has published, an alarm stops it altogether.
+    missing = tuple(_missing(alias))
+    publishing, detail = _probe(alias)
+    status = connections[alias].status()
+    return Report(
+        alias=alias,
+        node=status.node,
+        vhost=status.vhost,
+        product=status.product,
+        tls=status.tls,
+        missing=missing,
+        publishing=publishing,
+        detail=detail,
+    )
+
+
+def _declared(alias: str, entity: Bare) -> Row:
+    absent = _ask(alias, _passive(entity))
+    if absent is not None and absent.reply_code != NOT_FOUND:
+        return _refused(alias, entity, absent)
+    refusal = _ask(alias, entity)
+    if refusal is None:
+        return _row(alias, entity, PRESENT if absent is None else CREATED)
+    if absent is None and refusal.reply_code == PRECONDITION_FAILED:
+        return _refused(alias, entity, refusal, DIFFERS)
+    return _refused(alias, entity, refusal)
+
+
+def _compared(alias: str, entity: Bare) -> Row:
+    absent = _ask(alias, _passive(entity))
+    if absent is not None:
+        state = MISSING if absent.reply_code == NOT_FOUND else None
+        return _refused(alias, entity, absent, state)
+    # An active declare of what exists changes nothing: it is accepted where all is equal and a 406
+    # where not. Only what is deleted between the two questions would be made by the second.
+    refusal = _ask(alias, entity)
+    if refusal is None:
+        return _row(alias, entity, PRESENT)
+    states = {PRECONDITION_FAILED: DIFFERS, FORBIDDEN: NOT_COMPARABLE}
+    return _refused(alias, entity, refusal, states.get(refusal.reply_code))
+
+
+def _missing(alias: str) -> Iterator[Row]:
+    for entity in registry.declaration_order(alias):
+        absent = None if isinstance(entity, Bound) else _ask(alias, _passive(entity))
+        if absent is not None:
+            state = MISSING if absent.reply_code == NOT_FOUND else None
+            yield _refused(alias, entity, absent, state)
+
+
+def _probe(alias: str) -> tuple[str, str]:
+    """Publish to a queue that cannot exist; being returned shows that publishing works.
+
+    To the default exchange, since it is the only one that surely routes a random key nowhere.
+    """
+    settings = loader.connection(alias)
+    envelope = compose(settings, b"", routing_key=f"rmq-check-{uuid.uuid4()}")
+    transport = connections[alias]
+    done = threading.Event()
+    delivery = Delivery(envelope, done.set)
+    # Not by a Producer: whoever listens to publish_failed is not meant.
+    transport.submit((delivery,))
+    if not done.wait(settings.publish_timeout):
+        if delivery.fail(f"no answer within {settings.publish_timeout:g} s"):
+            transport.abandoned()
+        else:
+            done.wait()  # the outcome came in between
+    return _judged(delivery.error, transport.status().blocked)
+
+
+def _judged(error: PublishError | None, blocked: str) -> tuple[str, str]:
+    if isinstance(error, Rejected):
+        return NOT_ALLOWED, f"{error.reply_code} {error.reply_text}"
+    if blocked:
+        return BLOCKED, blocked
+    if isinstance(error, BrokerUnavailable):
+        raise error
+    if error is None or isinstance(error, Unroutable):
+        return ALLOWED, ""
+    return UNKNOWN, str(error)
+
+
+def _ask(alias: str, entity: Entity) -> Rejected | None:
+    """Declare or verify one thing; return the broker's refusal, None where it agrees."""
+    settings = loader.connection(alias)
+    # The first question may have to try every node before one answers.
+    timeout = settings.publish_timeout + settings.connect_timeout * len(settings.nodes)
+    try:
+        connections[alias].declare((entity,), timeout)
+    except Rejected as refusal:
+        return refusal
+    return None
+
+
+def _passive(entity: Bare) -> QueueName | ExchangeName:
+    name = entity.config.name
+    return QueueName(name) if isinstance(entity.config, QueueConfig) else ExchangeName(name)
+
+
+def _refused(alias: str, entity: Bare | Bound, refusal: Rejected, state: str | None = None) -> Row:
+    code = refusal.reply_code
+    state = state or (REFUSED if code == FORBIDDEN else FAILED)
+    [step] = entity.steps()
+    words = refusal.reply_text.removeprefix(f"{step.entity}: ")  # the row names it already
+    return _row(alias, entity, state, f"{code} {words}")
+
+
+def _summary(config: QueueConfig | ExchangeConfig) -> str:
+    """Say how it is declared, so that a plan can be compared with what others run."""
+    words = [config.type] if isinstance(config, ExchangeConfig) else []
+    words.append("durable" if config.durable else "transient")
+    if isinstance(config, ExchangeConfig):
+        words += [flag for flag in ("auto_delete", "internal") if getattr(config, flag)]
+    words += [f"{key}={value!r}" for key, value in config.x_arguments.items()]
+    return ", ".join(words)
+
+
+def _row(alias: str, entity: Bare | Bound, state: str, detail: str = "") -> Row:
+    config = entity.config if isinstance(entity, Bare) else entity.target
+    kind = "exchange" if isinstance(config, ExchangeConfig) else "queue"
+    return Row(
+        kind="binding" if isinstance(entity, Bound) else kind,
+        name=str(entity),
+        state=state,
+        detail=detail,
+        sources=registry.sources(alias, config),
+    )

@@ -1,0 +1,191 @@
+"""Hand messages over and wait for their outcome: one, a batch, or one awaited."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from django.dispatch import Signal
+
+from rmq_publisher import signals
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.base import Delivery, Transport
+from rmq_publisher.transport.handler import connections
+
+logger = logging.getLogger("rmq_publisher")
+
+INTERRUPTED = "the call was interrupted"
+LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
+
+
+def _signal(error: PublishError | None) -> Signal:
+    """Return the signal of an outcome."""
+    return signals.message_published if error is None else signals.publish_failed
+
+
+def _arguments(
+    using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool
+) -> dict[str, Any]:
+    """Return the arguments of its signal."""
+    names: dict[str, Any] = {**envelope.names, "using": using}
+    return names if error is None else {**names, "error": error, "will_retry": will_retry}
+
+
+def _count(using: str, error: PublishError | None) -> None:
+    if error is None:
+        publish_counts.count(using, published=1)
+    else:
+        publish_counts.count(using, failed=1)
+
+
+def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
+    """Count an outcome and send its signal; a receiver that raises is logged and changes nothing."""
+    _count(using, error)
+    signal = _signal(error)
+    if signal.receivers:
+        arguments = _arguments(using, envelope, error, will_retry=will_retry)
+        signal.send_robust(sender=None, **arguments)
+
+
+def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
+    """Hand deliveries over; where that cannot be done any more, they fail as any other does."""
+    try:
+        transport.submit(deliveries)
+    except PublishError as error:
+        for delivery in deliveries:
+            delivery.fail(str(error))
+
+
+def late(transport: Transport, timeout: float) -> str:
+    """Return what is said of a message whose deadline has passed."""
+    status = transport.status()
+    state = f"blocked: {status.blocked}" if status.blocked else status.state
+    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
+
+
+def deliver(using: str, envelope: Envelope, timeout: float) -> None:
+    """Send one message and wait for its outcome, at most ``timeout`` seconds.
+
+    Raises:
+        PublishError: every outcome but a confirm.
+    """
+    transport = connections[using]
+    deadline = monotonic() + timeout
+    waiter = threading.Lock()
+    waiter.acquire()
+    delivery = Delivery(envelope, waiter.release)
+    try:
+        submit(transport, (delivery,))
+        if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
+            if delivery.fail(late(transport, timeout)):
+                transport.abandoned()
+            else:
+                waiter.acquire()  # the outcome came in between; it is set in a moment
+    finally:
+        # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
+        delivery.fail(INTERRUPTED)
+    tell(using, envelope, delivery.error, will_retry=False)
+    publish_counts.flush()
+    if delivery.error is not None:
+        raise delivery.error
+
+
+class Batch:
+    """Messages that leave as one pipeline, and the wait for all of them."""
+
+    def __init__(self, using: str, envelopes: Sequence[Envelope]) -> None:
+        self._transport = connections[using]
+        self._finished = 0  # may miss a count when threads meet; only a hint to look
+        self._moved = threading.Event()
+        self._deliveries = [Delivery(envelope, self._one_done, self) for envelope in envelopes]
+
+    def submit(self) -> None:
+        """Hand them over, in order."""
+        submit(self._transport, self._deliveries)
+
+    def _one_done(self) -> None:
+        self._finished += 1
+        if self._finished >= len(self._deliveries):
+            self._moved.set()
+
+    def wait(self, timeout: float, deadline: float, *, extend: bool) -> float:
+        """Wait until all have their outcome; give the rest up at the deadline.
+
+        Args:
+            timeout: seconds, for the error's words and for ``extend``.
+            deadline: the clock's time.
+            extend: every outcome moves the deadline to ``timeout`` seconds from then.
+
+        Returns:
+            The deadline as it stands afterwards.
+        """
+        seen = 0
+        try:
+            while not all(delivery.done for delivery in self._deliveries):
+                now = monotonic()
+                if extend and self._finished != seen:
+                    seen, deadline = self._finished, now + timeout
+                if now >= deadline:
+                    self._give_up(timeout)
+                    break
+                self._moved.wait(min(deadline - now, LOOK_SECONDS))
+        finally:
+            # As in deliver(); where all went well this finds nothing to do.
+            for delivery in reversed(self._deliveries):
+                delivery.fail(INTERRUPTED)
+        return deadline
+
+    def _give_up(self, timeout: float) -> None:
+        reason = late(self._transport, timeout)
+        # The last first: the places of those on the wire must not be taken by those behind them.
+        for delivery in reversed(self._deliveries):
+            delivery.fail(reason)
+        self._transport.abandoned()
+
+    def outcomes(self) -> list[PublishError | None]:
+        """Return the outcomes, in order: None for a confirm."""
+        return [delivery.error for delivery in self._deliveries]
+
+
+async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
+    """Send one message and await its outcome, at most ``timeout`` seconds.
+
+    Raises:
+        PublishError: every outcome but a confirm.
+    """
+    transport = connections[using]
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def on_done() -> None:
+        try:
+            loop.call_soon_threadsafe(done.set)
+        except RuntimeError:
+            logger.debug("the event loop closed before the outcome of %s", envelope.message_id)
+
+    delivery = Delivery(envelope, on_done)
+    submit(transport, (delivery,))
+    try:
+        async with asyncio.timeout(timeout):
+            await done.wait()
+    except TimeoutError:
+        if delivery.fail(late(transport, timeout)):
+            transport.abandoned()
+        else:
+            await done.wait()  # the outcome came in between; it is set in a moment
+    except asyncio.CancelledError:
+        # Without abandoned(): no deadline has passed. Its place is given back a little later.
+        delivery.fail("the task was cancelled")
+        raise
+    _count(using, delivery.error)
+    # Not by tell(): in the event loop's thread a receiver must neither block nor be a coroutine.
+    signal = _signal(delivery.error)
+    if signal.receivers:
+        arguments = _arguments(using, envelope, delivery.error, will_retry=False)
+        await signal.asend_robust(sender=None, **arguments)
+    if delivery.error is not None:
+        raise delivery.error

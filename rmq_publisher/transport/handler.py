@@ -1,0 +1,107 @@
+"""Alias to transport, once per process: made on first use, renewed after a fork, closed at exit."""
+
+import atexit
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from django.core.exceptions import ImproperlyConfigured
+
+from rmq_publisher.conf import loader
+from rmq_publisher.transport.base import Transport
+from rmq_publisher.transport.environment import obstacle
+from rmq_publisher.transport.memory.transport import MemoryTransport
+from rmq_publisher.transport.rabbitmq.transport import AmqpTransport
+
+MakeTransport: TypeAlias = Callable[[loader.ConnectionSettings], Transport]
+
+
+class ConnectionHandler:
+    """The RabbitMQ connections of this process: ``connections["default"]``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a destructor may publish while a transport is made
+        self._transports: dict[str, Transport] = {}
+        self._stand_ins: tuple[MakeTransport, ...] = ()  # the last one counts
+        # Kept for ever: their destructors must not run in a child, where pika must not be called.
+        self._left_behind: list[dict[str, Transport]] = []
+
+    def __getitem__(self, alias: str) -> Transport:
+        """Return the transport of an alias; it connects when something is published.
+
+        Raises:
+            ImproperlyConfigured: no such alias, its settings are wrong, or no I/O thread can live
+                in this process; the text says what to set.
+        """
+        settings = loader.connection(alias)
+        if self._stand_ins:
+            return self._stand_ins[-1](settings)
+        transport = self._transports.get(alias)
+        if transport is not None and transport.settings is settings:
+            return transport
+        return self._renew(alias, settings)
+
+    @contextmanager
+    def replaced(self, make: MakeTransport) -> Iterator[None]:
+        """For tests: hand out what ``make`` returns, in all threads, until the end of the block.
+
+        The connections that are open stay as they are and come back with the end of the block.
+
+        Args:
+            make: called on each access with the settings of the alias.
+        """
+        with self._lock:
+            self._stand_ins = (*self._stand_ins, make)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._stand_ins = tuple(item for item in self._stand_ins if item is not make)
+
+    def _renew(self, alias: str, settings: loader.ConnectionSettings) -> Transport:
+        """Make the transport, or another one where its settings have changed."""
+        with self._lock:
+            old = self._transports.get(alias)
+            if old is not None and old.settings == settings:
+                old.settings = settings  # only what is not the connection's has changed
+                return old
+            made = _made(settings)
+            if self._transports.get(alias) is old:  # else a destructor has made one meanwhile
+                self._transports[alias] = made
+            transport = self._transports[alias]
+        if old is not None:
+            old.close()
+        return transport
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the configured aliases."""
+        return iter(loader.aliases())
+
+    def close(self) -> None:
+        """Drain and close the connections of this process; the next publish opens one anew."""
+        for transport in list(self._transports.values()):
+            transport.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # another thread may have held it
+        for transport in self._transports.values():
+            transport.leave_behind()
+        self._left_behind.append(self._transports)
+        self._transports = {}
+
+
+def _made(settings: loader.ConnectionSettings) -> Transport:
+    if settings.memory:
+        return MemoryTransport(settings)
+    if reason := obstacle():
+        raise ImproperlyConfigured(f"RabbitMQ alias {settings.alias!r}: {reason}.")
+    return AmqpTransport(settings)
+
+
+connections = ConnectionHandler()
+
+# Registered at import, and so run after the exit handlers of those who publish in theirs.
+atexit.register(connections.close)
+os.register_at_fork(after_in_child=connections._after_fork)

@@ -1,0 +1,129 @@
+"""The transport of ``memory://``: what RabbitMQ would answer, from a broker inside this process.
+
+Each RabbitMQ alias has a broker of its own. It outlives the closing of its connection and ends with
+the process; another process (a worker, xdist's, ``test --parallel``'s) has others.
+"""
+
+from collections.abc import Sequence
+
+from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.exceptions import (
+    BrokerUnavailable,
+    Nacked,
+    PublishError,
+    Rejected,
+    Unroutable,
+)
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
+from rmq_publisher.transport.memory.broker import MemoryBroker
+
+NO_ROUTE = 312
+
+_brokers: dict[str, MemoryBroker] = {}
+
+
+def broker_of(alias: str) -> MemoryBroker:
+    """Return this process's memory broker of a RabbitMQ alias."""
+    return _brokers.setdefault(alias, MemoryBroker(alias))
+
+
+class MemoryTransport:
+    """The way to a memory broker; every message has its outcome when `submit` returns.
+
+    Args:
+        settings: of the alias.
+        broker: the broker; that of the alias when left out.
+    """
+
+    def __init__(self, settings: ConnectionSettings, broker: MemoryBroker | None = None) -> None:
+        self.settings = settings
+        self.broker = broker or broker_of(settings.alias)
+        self._open = False
+        self._verified: set[tuple[int, Topology]] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.settings.alias}>"
+
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Give every delivery its outcome, in order."""
+        self._open = True
+        for delivery in deliveries:
+            if not delivery.claimed:
+                delivery.resolve(self._outcome(delivery.envelope))
+
+    def _outcome(self, envelope: Envelope) -> PublishError | None:
+        try:
+            self.take(envelope)
+        except PublishError as error:
+            return error.with_traceback(None)  # its frames hold the message
+        return None
+
+    def take(self, envelope: Envelope) -> tuple[str, ...]:
+        """Verify the topology of a message, once per connection, and route it.
+
+        Returns:
+            The queues that took it.
+
+        Raises:
+            Rejected, Unroutable, Nacked: as over AMQP.
+            BrokerUnavailable: another thread, or what this call interrupted, does not let go.
+        """
+        timeout = self.settings.publish_timeout  # nobody tells a transport the call's own
+        try:
+            self._verify(envelope.topology, timeout)
+            routed = self.broker.publish(envelope, self.settings.username, timeout)
+        except BrokerUnavailable as busy:
+            text = f"{busy} (message {envelope.message_id})"
+            raise BrokerUnavailable(text, **envelope.names) from None
+        except Rejected as error:
+            # What is gone may be declared anew by the next message.
+            self._verified.discard((self.broker.epoch, envelope.topology))
+            raise Rejected(error.reply_code, error.reply_text, **envelope.names) from None
+        if routed.refused:
+            where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
+            text = f"refused by a queue ({where}, message {envelope.message_id})"
+            raise Nacked(text, **envelope.names)
+        if not routed.queues:
+            raise Unroutable(NO_ROUTE, "NO_ROUTE", **envelope.names)
+        return routed.queues
+
+    def _verify(self, topology: Topology, timeout: float) -> None:
+        known = (self.broker.epoch, topology)
+        if topology and known not in self._verified:
+            self.broker.run([step for entity in topology for step in entity.steps()], timeout)
+            self._verified.add(known)
+
+    def abandoned(self) -> None:
+        """Nothing is in flight: nobody can give up."""
+
+    def declare(self, topology: Topology, timeout: float) -> list[Declared]:
+        """Declare or verify, in order; stop at the first refusal.
+
+        Raises:
+            Rejected: the broker refused; ``reply_code`` and ``reply_text`` are RabbitMQ's words.
+            BrokerUnavailable: as in `take`.
+        """
+        self._open = True
+        return self.broker.declare(*topology, timeout=timeout)
+
+    def status(self) -> Status:
+        """Return what is known now."""
+        return Status(
+            self.settings.alias,
+            "open" if self._open else "closed",
+            node="memory://",
+            vhost="/",
+            product="memory",
+            connects=int(self._open),
+        )
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the connection; the broker keeps what it has."""
+        closing_seconds(self.settings, timeout)
+        self._open = False
+        self._verified.clear()
+
+    def leave_behind(self) -> None:
+        """In a forked child: there is nothing that the parent shares."""

@@ -1,0 +1,176 @@
+"""The publishing channel of a connection: opened with confirms on, written to, heard, opened again."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from pika import BasicProperties
+from pika.channel import Channel
+from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
+from pika.frame import Method
+from pika.spec import Basic
+
+from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
+from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
+from rmq_publisher.transport.rabbitmq.socket_stream import ACK_SIZE, Wire
+from rmq_publisher.transport.rabbitmq.topology_channels import guarded
+
+
+class ChannelOwner(Protocol):
+    """Who is told what the broker says of messages."""
+
+    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None: ...  # noqa: D102
+    def link_returned(self, message_id: str, code: int, text: str) -> None: ...  # noqa: D102
+    def link_channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
+    def link_crashed(self, error: Exception) -> None: ...  # noqa: D102
+
+
+class PublishChannel:
+    """It opens itself again after the broker closed it, as long as the connection lives.
+
+    Args:
+        loop: the I/O thread's.
+        timeout: seconds in which the broker must have opened it.
+        owner: told what the broker says.
+        on_ready: called each time that publishing may begin.
+        on_late: called when the broker does not open it in time.
+
+    Attributes:
+        silent: whether the connection is over: the owner is told nothing any more.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        timeout: float,
+        owner: ChannelOwner,
+        on_ready: Callable[[], None],
+        on_late: Callable[[], None],
+    ) -> None:
+        self.silent = False
+        self._loop = loop
+        self._timeout = timeout
+        self._owner = owner
+        self._on_ready = on_ready
+        self._on_late = on_late
+        self._connection: Any = None
+        self._emit: Callable[[list[bytes]], None] | None = None
+        self._channel: Channel | None = None
+        self._timer: Timer | None = None
+
+    def crashed(self, error: Exception) -> None:
+        """A callback raised."""
+        self._owner.link_crashed(error)
+
+    # Opening
+
+    def open(self, connection: Any) -> None:
+        """Open it on pika's connection."""
+        self._connection = connection
+        # The one method of pika's that is not public; basic_publish does the same, slower.
+        self._emit = getattr(connection, "_output_marshaled_frames", None)
+        self._open()
+
+    @guarded
+    def _open(self) -> None:
+        if self.silent or not self._connection.is_open:
+            return
+        self._start_timer()
+        self._connection.channel(PUBLISH_CHANNEL, self._on_open)
+
+    def renew(self) -> None:
+        """Close it and open another one; `on_ready` is called then."""
+        if self._channel is not None:
+            self._start_timer()
+            self._channel.close()
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            # pika's own time limit has ended; a broker that freezes now must not be waited for.
+            self._timer = self._loop.call_later(self._timeout, self._on_timeout)
+
+    @guarded
+    def _on_timeout(self) -> None:
+        self._timer = None
+        self._on_late()
+
+    def stop_timer(self) -> None:
+        """Wait for nothing any more."""
+        if self._timer is not None:
+            self._loop.remove_timeout(self._timer)
+            self._timer = None
+
+    @guarded
+    def _on_open(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_close)
+        channel.add_on_return_callback(self._on_return)
+        # Publishing begins only after SelectOk: a tag before it would count for nothing.
+        channel.confirm_delivery(self._on_answer, lambda _: self._on_select_ok(channel))
+
+    @guarded
+    def _on_select_ok(self, channel: Channel) -> None:
+        self._channel = channel
+        self.stop_timer()
+        if not self.silent:
+            self._on_ready()
+
+    @guarded
+    def _on_close(self, _channel: Channel, reason: Exception) -> None:
+        self._channel = None
+        if self.silent or not isinstance(reason, ChannelClosedByBroker | ChannelClosedByClient):
+            return  # the connection's own end is told by itself
+        if isinstance(reason, ChannelClosedByBroker):
+            self._owner.link_channel_closed(reason.reply_code, reason.reply_text)
+        # Not at once: pika still has to forget the channel of this number.
+        self._loop.add_callback(self._open)
+
+    # Publishing
+
+    def write(self, deliveries: Sequence[Delivery], wire: Wire | None) -> None:
+        """Hand messages over, in order: to the stream below pika where there is one, else to pika."""
+        if wire is not None:
+            wire.write(b"".join([delivery.data for delivery in deliveries]))
+        elif self._emit is not None:
+            self._emit([b"".join([delivery.data for delivery in deliveries])])
+        else:
+            for delivery in deliveries:
+                self._publish(delivery)
+
+    def _publish(self, delivery: Delivery) -> None:
+        assert self._channel is not None  # noqa: S101 (narrowing; the dispatcher waits for link_ready)
+        envelope = delivery.envelope
+        properties = BasicProperties()
+        properties.decode(envelope.header)
+        self._channel.basic_publish(
+            envelope.exchange, envelope.routing_key, envelope.body, properties, mandatory=True
+        )
+
+    # Answers
+
+    @guarded
+    def on_ack(self, tag: int, multiple: bool) -> None:
+        """Take an ack that pika does not see; its heartbeats must know that something came."""
+        if self._channel is None:
+            return  # of one that the broker closed, or of none at all
+        self._connection.bytes_received += ACK_SIZE
+        if not self.silent and self._channel.is_open:
+            self._owner.link_answered(tag, multiple=multiple, nack=False)
+
+    @guarded
+    def _on_answer(self, frame: "Method[Any]") -> None:
+        if not self.silent:
+            method = frame.method
+            self._owner.link_answered(
+                method.delivery_tag,
+                multiple=bool(method.multiple),
+                nack=isinstance(method, Basic.Nack),
+            )
+
+    @guarded
+    def _on_return(
+        self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes
+    ) -> None:
+        if not self.silent:
+            self._owner.link_returned(
+                properties.message_id or "", method.reply_code or 0, method.reply_text or ""
+            )

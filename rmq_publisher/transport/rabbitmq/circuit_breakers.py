@@ -1,0 +1,300 @@
+"""What keeps a message from being written at once: topology, a broker's refusal, a sick queue.
+
+Small rooms of the dispatcher, without I/O. All run on the I/O thread only, but for their length,
+which is a part of the status.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.exceptions import Rejected
+from rmq_publisher.messages.envelope import Destination, Envelope
+from rmq_publisher.transport.base import HARD_ERRORS, Delivery
+
+FATAL_SECONDS = 60.0  # likewise of a declaration over which the broker ends connections
+DENIAL_SECONDS = 5.0  # how long a refused destination is answered from memory
+SICK_SECONDS = 1.0  # unanswered for longer, while others are answered: set aside
+REFUSING_SECONDS = 2.0  # nacked for longer, and never acked: perhaps only on this channel
+
+
+def in_order(*groups: Iterable[Delivery]) -> deque[Delivery]:
+    """Return the messages of all groups in the order of their arrival."""
+    return deque(sorted(chain(*groups), key=attrgetter("sequence")))
+
+
+def _held(queues: Mapping[Any, Collection[Delivery]]) -> int:
+    return sum(map(len, tuple(queues.values())))  # a copy, since other threads ask
+
+
+class TopologyGate:
+    """Parks messages until their topology is verified, once per connection and by value.
+
+    A batch (what one transaction published) stays in order: while one of its messages is parked, the
+    later ones park behind it.
+    """
+
+    def __init__(self, verify: Callable[[Topology], None]) -> None:
+        self._verify = verify
+        self._verified: set[Topology] = set()
+        self._parked: dict[Topology, list[Delivery]] = {}
+        self._batches: dict[object, Topology] = {}
+
+    def admits(self, delivery: Delivery) -> bool:
+        """Return whether it may go on; else it is parked and its topology is being verified."""
+        topology = delivery.envelope.topology
+        if self._batches and delivery.batch in self._batches:
+            self._parked[self._batches[delivery.batch]].append(delivery)
+            return False
+        if not topology or topology in self._verified:
+            return True
+        if delivery.batch is not None:
+            self._batches[delivery.batch] = topology
+        if topology in self._parked:
+            self._parked[topology].append(delivery)
+        else:
+            self._parked[topology] = [delivery]
+            self._verify(topology)
+        return False
+
+    def answered(self, topology: Topology, *, verified: bool) -> list[Delivery]:
+        """Return what was parked for it, in order; remember it if it was verified."""
+        if verified:
+            self._verified.add(topology)
+        self._batches = {
+            batch: waited_for
+            for batch, waited_for in self._batches.items()
+            if waited_for != topology
+        }
+        return self._parked.pop(topology, [])
+
+    def forget(self, topology: Topology) -> None:
+        """Verify it again before the next message."""
+        self._verified.discard(topology)
+
+    def reset(self) -> list[Delivery]:
+        """Forget everything, as a new connection must; return what was parked."""
+        parked = list(self)
+        self._verified.clear()
+        self._parked.clear()
+        self._batches.clear()
+        return parked
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for deliveries in self._parked.values():
+            yield from deliveries
+
+    def __len__(self) -> int:
+        return _held(self._parked)
+
+
+class Denials:
+    """Refused destinations, answered from memory for a while.
+
+    A message that makes the broker close the channel costs everybody on it a replay; a view that
+    keeps publishing to a forbidden exchange must not.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, str | None], tuple[float, int, str]] = {}
+        self._topologies: dict[Topology, tuple[float, int, str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._until or self._topologies)
+
+    def remember(self, envelope: Envelope, code: int, text: str, now: float) -> None:
+        """Remember a refusal; a 406 speaks of the message, not of where it goes."""
+        if code in (403, 404):
+            # "access to topic" is of one routing key; the other refusals are of the exchange.
+            key = envelope.routing_key if "access to topic" in text else None
+            self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)
+
+    def remember_topology(self, topology: Topology, code: int, text: str, now: float) -> None:
+        """Remember a declaration that ended the whole connection; a lesser refusal hurt nobody."""
+        if code >= HARD_ERRORS:
+            self._topologies[topology] = (now + FATAL_SECONDS, code, text)
+
+    def answer(self, envelope: Envelope, now: float) -> Rejected | None:
+        """Return the refusal that still stands for this message, if any."""
+        if fatal := self._topologies.get(envelope.topology):
+            until, code, text = fatal
+            if now < until:
+                return Rejected(code, text, **envelope.names)
+            del self._topologies[envelope.topology]
+        for key in ((envelope.exchange, None), (envelope.exchange, envelope.routing_key)):
+            if key not in self._until:
+                continue
+            until, code, text = self._until[key]
+            if now < until:
+                return Rejected(code, text, **envelope.names)
+            del self._until[key]
+        return None
+
+    def clear(self) -> None:
+        """Forget refusals: permissions may differ on a new connection.
+
+        What ended the last one is kept, or it would end the next.
+        """
+        self._until.clear()
+
+
+class SameIds:
+    """Messages that wait until another one with their id is answered: a return names only the id."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Delivery]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __len__(self) -> int:
+        return _held(self._waiting)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for deliveries in self._waiting.values():
+            yield from deliveries
+
+    def hold(self, delivery: Delivery) -> None:
+        """Keep a message."""
+        self._waiting.setdefault(delivery.envelope.message_id, []).append(delivery)
+
+    def release(self, message_id: str) -> list[Delivery]:
+        """Return all with this id: should the first be given up by now, the next must not wait."""
+        return self._waiting.pop(message_id, [])
+
+    def reset(self) -> list[Delivery]:
+        """Nothing is in flight any more: return all."""
+        waiting = list(self)
+        self._waiting.clear()
+        return waiting
+
+
+class SetAside:
+    """Destinations that do not answer while others do: one message in flight each, no places.
+
+    Tried: 64 messages to a quorum queue without majority got no answer in 25 s, while a classic queue
+    on the same channel answered at once.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[Destination, deque[Delivery]] = {}
+        self._live: dict[Destination, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def __len__(self) -> int:
+        return _held(self._queues)
+
+    def __contains__(self, where: Destination) -> bool:
+        return where in self._queues
+
+    def destinations(self) -> tuple[Destination, ...]:
+        """Return the destinations that are set aside."""
+        return tuple(self._queues)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for queue in self._queues.values():
+            yield from queue
+
+    def judge(
+        self,
+        unanswered: Mapping[Destination, Sequence[Delivery]],
+        answered: set[Destination],
+        now: float,
+    ) -> list[Delivery]:
+        """Set aside the destinations that are sick; return what they have in flight.
+
+        Args:
+            unanswered: what is in flight, oldest first, by destination.
+            answered: destinations that answered lately.
+            now: the clock's time.
+        """
+        sick: list[Delivery] = []
+        for where, deliveries in unanswered.items():
+            late = now - deliveries[0].sent_at > SICK_SECONDS
+            silent = where not in answered and where not in self._queues
+            given_up = any(delivery.claimed for delivery in deliveries)
+            if late and silent and (answered or given_up):
+                self._queues[where] = deque()
+                # Those given up count until they are reaped, for `gone` is told then.
+                self._live[where] = sum(delivery.data is not None for delivery in deliveries)
+                sick += deliveries
+        return sick
+
+    def hold(self, delivery: Delivery) -> None:
+        """Keep a message until its destination has nothing in flight."""
+        self._queues[delivery.envelope.destination].append(delivery)
+
+    def due(self) -> Iterator[Delivery]:
+        """Yield the messages that may be sent now: one for each destination with none in flight."""
+        for where, queue in self._queues.items():
+            while queue and not self._live[where]:
+                delivery = queue.popleft()
+                if not delivery.claimed:
+                    yield delivery
+
+    def sent(self, where: Destination) -> None:
+        """Note a message in flight, where its destination is one of them."""
+        if where in self._live:
+            self._live[where] += 1
+
+    def gone(self, where: Destination) -> None:
+        """Note that a message in flight has its outcome from its caller."""
+        if where in self._live:
+            self._live[where] = max(0, self._live[where] - 1)
+
+    def release(self, where: Destination) -> list[Delivery]:
+        """The destination answered: return what was held for it."""
+        self._live.pop(where)
+        return list(self._queues.pop(where))
+
+    def channel_lost(self) -> None:
+        """Nothing is in flight any more."""
+        self._live = dict.fromkeys(self._live, 0)
+
+    def reset(self) -> list[Delivery]:
+        """Forget all; return what was held."""
+        held = list(self)
+        self._queues.clear()
+        self._live.clear()
+        return held
+
+
+class Refusing:
+    """Destinations that nack all they get, for so long that another channel is worth a try.
+
+    Tried with RabbitMQ 3.10: a channel that first publishes to a quorum queue while its leader's node
+    is down nacks all that follows, also when there is another leader; a new channel is acked.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[Destination, float] = {}
+        self._long_since: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    @property
+    def long(self) -> bool:
+        """Whether one of them has nacked for long."""
+        return self._long_since is not None
+
+    def answered(self, where: Destination, now: float, *, nack: bool) -> None:
+        """Note an answer."""
+        if not nack:
+            self._since.pop(where, None)
+        elif now - self._since.setdefault(where, now) > REFUSING_SECONDS and not self.long:
+            self._long_since = now
+
+    def may_wait(self, now: float) -> bool:
+        """Return whether others may be kept waiting, until nothing is in flight on this channel."""
+        return self._long_since is not None and now - self._long_since < SICK_SECONDS
+
+    def clear(self) -> None:
+        """Count anew, on another channel or on this one."""
+        self._since.clear()
+        self._long_since = None

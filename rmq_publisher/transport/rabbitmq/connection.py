@@ -1,0 +1,249 @@
+"""One AMQP connection by pika's `SelectConnection`: it opens, writes, verifies, closes.
+
+Only here are pika's connections made, and touched only on the I/O thread. A link lives for one
+connection; the next connection is another link, so that a late callback of a lost one cannot be taken
+for its successor's.
+"""
+
+# Resolving a host's name imports it: a fork in that moment would leave its lock taken in the child, whose
+# own first connection would then wait for ever.
+import encodings.idna  # noqa: F401
+import functools
+import logging
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from pika import ConnectionParameters, PlainCredentials, SSLOptions
+from pika.adapters.select_connection import SelectConnection
+from pika.exceptions import ConnectionClosedByBroker
+from pika.frame import Method
+
+from rmq_publisher.amqp.validation import Step
+from rmq_publisher.conf.loader import ConnectionSettings, Node
+from rmq_publisher.messages.envelope import FRAME_MAX
+from rmq_publisher.transport.base import HARD_ERRORS, Delivery
+from rmq_publisher.transport.rabbitmq import tls
+from rmq_publisher.transport.rabbitmq.channel import ChannelOwner, PublishChannel
+from rmq_publisher.transport.rabbitmq.errors import describe, said
+from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
+from rmq_publisher.transport.rabbitmq.socket_stream import Services
+from rmq_publisher.transport.rabbitmq.topology_channels import (
+    CHANNELS_MAX,
+    LOST,
+    OnVerified,
+    Refusal,
+    Replies,
+    Verifications,
+    guarded,
+)
+
+logger = logging.getLogger("rmq_publisher.transport")
+
+
+class LinkOwner(ChannelOwner, Protocol):
+    """Who is told what happens on a link."""
+
+    def link_ready(self, link: "Link") -> None: ...  # noqa: D102
+    def link_failed(self, link: "Link", reason: str) -> None: ...  # noqa: D102
+    def link_lost(self, link: "Link", reason: str) -> None: ...  # noqa: D102
+    def link_channel_reopened(self) -> None: ...  # noqa: D102
+    def link_blocked(self, reason: str | None) -> None: ...  # noqa: D102
+    def link_is_publishing(self) -> bool: ...  # noqa: D102
+
+
+def parameters(settings: ConnectionSettings, node: Node, name: str) -> ConnectionParameters:
+    """Return pika's parameters for one node.
+
+    Raises:
+        TLSFileError: a certificate or key file cannot be used.
+    """
+    options = None
+    if node.tls:
+        host = settings.tls.server_hostname or node.host
+        options = SSLOptions(tls.context(settings.tls), host)
+    return ConnectionParameters(
+        host=node.host,
+        port=node.port,
+        virtual_host=node.vhost,
+        credentials=PlainCredentials(settings.username, settings.password),
+        heartbeat=settings.heartbeat,
+        frame_max=FRAME_MAX,
+        socket_timeout=settings.connect_timeout,
+        stack_timeout=settings.connect_timeout,
+        connection_attempts=1,
+        retry_delay=0,
+        ssl_options=options,
+        client_properties={"connection_name": name},
+    )
+
+
+class Link:
+    """One connection with its publishing channel and short-lived channels for topology."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: ConnectionSettings,
+        node: Node,
+        name: str,
+        owner: LinkOwner,
+        *,
+        one_by_one: bool = False,
+    ) -> None:
+        self.node = node
+        self.product = ""
+        self.frame_max = FRAME_MAX
+        self.ended_by: tuple[int, str] | None = (
+            None  # the broker's error, if no verification did it
+        )
+        self._loop = loop
+        self._owner = owner
+        self._one_by_one = one_by_one
+        self._ready = False
+        self._over = False
+        self._channel = PublishChannel(
+            loop, settings.connect_timeout, owner, self._on_channel_ready, self._on_channel_late
+        )
+        self._verifications: Verifications | None = None
+        self._services = Services(loop, self._channel.on_ack)
+        self._connection = SelectConnection(
+            parameters(settings, node, name),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_open_error,
+            on_close_callback=self._on_close,
+            custom_ioloop=self._services,
+        )
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    @property
+    def received(self) -> int:
+        """Bytes that came so far, heartbeats included."""
+        return int(getattr(self._connection, "bytes_received"))  # noqa: B009 (not in the stubs)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether one of several verifications made the broker end the connection."""
+        return self._verifications is not None and self._verifications.undecided
+
+    @property
+    def deciding(self) -> bool:
+        """Whether verifications run one at a time, to find the one that ended the last connection."""
+        return self._verifications is not None and self._verifications.deciding
+
+    # Opening
+
+    @guarded
+    def _on_open(self, connection: Any) -> None:
+        properties = connection.server_properties or {}
+        self.product = f"{properties.get('product', '')} {properties.get('version', '')}".strip()
+        self.frame_max = connection.params.frame_max or FRAME_MAX
+        most = 1 if self._one_by_one else CHANNELS_MAX
+        self._verifications = Verifications(
+            connection,
+            PUBLISH_CHANNEL + 1,
+            most,
+            self._loop,
+            self.crashed,
+            self._owner.link_is_publishing,
+        )
+        self._channel.open(connection)
+
+    def _on_channel_ready(self) -> None:
+        if self._ready:
+            self._owner.link_channel_reopened()
+        else:
+            self._ready = True
+            self._owner.link_ready(self)
+
+    def _on_channel_late(self) -> None:
+        self.give_up("no answer in time")
+
+    def crashed(self, error: Exception) -> None:
+        """A callback raised."""
+        self._owner.link_crashed(error)
+
+    # Ending
+
+    def _end(self, reason: str) -> None:
+        """Tell the owner once, whatever pika calls back afterwards."""
+        if not self._over:
+            self._silence()
+            tell = self._owner.link_lost if self._ready else self._owner.link_failed
+            tell(self, reason)
+
+    def _silence(self) -> None:
+        self._over = self._channel.silent = True
+
+    @guarded
+    def _on_open_error(self, _connection: Any, error: BaseException | str) -> None:
+        self._end(describe(error) if isinstance(error, BaseException) else "not opened")
+
+    @guarded
+    def _on_close(self, _connection: Any, error: BaseException) -> None:
+        self._channel.stop_timer()
+        decided = self._verifications is not None and self._verifications.ended_it
+        if isinstance(error, ConnectionClosedByBroker) and not decided:
+            hard = error.reply_code >= HARD_ERRORS
+            self.ended_by = (error.reply_code, said(error)) if hard else None
+        self._end(describe(error))
+
+    def close(self) -> None:
+        """Close politely; the owner is told when it is over."""
+        if self._connection.is_open:
+            self._connection.close()
+
+    def give_up(self, reason: str) -> None:
+        """Treat it as lost now, and cut it off."""
+        self._cut_off()  # first: the owner may begin the next link at once, on the same loop
+        self._end(reason)
+
+    def abort(self) -> None:
+        """Cut the socket off; pika notices as if the network had done it, the owner is not told."""
+        self._silence()
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        # Not by pika's close(): it asserts while the connection is being opened, and waits for the
+        # broker afterwards.
+        for descriptor in self._loop.descriptors:
+            with socket.socket(fileno=os.dup(descriptor)) as double:
+                try:
+                    double.shutdown(socket.SHUT_RDWR)
+                except OSError as error:
+                    logger.debug("cutting off %s: %s", self.node, error.strerror)
+
+    # Publishing
+
+    def write(self, deliveries: Sequence[Delivery]) -> None:
+        """Hand over messages to the publishing channel, in order."""
+        self._channel.write(deliveries, self._services.wire)
+
+    def renew_channel(self) -> None:
+        """Close the publishing channel and open another one; the owner is told as of any reopened."""
+        self._channel.renew()
+
+    @guarded
+    def _on_blocked(self, _connection: Any, frame: "Method[Any]") -> None:
+        if not self._over:
+            self._owner.link_blocked(str(frame.method.reason))
+
+    @guarded
+    def _on_unblocked(self, _connection: Any, _frame: "Method[Any]") -> None:
+        if not self._over:
+            self._owner.link_blocked(None)
+
+    # Topology
+
+    def verify(self, steps: Iterable[Step], done: OnVerified) -> None:
+        """Run steps in order on a channel of their own; ``done`` gets replies or the refusal."""
+        assert self._verifications is not None  # noqa: S101 (narrowing; the owner waits for link_ready)
+        self._verifications.add(steps, functools.partial(self._tell, done))
+
+    @guarded
+    def _tell(self, done: OnVerified, replies: Replies, refusal: Refusal | None) -> None:
+        # What comes late on a lost connection says nothing of the next one.
+        done(replies, (LOST, "the connection was lost") if self._over else refusal)

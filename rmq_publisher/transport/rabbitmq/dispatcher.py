@@ -1,0 +1,335 @@
+"""Which message is written when, and what each answer means. No I/O; the I/O thread alone calls it.
+
+The rules that it keeps are those of docs/explanation/engine.md: a window shared by all threads, one
+message at a time after a reconnect and after a closed channel, sick queues set aside, one id in flight
+once, what was lost goes first on the next connection.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.exceptions import Nacked, Unroutable
+from rmq_publisher.messages.envelope import Destination, Envelope
+from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq.batch_writer import Writer
+from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, Refusing
+from rmq_publisher.transport.rabbitmq.publisher_confirms import Confirms
+from rmq_publisher.transport.rabbitmq.send_queue import Backlog
+
+
+class Dispatcher:
+    """The queue of messages in front of one confirming channel.
+
+    Args:
+        max_in_flight: places in the window.
+        write: hands the frames of messages over to the channel, all or none.
+        verify: begins to verify a topology; `verified` is called with the answer.
+        renew: begins to close the channel and open another one; `reopened` is called then.
+        clock: monotonic seconds.
+        deciding: whether a topology may still make the broker end the connection, as one has before.
+    """
+
+    def __init__(
+        self,
+        max_in_flight: int,
+        write: Callable[[Sequence[Delivery]], None],
+        verify: Callable[[Topology], None],
+        renew: Callable[[], None],
+        clock: Callable[[], float] = monotonic,
+        deciding: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.refusal = ""  # why messages end at once, unsent; read by calling threads
+        self.blocked = ""  # the alarm's words
+        self.ready = False  # whether there is a channel with confirms on
+        self.answers = 0  # of this connection
+        self._max_in_flight = max_in_flight
+        self._renew = renew
+        self._clock = clock
+        self._deciding = deciding
+        self._cautious = False  # verify what waits before anything is written
+        self._backlog = Backlog(verify)
+        self.set_aside = self._backlog.set_aside
+        self._confirms = Confirms()
+        self._writer = Writer(write, self._confirms, self._backlog.same_ids)
+        self._refusing = Refusing()
+        self._suspects: set[Delivery] = (
+            set()
+        )  # one of them made the broker close channel or connection
+        self._probing = False  # nothing was answered on this connection yet
+        self._answered: set[Destination] = set()  # since the last tick
+
+    # What waits
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not on the wire."""
+        return len(self._backlog)
+
+    @property
+    def unanswered(self) -> int:
+        """Messages on the wire, those included whose callers gave up."""
+        return len(self._confirms)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no caller waits for anything."""
+        return all(delivery.claimed for delivery in self._everything())
+
+    def _everything(self) -> Iterable[Delivery]:
+        yield from self._confirms
+        yield from self._backlog
+
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Take messages in, in order."""
+        self._backlog.add(deliveries)
+        if self.refusal:
+            self.refuse(self.refusal)
+
+    # Writing
+
+    @property
+    def window(self) -> int:
+        """Places: one until something was answered, and while a culprit is looked for."""
+        return 1 if self._probing or self._suspects else self._max_in_flight
+
+    def pump(self) -> None:
+        """Write all that may be written now, in one piece."""
+        if not self.ready or self.blocked:
+            return
+        now = self._clock()
+        if self._cautious and self._is_deciding(now):
+            return
+        if self._refusing.long and self._is_renewing(now):
+            return
+        if self.set_aside and not self._suspects:
+            self._try_set_aside(now)
+        window = self.window
+        while self._backlog.pending and self._confirms.in_flight < window:
+            delivery = self._backlog.pending.popleft()
+            if self._may_go(delivery, now) and self._writer.take(delivery):
+                self._confirms.place(delivery)
+                if self._suspects:
+                    self.set_aside.sent(delivery.envelope.destination)
+            elif self._suspects and delivery.claimed:
+                self._suspects.discard(delivery)
+        self._writer.hand_over(now)
+
+    def _try_set_aside(self, now: float) -> None:
+        for delivery in self.set_aside.due():
+            if self._backlog.admits(delivery, now) and self._writer.take(delivery):
+                self.set_aside.sent(delivery.envelope.destination)
+
+    def _is_deciding(self, now: float) -> bool:
+        """Have all verified that waits; return whether nothing may be written before that is done.
+
+        A topology made the broker end the last connection and will end this one: what was on the wire
+        both times would have lost both of its chances.
+        """
+        self._backlog.verify(now)
+        self._cautious = self._deciding()
+        return self._cautious
+
+    def _is_renewing(self, now: float) -> bool:
+        """Take another channel as soon as nobody waits for an answer on this one.
+
+        Return whether nothing may be written meanwhile.
+        """
+        waited_for = any(not delivery.claimed for delivery in self._confirms)
+        if waited_for and self._refusing.may_wait(now):
+            return True
+        self._refusing.clear()
+        if waited_for or self._suspects:
+            return False
+        self.ready = False
+        self._clear_wire()
+        self._renew()
+        return True
+
+    def _may_go(self, delivery: Delivery, now: float) -> bool:
+        # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
+        if delivery in self._suspects:
+            return self._backlog.admits(delivery, now)
+        return self._backlog.may_go(delivery, now)
+
+    # Answers
+
+    def returned(self, message_id: str, code: int, text: str) -> None:
+        """Note a basic.return; the ack that follows makes it the outcome."""
+        delivery = self._confirms.find(message_id)
+        if delivery is not None:
+            delivery.returned = Unroutable(code, text, **delivery.envelope.names)
+
+    def answered(self, tag: int, *, multiple: bool, nack: bool = False) -> None:
+        """Give the messages that an ack or nack speaks of their outcome."""
+        self._probing = False
+        self.answers += 1
+        for delivery in self._confirms.answered(tag, multiple=multiple):
+            self._leave(delivery)
+            where = delivery.envelope.destination
+            self._answered.add(where)
+            if self.set_aside and where in self.set_aside:
+                self._take_back(where)
+            if nack or self._refusing:
+                self._refusing.answered(where, self._clock(), nack=nack)
+            if delivery.returned is not None:
+                delivery.resolve(delivery.returned)
+            elif nack:
+                delivery.resolve(_nacked(delivery.envelope))
+            else:
+                delivery.resolve()
+
+    def _take_back(self, where: Destination) -> None:
+        """A destination that was set aside answered: its messages take places again."""
+        self._backlog.put_back(self.set_aside.release(where))
+        for delivery in self._confirms:
+            if not delivery.claimed and delivery.envelope.destination == where:
+                self._confirms.place(delivery)
+
+    def _leave(self, delivery: Delivery) -> None:
+        """Let go of what waited for a message's answer, and of the suspicion."""
+        if self._suspects:
+            self._suspects.discard(delivery)
+        if self._backlog.same_ids:
+            released = self._backlog.same_ids.release(delivery.envelope.message_id)
+            self._backlog.put_back(released)
+
+    def verified(self, topology: Topology, error: tuple[int, str] | None) -> None:
+        """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
+        self._backlog.verified(topology, error, self._clock())
+
+    # What callers, the clock and the connection do
+
+    def reap(self) -> None:
+        """A caller's deadline has passed; while blocked, others need not wait for theirs."""
+        if self.blocked:
+            self.refuse(f"RabbitMQ blocks publishing: {self.blocked}")
+        self._free_given_up()
+
+    def _free_given_up(self) -> None:
+        """Free the places of messages whose callers gave up; their tags stay tracked."""
+        for delivery in self._confirms.reap():
+            self._probing = False
+            self.set_aside.gone(delivery.envelope.destination)
+        self._forget_suspects()
+
+    def _forget_suspects(self) -> None:
+        """Nobody looks for a culprit among those that have their outcome."""
+        if self._suspects:
+            self._suspects = {delivery for delivery in self._suspects if not delivery.claimed}
+
+    def tick(self) -> None:
+        """Set sick destinations aside; where the window is full of them, try another one."""
+        self._free_given_up()
+        if self.blocked or not self.ready or self._suspects:
+            return  # suspects go one at a time, whatever their queues are like
+        now = self._clock()
+        by_destination = self._confirms.by_destination()
+        for delivery in self.set_aside.judge(by_destination, self._answered, now):
+            self._confirms.free(delivery)
+        self._answered.clear()
+        if self._confirms.in_flight >= self.window and now - self._writer.last > SICK_SECONDS:
+            self._try_another(set(by_destination), now)
+
+    def _try_another(self, tried: set[Destination], now: float) -> None:
+        """Send one message beyond a full, silent window to a destination that was not tried.
+
+        Its answer tells a sick queue from a sick broker.
+        """
+        pending = self._backlog.pending
+        for index, delivery in enumerate(pending):
+            if delivery.envelope.destination not in tried and not delivery.claimed:
+                del pending[index]
+                if self._may_go(delivery, now):
+                    self._writer.take(delivery)
+                self._writer.hand_over(now)
+                return
+
+    def opened(self, frame_max: int, *, cautious: bool = False) -> None:
+        """A channel with confirms on is there, on a new connection.
+
+        Args:
+            frame_max: bytes.
+            cautious: write nothing before what waits is verified.
+        """
+        self._cautious = cautious
+        self.ready = True
+        self.refusal = ""
+        self.blocked = ""
+        self._writer.frame_max = frame_max
+        self.answers = 0
+        self._probing = True
+
+    def reopened(self) -> None:
+        """A channel with confirms on is there again, on the same connection."""
+        self.ready = True
+
+    def block(self, reason: str) -> None:
+        """The broker blocks publishing; what is on the wire may still be delivered after it."""
+        self.blocked = reason or "no reason given"
+
+    def unblock(self) -> None:
+        """The broker takes messages again."""
+        self.blocked = ""
+        self.refusal = ""
+
+    def refuse(self, reason: str) -> None:
+        """End all that is not on the wire, now and until there is a channel again."""
+        self.refusal = reason
+        self._backlog.fail(reason)
+        self._suspects.intersection_update(self._confirms)
+
+    def channel_closed(self, code: int, text: str) -> None:
+        """The broker closed the channel over one of the messages on it.
+
+        Alone on the wire it is that one. Else those that callers wait for are sent again, one at a
+        time, before anything else, until the culprit is alone.
+        """
+        self.ready = False
+        unanswered = self._clear_wire()
+        self._suspects.difference_update(unanswered)
+        if len(unanswered) == 1:
+            self._backlog.condemn(unanswered[0], code, text, self._clock())
+        else:
+            live = [delivery for delivery in unanswered if not delivery.claimed]
+            self._suspects.update(live)
+            self._backlog.put_back(live)
+
+    def _clear_wire(self) -> list[Delivery]:
+        unanswered = self._confirms.clear()
+        self._backlog.channel_lost()
+        return unanswered
+
+    def lost(self, error: tuple[int, str] | None = None) -> None:
+        """The connection is gone: what callers wait for goes first on the next one, once.
+
+        Args:
+            error: code and text with which the broker ended it; some messages make it do so. Then those
+                on the wire go one at a time. What was alone on it, the second time, is the culprit.
+        """
+        self.ready = False
+        self.blocked = ""
+        self.refusal = ""  # the first reconnection is waited for
+        self._probing = False
+        self._refusing.clear()
+        unanswered = self._clear_wire()
+        for delivery in unanswered:
+            delivery.losses += 1
+            if delivery.losses > 1 and error is not None and len(unanswered) == 1:
+                self._backlog.condemn(delivery, *error, self._clock())
+            elif delivery.losses > 1:
+                delivery.fail("the connection was lost a second time before the confirm")
+        if error is not None:
+            self._suspects.update(unanswered)
+        self._forget_suspects()
+        self._backlog.connection_lost(unanswered)
+
+    def fail_all(self, reason: str) -> None:
+        """End everything that callers wait for."""
+        for delivery in list(self._everything()):
+            delivery.fail(reason)
+
+
+def _nacked(envelope: Envelope) -> Nacked:
+    where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
+    return Nacked(f"refused by a queue ({where}, message {envelope.message_id})", **envelope.names)

@@ -1,0 +1,219 @@
+"""One life of an I/O thread: it takes what callers bring, has it written, drains, ends."""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.base import Delivery, Status
+from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.robust_connection import Connector
+from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
+
+logger = logging.getLogger("rmq_publisher.transport")
+
+TICK_SECONDS = 0.25
+CLOSE_SECONDS = 1.0  # for the polite end of a connection
+QUIET_TURNS = 20  # of the loop, in a row: nothing comes any more
+CLOSING_TURNS = 1000  # at the most
+CLOSED = "the connection was closed"
+
+
+class Engine:
+    """One I/O thread, and what callers bring to it."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.pid = os.getpid()
+        self.usable = True
+        self._settings = settings
+        self._loop = Loop()
+        self._inbox: deque[Sequence[Delivery]] = deque()
+        self._requests: deque[Request] = deque()
+        self._awake = False
+        self._news = False  # callers brought something
+        self._abandoned = False
+        self._stopped = False
+        self._left = False  # by a fork
+        self._close_by: float | None = None
+        self._ticking = False
+        self.connector = Connector(self._loop, settings)
+        self.dispatcher = self.connector.dispatcher
+        self._thread = threading.Thread(
+            target=self._run, name=f"rmq_publisher {settings.alias}", daemon=True
+        )
+
+    # Called by any thread
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: the interpreter is shutting down (Python 3.12 and later).
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
+
+    def submit(self, deliveries: Sequence[Delivery]) -> bool:
+        """Take deliveries; return False where this engine is over."""
+        if refusal := self.dispatcher.refusal:
+            for delivery in deliveries:
+                delivery.fail(refusal)
+            return True
+        if not self.usable:
+            return False
+        self._inbox.append(deliveries)
+        self.wake()
+        if self._stopped:
+            # The thread may have emptied its inbox for the last time before the append.
+            for delivery in deliveries:
+                delivery.fail("the I/O thread has ended")
+        return True
+
+    def ask(self, request: Request) -> None:
+        """Take a request about topology."""
+        self._requests.append(request)
+        self.wake()
+        if self._stopped:
+            request.answer([], (LOST, "the I/O thread has ended"))
+
+    def abandoned(self) -> None:
+        """Be told that callers gave up."""
+        self._abandoned = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look at what is new."""
+        # `_awake` is cleared before the thread looks for news a last time and goes to sleep: whoever
+        # finds it set is certain to be seen.
+        self._news = True
+        if not self._awake:
+            self._awake = True
+            self._loop.wake()
+
+    def close(self, timeout: float) -> None:
+        """Drain for at most ``timeout`` seconds, close, and end the thread."""
+        self.usable = False
+        self._close_by = monotonic() + timeout
+        self.wake()
+        if threading.current_thread() is not self._thread:
+            longest = timeout + CLOSE_SECONDS + TICK_SECONDS
+            self._thread.join(min(longest, threading.TIMEOUT_MAX))
+
+    def leave_behind(self) -> None:
+        """In a forked child: let go of the parent's sockets without calling pika.
+
+        The descriptors stay taken, by the null device, so that nothing closes a number in use. Else
+        the child would hold the parent's connection open after the parent's death.
+        """
+        self._left = True
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in self._loop.descriptors:
+            os.dup2(null, descriptor)
+        os.close(null)
+        self._loop.forget()
+
+    def status(self) -> Status:
+        """Return what is known."""
+        return self.connector.status(brought=sum(map(len, tuple(self._inbox))))
+
+    # The thread
+
+    def _run(self) -> None:
+        reason = CLOSED
+        try:
+            self.connector.connect()
+            while not (self._stopped or self.connector.over):
+                self._awake = False
+                self._loop.turn(wait=not self._news)
+                self._awake = True
+                if self._left:
+                    # gevent's threads live on in a child, where Python counts them as ended: to end
+                    # would be an error, and to go on would send the parent's messages again.
+                    threading.Event().wait()
+                self._cycle()
+        except Exception as error:  # noqa: BLE001 (rule 12: whatever it died of, nobody may wait for it)
+            reason = f"the I/O thread died of {type(error).__name__}"
+            logger.error("%s: %s at %s", self._settings.alias, reason, _place(error))
+        finally:
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        self.usable = False
+        self._stopped = True
+        self.connector.ended(None if reason == CLOSED else reason)
+        while self._inbox:
+            self.dispatcher.add(self._inbox.popleft())
+        self.dispatcher.fail_all(reason)
+        while self._requests:
+            self._requests.popleft().answer([], (LOST, reason))
+        try:
+            self._let_go()
+        except Exception as error:  # noqa: BLE001 (nobody waits any more, whatever pika says)
+            logger.debug("%s: letting go: %s", self._settings.alias, type(error).__name__)
+        self._loop.close()
+
+    def _let_go(self) -> None:
+        """Cut off what is left of the connection, and let pika close its socket.
+
+        It does so in the turns of the loop that follow; each is made to return at once. One that is
+        still being opened may come by a socket in any of them (the host's name is looked up on a
+        thread of pika's), and needs some more to close it.
+        """
+        quiet = 0
+        for _ in range(CLOSING_TURNS):
+            if quiet == QUIET_TURNS or not self.connector.abort():
+                break
+            self._loop.turn(wait=False)
+            quiet = 0 if self._loop.busy else quiet + 1
+
+    def _cycle(self) -> None:
+        """Once per turn of the loop: take in what callers brought, write what may be written."""
+        if self.connector.crash is not None:
+            raise self.connector.crash
+        self._news = False
+        while self._inbox:
+            self.dispatcher.add(self._inbox.popleft())
+        while self._requests and self.dispatcher.ready:
+            request = self._requests.popleft()
+            self.connector.ask(request.steps(), request.answer)
+        while self._requests and self.dispatcher.refusal:
+            self._requests.popleft().answer([], (LOST, self.dispatcher.refusal))
+        if self._abandoned:
+            self._abandoned = False
+            self.dispatcher.reap()
+        self.dispatcher.pump()
+        if not self._ticking and (self.dispatcher.unanswered or self._close_by is not None):
+            self._ticking = True
+            self._loop.call_later(TICK_SECONDS, self._tick)
+        if self._close_by is not None:
+            self._drain()
+
+    def _tick(self) -> None:
+        self._ticking = False
+        self.dispatcher.tick()
+        self.connector.watch()
+
+    def _drain(self) -> None:
+        """While closing: end when nobody waits any more, or at the deadline."""
+        if self.connector.closing or self._close_by is None:
+            return
+        if self.dispatcher.idle or monotonic() >= self._close_by:
+            self.dispatcher.fail_all("the connection was closed before the confirm")
+            self.connector.close(CLOSE_SECONDS)
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised; its text may carry values and is not told."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "?"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

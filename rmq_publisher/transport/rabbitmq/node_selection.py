@@ -1,0 +1,49 @@
+"""Which node is tried next, and when: a round tries each once. No I/O, no clock of its own."""
+
+from collections.abc import Sequence
+
+from rmq_publisher.conf.loader import Node
+from rmq_publisher.timing import Backoff
+
+STABLE_SECONDS = 5.0  # a connection that lived this long, or was answered on, was a good one
+
+
+class Route:
+    """The nodes of a cluster in turn, with a backoff between rounds."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = nodes
+        self._index = 0
+        self._tries = 0
+        self._opened_at = 0.0
+        self._backoff = Backoff()
+
+    @property
+    def node(self) -> Node:
+        """The node to try."""
+        return self._nodes[self._index]
+
+    def delay(self) -> float:
+        """Return the seconds to wait before the next round."""
+        return self._backoff.delay()
+
+    def failed(self) -> bool:
+        """Go on to the next node; return whether this round still has one."""
+        self._index = (self._index + 1) % len(self._nodes)
+        self._tries = (self._tries + 1) % len(self._nodes)
+        return self._tries > 0
+
+    def opened(self, now: float) -> None:
+        """The node can be used."""
+        self._tries = 0
+        self._opened_at = now
+
+    def lost(self, now: float, *, used: bool) -> None:
+        """The connection is gone; the next node comes first.
+
+        A connection that broke at once, unused, does not count as one: else a broker that accepts and
+        drops would be knocked at ten times a second.
+        """
+        if used or now - self._opened_at > STABLE_SECONDS:
+            self._backoff.reset()
+        self._index = (self._index + 1) % len(self._nodes)

@@ -1,0 +1,123 @@
+"""The transport over AMQP, as callers hold it: one I/O thread and one connection at a time.
+
+When that thread dies, is closed, or was left behind by a fork, the next call starts another engine.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+
+from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
+from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
+from rmq_publisher.transport.rabbitmq.frames import marshal
+from rmq_publisher.transport.rabbitmq.io_thread import Engine
+from rmq_publisher.transport.rabbitmq.topology_channels import Request
+
+
+class AmqpTransport:
+    """The way to RabbitMQ from one process, for as long as its settings stand."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    def __repr__(self) -> str:
+        return f"<AmqpTransport {self.settings.alias}>"
+
+    def _running(self) -> Engine:
+        engine = self._engine
+        if engine is not None and engine.usable and engine.pid == os.getpid():
+            return engine
+        with self._lock:
+            engine = self._engine
+            if engine is None or not engine.usable or engine.pid != os.getpid():
+                engine = Engine(self.settings)
+                try:
+                    engine.start()
+                except RuntimeError as error:
+                    # Python 3.12 and later, in an exit handler (cpython#113964).
+                    raise BrokerUnavailable(
+                        f"no connection {self.settings.alias!r}: the interpreter is shutting down"
+                    ) from error
+                self._engine = engine
+            return engine
+
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries, in order.
+
+        Raises:
+            BrokerUnavailable: no thread can be started, for the interpreter is shutting down.
+        """
+        for delivery in deliveries:
+            delivery.data = marshal(delivery.envelope)
+        while not self._running().submit(deliveries):
+            pass
+
+    def abandoned(self) -> None:
+        """Be told that callers gave up."""
+        engine = self._engine
+        if engine is not None:
+            engine.abandoned()
+
+    def declare(self, topology: Topology, timeout: float) -> list[Declared]:
+        """Declare or verify on a channel of its own, in order; stop at the first refusal.
+
+        Args:
+            topology: what to declare (configs) or verify (names).
+            timeout: seconds.
+
+        Raises:
+            Rejected: the broker refused; ``reply_code`` and ``reply_text`` are its words.
+            BrokerUnavailable: no connection, or no answer in time.
+        """
+        request = Request(topology)
+        self._running().ask(request)
+        if not request.answered.wait(timeout):
+            status = self.status()
+            raise BrokerUnavailable(
+                f"no answer from RabbitMQ at {status.node} within {timeout:g} s ({status.state})"
+            )
+        if request.refusal is None:
+            return request.replies
+        code, text = request.refusal
+        raise _refused(topology, len(request.replies), code, text)
+
+    def status(self) -> Status:
+        """Return what is known now; nothing is asked."""
+        engine = self._engine
+        if engine is not None:
+            return engine.status()
+        node = self.settings.nodes[0]
+        return Status(self.settings.alias, "closed", str(node), node.vhost, node.tls)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Drain what is in flight for at most ``timeout`` seconds, then close.
+
+        The next publish opens a connection anew. ``timeout`` defaults to RMQ_PUBLISH_TIMEOUT.
+
+        Raises:
+            TypeError, ValueError: ``timeout`` is no number of seconds; nothing is closed.
+        """
+        seconds = closing_seconds(self.settings, timeout)
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None and engine.pid == os.getpid():
+            engine.close(seconds)
+
+    def leave_behind(self) -> None:
+        """In a forked child: let go of the parent's engine."""
+        if self._engine is not None:
+            self._engine.leave_behind()
+
+
+def _refused(topology: Topology, answered: int, code: int, text: str) -> PublishError:
+    if not code:
+        return BrokerUnavailable(text)
+    names = [step.entity for entity in topology for step in entity.steps()]
+    error = Rejected(code, text)
+    if answered < len(names):
+        error.add_note(f"while declaring {names[answered]}")
+    return error

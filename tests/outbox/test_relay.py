@@ -1,0 +1,735 @@
+"""The relay: sends what is due, survives what comes, and loses nothing when it does not."""
+
+import ctypes
+import itertools
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections as databases
+
+from rmq_publisher import connections, signals
+from rmq_publisher.db.clock import After
+from rmq_publisher.outbox import after_commit, claims, ordering_keys, relay, transitions
+from rmq_publisher.outbox.in_flight import NOT_SENT
+from rmq_publisher.outbox.relay import Looks, Relay
+from rmq_publisher.outbox.row_sender import send_now
+from tests.support.calls import PATIENCE, Call, eventually
+from tests.support.rig.amqp import Amqp
+from tests.support.rig.dbserver import DatabaseServer
+from tests.support.rig.node import PrivateNode
+from tests.support.rig.proxy import Proxy, closed_port
+from tests.support.rows import change, column, store_rows
+
+ON_POSTGRES = pytest.mark.parametrize("store", ["postgres"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.usefixtures("rmq")
+
+
+@pytest.fixture
+def queue(amqp: Amqp) -> str:
+    return amqp.declare_queue()
+
+
+@pytest.fixture
+def by_proxy(rmq: Any, proxy: Proxy) -> Proxy:
+    rmq.RMQ_URL = proxy.url
+    return proxy
+
+
+class Running:
+    """A relay on a thread."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self.call = Call(relay.run)
+
+    def end(self) -> Relay:
+        self.relay.stop()
+        self.call.value()
+        return self.relay
+
+
+@pytest.fixture
+def start(store: str) -> Iterator[Callable[..., Running]]:
+    """Start a relay that looks at the table often, unless told otherwise."""
+    started: list[Running] = []
+
+    def starting(**options: Any) -> Running:
+        started.append(Running(Relay(store, **{"poll_interval": 0.05, **options})))
+        return started[-1]
+
+    yield starting
+    for running in started:
+        running.end()
+
+
+def once(store: str, **options: Any) -> Relay:
+    working = Relay(store, once=True, **options)
+    Call(working.run).value()
+    return working
+
+
+def ids(amqp: Amqp, queue: str, expected: int = 0) -> list[str]:
+    return [message.properties.message_id for message in amqp.drain(queue, expected)]
+
+
+# -- what it does ----------------------------------------------------------------------------------
+
+
+def test_it_sends_what_is_due(store: str, amqp: Amqp, queue: str) -> None:
+    store_rows(store, 30, queue=queue)
+    store_rows(store, 30, queue=queue, key=lambda number: f"k{number % 3}")
+    expected = column(store, "message_id")
+    store_rows(store, queue=queue, available_at=After(60))
+    assert once(store, batch_size=8).sent == 60
+    assert sorted(ids(amqp, queue, 60)) == sorted(expected)
+    assert len(column(store, "id")) == 1
+
+
+def test_it_looks_again_and_again(store: str, start: Any, amqp: Amqp, queue: str) -> None:
+    start()
+    for _ in range(3):
+        store_rows(store, 2, queue=queue)
+        assert len(ids(amqp, queue, 2)) == 2
+    eventually(lambda: column(store, "id") == [])
+
+
+def test_what_had_failed_is_kept_as_delivered(store: str, amqp: Amqp, queue: str) -> None:
+    store_rows(store, queue=queue, state="failed", failed_at=After(-60))
+    once(store)
+    assert column(store, "state") == ["delivered"]
+    assert len(ids(amqp, queue, 1)) == 1
+
+
+def test_what_fails_is_noted_told_and_tried_later(store: str, amqp: Amqp, queue: str) -> None:
+    told: list[Any] = []
+    signals.publish_failed.connect(listen := lambda **what: told.append(what))
+    store_rows(store, queue="nobody takes it")
+    store_rows(store, queue=queue)
+    assert once(store).sent == 1
+    assert signals.publish_failed.disconnect(listen)
+    assert [(type(one["error"]).__name__, one["will_retry"]) for one in told] == [
+        ("Unroutable", True)
+    ]
+    assert column(store, "state") == ["failed"]
+    assert column(store, "token") == [0]
+    assert transitions.messages(store).filter(available_at__gt=After()).count() == 1
+
+
+def test_runs_of_a_key_arrive_in_order_from_several_relays(
+    store: str, start: Any, amqp: Amqp, queue: str
+) -> None:
+    many, each = 10, 20
+    store_rows(store, many * each, queue=queue, key=lambda number: f"k{number % many}")
+    rows = transitions.messages(store).order_by("id").values_list("message_id", "ordering_key")
+    expected: dict[str, list[str]] = {}
+    for message_id, key in rows:
+        expected.setdefault(key, []).append(message_id)
+    key_of = dict(rows)
+    for _ in range(3):
+        start(batch_size=16)
+    arrived: dict[str, list[str]] = {}
+    for message_id in ids(amqp, queue, many * each):
+        arrived.setdefault(key_of[message_id], []).append(message_id)
+    assert arrived == expected
+
+
+def test_a_failed_one_holds_its_key(store: str, amqp: Amqp, queue: str) -> None:
+    [first] = store_rows(store, queue="nobody takes it", key=lambda _: "k")
+    store_rows(store, 3, queue=queue, key=lambda _: "k")
+    once(store)
+    assert column(store, "state") == ["failed", "pending", "pending", "pending"]
+    assert column(store, "token") == [0] * 4
+    change(store, [first], state="dead", available_at=None)
+    once(store)
+    assert ids(amqp, queue) == []
+    transitions.discard(transitions.messages(store).filter(id=first))
+    assert once(store).sent == 3
+
+
+def test_a_key_that_names_two_aliases_is_sent_over_one_at_a_time(
+    rmq: Any, store: str, start: Any, by_proxy: Proxy, amqp: Amqp, queue: str
+) -> None:
+    rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
+    start()
+    for using in ("default", "b"):
+        store_rows(store, queue=queue, using=using)
+        assert len(ids(amqp, queue, 1)) == 1
+    eventually(lambda: column(store, "id") == [])
+    rows = [
+        id_
+        for using in ("default", "b", "default")
+        for id_ in store_rows(
+            store, queue=queue, using=using, key=lambda _: "k", available_at=After(60)
+        )
+    ]
+    expected = column(store, "message_id")
+    silence = by_proxy.stall("client")
+    change(store, rows, available_at=After(-1))
+    assert by_proxy.wait_for_publishes(2)
+    store_rows(store, queue=(later := amqp.declare_queue()), using="b")
+    assert len(ids(amqp, later, 1)) == 1
+    assert column(store, "token", id__in=rows[1:]) == [0, 0]
+    silence.disarm()
+    eventually(lambda: column(store, "id") == [])
+    assert ids(amqp, queue, 3) == expected
+
+
+def test_a_run_goes_on_as_soon_as_it_can(store: str, start: Any, amqp: Amqp, queue: str) -> None:
+    """A poll would come after an hour."""
+    store_rows(store, 20, queue=queue, key=lambda _: "k")
+    expected = column(store, "message_id")
+    start(batch_size=4, poll_interval=3600)
+    assert ids(amqp, queue, 20) == expected
+
+
+def test_unkeyed_and_keyed_rows_take_turns(store: str, by_proxy: Proxy, queue: str) -> None:
+    """However many there are of the one kind."""
+    store_rows(store, 30, queue=queue)
+    store_rows(store, 30, queue=queue, key=lambda number: f"k{number % 2}")
+    by_proxy.swallow_acks(None)
+    working = Running(Relay(store, batch_size=20))
+    eventually(lambda: len(column(store, "id", token__gt=0)) == 20)
+    leased = column(store, "ordering_key", token__gt=0)
+    assert 0 < len([key for key in leased if key]) < len(leased)
+    by_proxy.cut()
+    by_proxy.disarm()
+    working.end()
+
+
+def test_keys_that_are_held_do_not_hold_the_others(
+    store: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks at some of the keys there is one at the other rows; all keys are seen once."""
+    claimed: list[tuple[str, bool]] = []
+
+    def noting(kind: str, claim: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            found = claim(*args, **options)
+            claimed.append((kind, bool(found if kind == "plain" else found[0])))
+            return found
+
+        return noted
+
+    monkeypatch.setattr(ordering_keys, "KEYS_AT_ONCE", 5)
+    monkeypatch.setattr(claims, "claim", noting("plain", claims.claim))
+    monkeypatch.setattr(claims, "claim_keys", noting("keys", claims.claim_keys))
+    store_rows(store, 60, key=lambda number: f"k{number}", state="dead", available_at=None)
+    store_rows(store, 40, queue=queue)
+    assert once(store, batch_size=8, poll_interval=3600).sent == 40
+    last = max(place for place, one in enumerate(claimed) if one == ("plain", True))
+    assert claimed[: last + 1].count(("plain", True)) >= 10
+    assert ("keys", True) not in claimed
+    pairs = itertools.pairwise(claimed[: last + 1])
+    assert (("keys", False), ("keys", False)) not in pairs
+    assert claimed.count(("keys", False)) in (12, 13)
+
+
+def test_what_happens_during_a_look_is_looked_at_again() -> None:
+    looks = Looks(3600)
+    looks.begin()
+    looks.end()
+    assert looks.at > 0
+    looks.soon()
+    looks.begin()
+    looks.soon()
+    looks.end()
+    assert looks.at == 0
+    looks.begin()
+    looks.end()
+    assert looks.at > 0
+
+
+# -- its hands -------------------------------------------------------------------------------------
+
+
+def test_it_holds_a_batch_at_most(store: str, by_proxy: Proxy, queue: str) -> None:
+    store_rows(store, 50, queue=queue)
+    swallowed = by_proxy.swallow_acks(None)
+    working = Running(Relay(store, batch_size=10))
+    assert swallowed.wait()
+    eventually(lambda: len(column(store, "id", token__gt=0)) == 10)
+    working.relay.stop()
+    by_proxy.cut()
+    by_proxy.disarm()
+    working.end()
+    assert column(store, "id", token__gt=0) == []
+
+
+def test_it_holds_twice_the_bytes_at_most(
+    store: str, by_proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "BATCH_BYTES", 250)
+    store_rows(store, 20, queue=queue, body=b"x" * 100)
+    swallowed = by_proxy.swallow_acks(None)
+    working = Running(Relay(store, batch_size=100))
+    assert swallowed.wait()
+    eventually(lambda: len(column(store, "id", token__gt=0)) == 4)
+    working.relay.stop()
+    by_proxy.cut()
+    by_proxy.disarm()
+    working.end()
+
+
+def test_the_next_batch_is_claimed_while_one_is_sent(
+    rmq: Any, store: str, by_proxy: Proxy, queue: str
+) -> None:
+    rmq.RMQ_MAX_IN_FLIGHT = 1
+    store_rows(store, 4, queue=queue)
+    swallowed = by_proxy.swallow_acks(None)
+    working = Running(Relay(store, batch_size=4))
+    assert swallowed.wait()
+    eventually(lambda: len(column(store, "id", token__gt=0)) == 4)
+    assert by_proxy.publishes == 1
+    by_proxy.cut()
+    by_proxy.disarm()
+    working.end()
+
+
+def test_who_lost_the_lease_marks_nothing(store: str, by_proxy: Proxy, queue: str) -> None:
+    [id_] = store_rows(store, queue=queue)
+    slow = by_proxy.delay_acks(1.0)
+    late = Running(Relay(store))
+    assert by_proxy.wait_for_publishes(1)
+    change(store, [id_], token=7, available_at=After(60))  # its lease was over, another came
+    assert slow.wait()
+    eventually(lambda: late.relay.sent)
+    late.end()
+    assert column(store, "token") == [7]
+    assert column(store, "state") == ["pending"]
+
+
+# -- sleeping --------------------------------------------------------------------------------------
+
+
+def quiet(working: Running) -> None:
+    """Wait until it has looked at the table and found nothing."""
+    eventually(lambda: working.relay._plain.at > 0 and working.relay._keyed.at > 0)
+
+
+@ON_POSTGRES
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_notification_wakes_it(store: str, start: Any, amqp: Amqp, queue: str, key: str) -> None:
+    """A poll would come after an hour."""
+    quiet(start(poll_interval=3600))
+    for _ in range(3):
+        store_rows(store, queue=queue, key=lambda _: key)
+        after_commit.notify(store)
+        assert len(ids(amqp, queue, 1)) == 1
+    assert after_commit.flush(PATIENCE)
+
+
+@ON_POSTGRES
+def test_a_notification_is_heard_on_a_new_connection_too(
+    store: str, start: Any, amqp: Amqp, queue: str, postgres: DatabaseServer
+) -> None:
+    working = start(poll_interval=3600)
+    quiet(working)
+    before = working.relay._listener._heard
+    postgres.terminate_all()
+    databases[store].close()
+    eventually(lambda: working.relay._listener._heard not in (None, before))
+    store_rows(store, queue=queue)
+    after_commit.notify(store)
+    assert len(ids(amqp, queue, 1)) == 1
+    assert after_commit.flush(PATIENCE)
+
+
+def test_stopping_wakes_it(start: Any) -> None:
+    working = start(poll_interval=3600)
+    quiet(working)
+    working.end()
+
+
+# -- brokers that are away -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_silent_broker_leaves_room_for_another(
+    rmq: Any, store: str, start: Any, by_proxy: Proxy, amqp: Amqp, queue: str, keyed: bool
+) -> None:
+    """It takes messages and does not answer; the older rows are its own."""
+    rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
+    rmq.RMQ_OUTBOX_BATCH_SIZE, rmq.RMQ_PUBLISH_TIMEOUT = 8, 20
+    start()
+    store_rows(store, queue=queue)
+    assert len(ids(amqp, queue, 1)) == 1  # it is connected
+    silence = by_proxy.stall("client")
+    store_rows(store, 30, queue=queue, key=lambda number: f"k{number}" if keyed else "")
+    assert by_proxy.wait_for_publishes(2)
+    others = amqp.declare_queue()
+    store_rows(store, 10, queue=others, using="b")
+    assert len(ids(amqp, others, 10)) == 10
+    silence.disarm()
+    eventually(lambda: column(store, "id") == [])
+
+
+def test_rows_of_a_broker_that_is_away_are_not_claimed(
+    rmq: Any, store: str, amqp: Amqp, queue: str
+) -> None:
+    rmq.RMQ_CONNECTIONS = {"away": {"URL": f"amqp://guest@127.0.0.1:{closed_port()}/"}}
+    away = store_rows(store, 3, queue=queue, using="away")
+    store_rows(store, 3, queue=queue)
+    working = once(store)
+    assert len(ids(amqp, queue, 3)) == 3
+    assert column(store, "id") == away
+    assert column(store, "token") == [0] * 3
+    assert column(store, "unanswered") == [0] * 3
+    [why] = working.unreachable
+    assert "'away'" in why
+    assert "refused" in why
+
+
+def test_it_goes_on_when_the_broker_is_there(
+    store: str, start: Any, by_proxy: Proxy, amqp: Amqp, queue: str
+) -> None:
+    by_proxy.refuse()
+    store_rows(store, 3, queue=queue)
+    start(poll_interval=3600)
+    eventually(lambda: connections["default"].status().state == "down")
+    by_proxy.accept()
+    assert len(ids(amqp, queue, 3)) == 3
+    eventually(lambda: column(store, "id") == [])
+
+
+def test_a_connection_lost_in_mid_batch_loses_nothing(
+    store: str, start: Any, by_proxy: Proxy, amqp: Amqp, queue: str
+) -> None:
+    store_rows(store, 300, queue=queue)
+    expected = column(store, "message_id")
+    cut = by_proxy.cut_after_publish(100)
+    start(batch_size=50)
+    assert cut.wait()
+    eventually(lambda: column(store, "id", state="pending") == [])
+    arrived = ids(amqp, queue, 300)
+    assert set(arrived) == set(expected)
+    assert len(arrived) <= 300 + 64  # the window bounds the duplicates
+
+
+@ON_SQLITE
+@pytest.mark.disturbs
+def test_nothing_is_claimed_while_the_broker_blocks(
+    rmq: Any, store: str, node: PrivateNode, node_amqp: Amqp, start: Any
+) -> None:
+    rmq.RMQ_URL, rmq.RMQ_PUBLISH_TIMEOUT = node.url(), 1.0
+    queue = node_amqp.declare_queue()
+    node.block()
+    [first] = store_rows(store, queue=queue)
+    start()
+    eventually(lambda: column(store, "state") == ["failed"])  # it took one to learn of it
+    change(store, [first], available_at=After(60))
+    assert connections["default"].status().blocked
+    more = store_rows(store, 3, queue=queue)
+    assert not Call(lambda: looked_for_claims(store, more)).value()
+    node.unblock()
+    eventually(lambda: column(store, "id", state="pending") == [])
+
+
+def looked_for_claims(store: str, more: list[int]) -> bool:
+    """Whether any of these rows is claimed within some turns of the relay."""
+    try:
+        for _ in range(50):
+            if column(store, "id", id__in=more, token__gt=0):
+                return True
+        return bool(column(store, "id", id__in=more, unanswered__gt=0))
+    finally:
+        databases[store].close()
+
+
+# -- databases that are away -----------------------------------------------------------------------
+
+
+@ON_POSTGRES
+def test_a_database_that_was_away_is_told_once(
+    store: str, start: Any, postgres: DatabaseServer, amqp: Amqp, queue: str, caplog: Any
+) -> None:
+    working = start()
+    quiet(working)
+    postgres.terminate_all()
+    databases[store].close()
+    store_rows(store, 5, queue=queue)
+    assert len(ids(amqp, queue, 5)) == 5
+    eventually(lambda: column(store, "id") == [])
+    told = [record.getMessage() for record in caplog.records if record.name == relay.logger.name]
+    assert len([line for line in told if "is away" in line]) == 1
+    assert len([line for line in told if "answers again" in line]) == 1
+
+
+def test_outcomes_are_settled_when_the_database_is_back(
+    store: str, amqp: Amqp, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    settle, refused = transitions.settle_confirmed, list[int]()
+
+    def away(database: str, rows: Any) -> int:
+        if len(refused) < 3:
+            refused.append(len(rows))
+            raise relay.OperationalError("server closed the connection")
+        return settle(database, rows)
+
+    monkeypatch.setattr(transitions, "settle_confirmed", away)
+    store_rows(store, 3, queue=queue)
+    working = Running(Relay(store))
+    eventually(lambda: column(store, "id") == [])
+    assert working.end().sent == 3
+    assert refused == [3, 3, 3]
+    assert caplog.text.count("the database is away") == 1
+    assert len(ids(amqp, queue, 3)) == 3
+
+
+# -- pruning ---------------------------------------------------------------------------------------
+
+
+def test_it_deletes_what_is_finished_and_old(rmq: Any, store: str, queue: str) -> None:
+    rmq.RMQ_FAILURE_RETENTION_DAYS = 2
+    finished = {"state": "delivered", "available_at": None, "failed_at": After(-9)}
+    old, new = (
+        store_rows(store, finished_at=After(-timedelta(days=days).total_seconds()), **finished)
+        for days in (3, 1)
+    )
+    assert column(store, "id") == [*old, *new]
+    once(store)
+    assert column(store, "id") == new
+
+
+# -- a person's retry ------------------------------------------------------------------------------
+
+
+def test_what_a_person_sends_is_sent_and_settled_within_the_call(
+    store: str, amqp: Amqp, queue: str
+) -> None:
+    dead = {"state": "dead", "available_at": None, "failed_at": After(-60)}
+    picked = [
+        *store_rows(store, queue=queue, **dead),
+        *store_rows(store, queue="nobody takes it", **dead),
+    ]
+    rows = claims.claim_rows(store, picked, lease=60.0)
+    outcomes = {row.id: outcome for row, outcome in send_now(store, rows)}
+    assert outcomes[picked[0]] is None
+    assert type(outcomes[picked[1]]).__name__ == "Unroutable"
+    assert column(store, "state") == ["delivered", "failed"]
+    assert column(store, "token") == [0, 0]
+    assert NOT_SENT not in outcomes.values()
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def command(store: str, *arguments: str) -> None:
+    call_command("rmq_relay", "--database", store, *arguments, stdout=StringIO())
+
+
+def test_once_ends_when_nothing_is_due(store: str, amqp: Amqp, queue: str) -> None:
+    store_rows(store, 3, queue=queue)
+    command(store, "--once")
+    assert column(store, "id") == []
+    assert len(ids(amqp, queue, 3)) == 3
+    command(store, "--once")
+
+
+@ON_SQLITE
+def test_once_complains_of_a_broker_that_is_away(rmq: Any, store: str) -> None:
+    rmq.RMQ_URL = f"amqp://guest@127.0.0.1:{closed_port()}/"
+    store_rows(store, queue="q")
+    with pytest.raises(CommandError, match=r"RabbitMQ connection 'default': .* refused"):
+        command(store, "--once")
+    assert column(store, "token") == [0]
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("store")
+def test_once_complains_of_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise relay.OperationalError("could not connect")
+
+    monkeypatch.setattr(claims, "claim", away)
+    with pytest.raises(CommandError, match="database 'default': could not connect"):
+        command("default", "--once")
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("interval", ["0", "-1", "soon", "inf"])
+def test_an_interval_that_is_none(interval: str) -> None:
+    with pytest.raises(CommandError, match="poll-interval"):
+        command("default", "--once", f"--poll-interval={interval}")
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("store")
+def test_an_error_that_nobody_expected_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "claim", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("default", "--poll-interval=3600")
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+_COMMAND = """
+import json, sys
+from django.conf import settings
+url, database, options = json.loads(sys.argv[1])
+settings.configure(RMQ_URL=url, DATABASES={"default": database}, USE_TZ=True,
+                   INSTALLED_APPS=["rmq_publisher"], **options)
+import django
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "rmq_relay", *sys.argv[2:]])
+"""
+
+
+@pytest.fixture
+def spawn(store: str, proxy: Proxy) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Run the command in a process, through the proxy."""
+    spawned: list[subprocess.Popen[str]] = []
+    told = databases[store].settings_dict
+    database = {
+        name: told[name] for name in ("ENGINE", "NAME", "HOST", "PORT", "USER", "PASSWORD")
+    }
+    database["OPTIONS"] = {
+        name: value for name, value in told["OPTIONS"].items() if isinstance(value, str | int)
+    }
+
+    def spawning(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
+        given = json.dumps([proxy.url, database, options], default=str)
+        spawned.append(
+            subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, given, *arguments],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return spawned[-1]
+
+    yield spawning
+    for process in spawned:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_mid_batch_leaves_nothing_half_done(
+    store: str, spawn: Any, proxy: Proxy, amqp: Amqp, queue: str, number: signal.Signals
+) -> None:
+    store_rows(store, 500, queue=queue)
+    store_rows(store, 50, queue=queue, key=lambda number: f"k{number % 2}")
+    expected = column(store, "message_id")
+    slow = proxy.delay_acks(0.3)
+    process = spawn(RMQ_OUTBOX_BATCH_SIZE=100)
+    assert proxy.wait_for_publishes(20, PATIENCE)
+    assert slow.wait()
+    process.send_signal(number)
+    assert ended(process) == (0, "")
+    left = column(store, "message_id")
+    assert 0 < len(left) < 550
+    assert column(store, "token") == [0] * len(left)
+    assert sorted([*ids(amqp, queue), *left]) == sorted(expected)
+
+
+@ON_SQLITE
+def test_a_signal_ends_it_whichever_thread_it_is_given_to(
+    store: str, spawn: Any, proxy: Proxy
+) -> None:
+    """The kernel chooses one: after a SIGCONT often another than the first."""
+    process = spawn()
+    assert proxy.wait_for_event("broker Confirm.SelectOk", PATIENCE)
+    threads = {int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()}
+    tgkill = ctypes.CDLL(None, use_errno=True).tgkill
+    assert tgkill(process.pid, max(threads - {process.pid}), signal.SIGTERM) == 0
+    assert ended(process) == (0, "")
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(
+    store: str, spawn: Any, proxy: Proxy, queue: str, number: signal.Signals
+) -> None:
+    store_rows(store, 3, queue=queue)
+    proxy.swallow_acks(None)
+    process = spawn(RMQ_PUBLISH_TIMEOUT=25)
+    assert proxy.wait_for_publishes(1, PATIENCE)
+
+    first = signal.SIGTERM if number == signal.SIGINT else signal.SIGINT
+    process.send_signal(first)
+
+    def ends() -> bool:
+        process.send_signal(number)
+        return process.poll() is not None
+
+    eventually(ends)
+    assert ended(process)[0] == -number
+    assert len(column(store, "id", token__gt=0)) == 3
+
+
+def test_a_killed_relay_loses_nothing(
+    store: str, spawn: Any, proxy: Proxy, start: Any, amqp: Amqp, queue: str
+) -> None:
+    store_rows(store, 300, queue=queue)
+    expected = column(store, "message_id")
+    slow = proxy.delay_acks(0.3)
+    process = spawn(RMQ_OUTBOX_BATCH_SIZE=100)
+    assert proxy.wait_for_publishes(20, PATIENCE)
+    assert slow.wait()
+    process.kill()
+    process.wait()
+    held = column(store, "id", token__gt=0)
+    assert 0 < len(held) <= 100
+    change(store, held, available_at=After(-1))  # the lease comes to its end
+    start()
+    eventually(lambda: column(store, "id") == [])
+    arrived = ids(amqp, queue, 300)
+    assert set(arrived) == set(expected)
+    assert len(arrived) <= 300 + len(held)
+
+
+def test_the_process_ends_with_one_where_something_is_away(store: str, spawn: Any) -> None:
+    process = spawn("--once", RMQ_CONNECTIONS={"away": {"URL": "amqp://guest@127.0.0.1:9/"}})
+    code, errors = ended(process)
+    assert code == 1
+    assert "RabbitMQ connection 'away'" in errors
+
+
+@ON_SQLITE
+def test_a_relay_for_each_database(
+    rmq: Any, store: str, postgres: DatabaseServer, amqp: Amqp, queue: str
+) -> None:
+    from tests.support.rig.stores import attached, migrate  # noqa: PLC0415
+
+    with attached("second", postgres) as second:
+        migrate(second, "rmq_publisher")
+        store_rows(store, 2, queue=queue)
+        store_rows(second, 2, queue=queue)
+        call_command("rmq_relay", "--once", "--database", store, "--database", second)
+        assert len(ids(amqp, queue, 4)) == 4
+        assert column(store, "id") == column(second, "id") == []
+
+
+def test_it_says_when_it_begins_and_ends_and_nothing_of_bodies(
+    store: str, queue: str, caplog: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    store_rows(store, 2, queue=queue, body=b"secret")
+    store_rows(store, 2, queue="nobody takes it", body=b"secret")
+    once(store)
+    told = [record.getMessage() for record in caplog.records if record.name == relay.logger.name]
+    assert told[0].endswith("started")
+    assert told[-1].endswith("ended, 2 sent")
+    assert len(told) == 2
+    assert "secret" not in caplog.text

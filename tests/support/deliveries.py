@@ -1,0 +1,46 @@
+"""Deliveries without a broker behind them, for the tests of what does no I/O."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from rmq_publisher.amqp.entities import QueueName, Topology
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.transport.base import Delivery
+
+
+class Told(Delivery):
+    """Counts how often its outcome was told."""
+
+    def __init__(
+        self,
+        message_id: str = "m",
+        where: tuple[str, str] = ("", "q"),
+        batch: object | None = None,
+        topology: Topology = (),
+    ) -> None:
+        self.told = 0
+        envelope = Envelope(message_id, *where, header=b"h", body=b"b", topology=topology)
+        super().__init__(envelope, self._tell, batch)
+        self.data = b"frames"
+
+    def _tell(self) -> None:
+        self.told += 1
+
+    def __repr__(self) -> str:
+        state = type(self.error).__name__ if self.error else "confirmed"
+        return f"<{self.envelope.message_id} {state if self.done else 'waiting'}>"
+
+
+def told(count: int, **options: object) -> list[Told]:
+    """So many of them, with ids of their own."""
+    return [Told(f"m{number}", **options) for number in range(count)]  # type: ignore[arg-type]
+
+
+def needing(queue: str, delivery: Told) -> Told:
+    """The same one, when the queue must be verified first."""
+    delivery.envelope = replace(delivery.envelope, topology=(QueueName(queue),))
+    return delivery
+
+
+def ids(deliveries: Iterable[Delivery]) -> list[str]:
+    return [delivery.envelope.message_id for delivery in deliveries]

@@ -1,0 +1,51 @@
+"""The pauses between attempts to connect, and what sets them back."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rmq_publisher.conf import loader
+from rmq_publisher.transport.rabbitmq.node_selection import Route
+
+
+@pytest.fixture
+def route() -> Route:
+    return Route(loader.connection("default").nodes)
+
+
+def test_pauses_double_from_a_tenth_of_a_second_to_two(route: Route) -> None:
+    for longest in (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0):
+        assert longest / 2 <= route.delay() <= longest
+
+
+def test_pauses_differ_by_chance() -> None:
+    nodes = loader.connection("default").nodes
+    assert len({Route(nodes).delay() for _ in range(20)}) > 1
+
+
+def drops_at_once(route: Route) -> None:
+    route.opened(100.0)
+    route.lost(101.0, used=False)
+
+
+def lived_for_six_seconds(route: Route) -> None:
+    route.opened(100.0)
+    route.lost(106.0, used=False)
+
+
+def was_answered_on(route: Route) -> None:
+    route.opened(100.0)
+    route.lost(100.1, used=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "again"),
+    [(drops_at_once, False), (lived_for_six_seconds, True), (was_answered_on, True)],
+)
+def test_only_a_good_connection_sets_the_pause_back(
+    route: Route, what: Callable[[Route], None], again: bool
+) -> None:
+    for _ in range(8):
+        route.delay()
+    what(route)
+    assert (route.delay() <= 0.1) is again

@@ -1,0 +1,102 @@
+"""When silence means a lost connection, and when nobody waits any more: without a broker."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+
+from rmq_publisher import BrokerUnavailable
+from rmq_publisher.conf import loader
+from rmq_publisher.messages.envelope import FRAME_MAX
+from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq import robust_connection as module
+from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.robust_connection import Connector
+from tests.support.deliveries import Told
+
+
+class Line:
+    """A link that takes everything and says nothing."""
+
+    ended_by = None
+
+    def __init__(self) -> None:
+        self.received = 100
+        self.gave_up: list[str] = []
+        self.node = loader.connection("default").nodes[0]
+        self.product = ""
+        self.undecided = False
+
+    def write(self, deliveries: Sequence[Delivery]) -> None:
+        """Nothing comes back."""
+
+    def give_up(self, reason: str) -> None:
+        self.gave_up.append(reason)
+
+
+class Watched:
+    """A connector with one unanswered message, its line and its clock."""
+
+    def __init__(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 1000.0
+        monkeypatch.setattr(module, "monotonic", lambda: self.time)
+        self.line = Line()
+        self.connector = Connector(loop, loader.connection("default"))
+        self.connector._link = cast("Any", self.line)
+        self.connector.dispatcher.opened(FRAME_MAX)
+        self.connector.dispatcher.add([Told()])
+        self.connector.dispatcher.pump()
+        assert self.connector.dispatcher.unanswered == 1
+
+    def watch(self, seconds: float) -> list[str]:
+        """Let time pass, and look; return why the line was given up."""
+        self.time += seconds
+        self.connector.watch()
+        return self.line.gave_up
+
+
+@pytest.fixture
+def watched(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    settings.RMQ_CONFIRM_TIMEOUT = 10
+    loop = Loop()
+    yield Watched(loop, monkeypatch)
+    loop.close()
+
+
+def test_silence_longer_than_the_setting_is_a_lost_connection(watched: Watched) -> None:
+    assert watched.watch(0) == []
+    assert watched.watch(9.9) == []
+    assert watched.watch(0.2) == ["nothing came for 10 s"]
+
+
+def test_any_byte_counts_whatever_it_says(watched: Watched) -> None:
+    watched.watch(0)
+    for _ in range(5):
+        watched.line.received += 8  # a heartbeat
+        assert watched.watch(9.9) == []
+
+
+def test_under_an_alarm_silence_is_nothing(watched: Watched) -> None:
+    watched.watch(0)
+    watched.connector.link_blocked("low on memory")
+    for _ in range(5):
+        assert watched.watch(9.9) == []
+    watched.connector.link_blocked(None)
+    watched.line.received += 20  # as it was told
+    assert watched.watch(1) == []
+    assert watched.watch(11) == ["nothing came for 10 s"]
+
+
+def test_where_no_node_can_be_reached_nobody_waits(watched: Watched) -> None:
+    connector = watched.connector
+    first, second = Told("first"), Told("second")
+    connector.dispatcher.add([first])
+    connector.link_lost(cast("Any", watched.line), "it was cut off")
+    assert not first.done  # the first reconnection is waited for
+    connector._link = cast("Any", watched.line)
+    connector.link_failed(cast("Any", watched.line), "connection refused")
+    connector.dispatcher.add([second])
+    for delivery in (first, second):
+        assert isinstance(delivery.error, BrokerUnavailable)
+        assert "connection refused" in str(delivery.error)
+    assert connector.status(brought=0).state == "down"
