@@ -314,10 +314,11 @@ settings.configure(
     INSTALLED_APPS=["rmq_publisher"], RMQ_URL=5, RMQ_HEARTBEAT="x", RMQ_NONSENSE=1,
     RMQ_QUEUES=["no.such.module"],
 )
-import rmq_publisher.checks, rmq_publisher.registry, rmq_publisher.declaring
+import rmq_publisher.checks, rmq_publisher.topology.declare
 django.setup()
-from rmq_publisher import conf, registry
-assert conf._reading.cache_info().misses == 0
+from rmq_publisher.conf import loader
+from rmq_publisher.topology import registry
+assert loader._reading.cache_info().misses == 0
 assert registry._collected.cache_info().misses == 0
 import threading
 assert threading.active_count() == 1

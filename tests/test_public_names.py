@@ -35,7 +35,7 @@ from rmq_publisher import (
 from rmq_publisher.messages.compose import NOW_OPTIONS, PRODUCER_OPTIONS
 from rmq_publisher.messages.envelope import MESSAGE_OPTIONS
 from rmq_publisher.publisher.api import MANY_OPTIONS
-from tests.publisher.test_publish import taken
+from tests.support.publishing import taken
 
 NAMES = [
     "publish",

@@ -26,7 +26,7 @@ from rmq_publisher import (
     publish_many,
 )
 from rmq_publisher.signals import message_published, publish_failed
-from tests.publisher.test_publish import bodies, now
+from tests.support.publishing import bodies, now
 from tests.support.rig.proxy import closed_port
 
 SECRET = "s3cr3t-value"

@@ -3,6 +3,7 @@
 import decimal
 import math
 import struct
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from datetime import time as clock
 from decimal import Decimal
@@ -15,6 +16,7 @@ from pika import BasicProperties
 
 from rmq_publisher.amqp.encoding import (
     PROPERTIES,
+    TABLE_MAX,
     FieldError,
     basic_properties,
     octet,
@@ -276,3 +278,27 @@ def test_a_surrogate_is_refused_and_the_text_not_shown_by_the_chain():
         utf8("it", SECRET + "\udc80")
     assert SECRET not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+class Counting(Mapping[str, str]):
+    """A megabyte of headers; counts how many of them are looked at."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"k{number}" for number in range(len(self)))
+
+    def __getitem__(self, key: str) -> str:
+        self.read += 1
+        return "x" * 1000
+
+
+def test_no_more_is_read_than_it_takes_to_know() -> None:
+    headers = Counting()
+    with pytest.raises(FieldError, match=f"more than {TABLE_MAX} bytes"):
+        table("headers", headers)
+    assert headers.read <= TABLE_MAX // 1000 + 1

@@ -9,12 +9,7 @@ import pytest
 
 from rmq_publisher import connections
 from tests.integration.test_contract import (
-    Rabbit,
-    Side,
-    test_a_full_queue_refuses,
     test_a_message_arrives_as_it_was_published,
-    test_a_publish_declares_what_it_is_given,
-    test_a_queue_declared_differently,
     test_a_queue_that_is_gone_after_it_was_verified,
     test_an_empty_body_and_a_large_one_arrive,
     test_an_exchange_that_is_gone_after_it_was_verified,
@@ -29,10 +24,21 @@ from tests.integration.test_contract import (
     test_the_user_id_must_be_the_connections,
     test_what_others_published_is_not_hurt,
 )
+from tests.integration.test_contract_dead_letters import (
+    test_a_full_queue_refuses,
+)
+from tests.integration.test_contract_topology import (
+    test_a_publish_declares_what_it_is_given,
+    test_a_queue_declared_differently,
+)
 from tests.support.calls import PATIENCE, status
 from tests.support.configured import configurer
 from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.node import PrivateNode
+from tests.support.sides import (
+    Rabbit,
+    Side,
+)
 
 __all__ = [
     "test_a_full_queue_refuses",

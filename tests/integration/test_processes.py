@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from rmq_publisher import connections, publish
+from rmq_publisher.transport.rabbitmq.transport import AmqpTransport
 from tests.support.calls import PATIENCE
 from tests.support.rig.amqp import Amqp
 from tests.support.rig.proxy import Proxy
@@ -338,3 +340,21 @@ def test_a_publish_in_an_exit_handler(
     else:
         assert told["outcome"] == "confirmed"
         assert told["id"] in ids(amqp, queue, earlier + 1)
+
+
+@pytest.mark.usefixtures("rmq")
+def test_the_process_id_alone_tells_that_the_connection_is_the_parents(amqp: Amqp) -> None:
+    queue = amqp.declare_queue()
+    publish("parent", queue=queue, delivery="now")
+    transport: Any = connections["default"]
+    assert isinstance(transport, AmqpTransport)
+    parents: Any = transport._engine
+    parents.pid = os.getpid() + 1  # as a child finds it, where no hook ran
+    try:
+        publish("child", queue=queue, delivery="now")
+        assert transport._engine is not parents
+        assert parents.status().connects == 1  # and nobody touched it
+    finally:
+        parents.pid = os.getpid()
+        parents.close(1.0)
+    assert [message.body for message in amqp.drain(queue)] == [b"parent", b"child"]

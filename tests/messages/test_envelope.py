@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import traceback
 import uuid
 from copy import deepcopy
 from datetime import datetime, timedelta
@@ -20,12 +21,14 @@ from rmq_publisher import (
     PublishError,
     PublishManyError,
     connections,
+    publish,
     publish_many,
+    serialization,
 )
 from rmq_publisher.messages.envelope import EXPIRATION_MAX, FRAME_MAX, seal
 from tests.amqp import test_encoding
 from tests.amqp.test_encoding import decoded, read, short_text, text
-from tests.publisher.test_publish import taken
+from tests.support.publishing import taken
 
 SECRET = "s3cr3t-value"
 MAX_BODY = 1000
@@ -453,3 +456,20 @@ def test_whatever_is_accepted_is_confirmed_or_a_publish_error_and_hurts_nobody(r
     assert proxy.connections_made == 1
     assert connections["default"].status().connects == 1
     assert set(seen) == {"NoneType", "Unroutable", "Rejected"}, seen
+
+
+CANARY = "canary-of-a-body"
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError])
+def test_a_serializers_words_are_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def encode(_name: str, value: object) -> serialization.Encoded:
+        raise kind(f"cannot encode {value!r}")
+
+    monkeypatch.setattr(serialization, "encode", encode)
+    with pytest.raises(InvalidMessage) as caught:
+        publish([CANARY], routing_key="key", serializer="json")
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert CANARY not in f"{caught.value} {caught.value!r}"

@@ -13,7 +13,7 @@ from rmq_publisher.modeladmin import actions, changelist, dashboard, views
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import manual_retry
 from tests.support.admin_rows import failure, text
-from tests.test_docs import ROOT, blocks, rows
+from tests.support.pages import ROOT, blocks, rows
 
 PAGE = "docs/how-to/admin.md"
 

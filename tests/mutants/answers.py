@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from tests.mutants.mutant import DISPATCHER, PUBLISH, Mutant
 
 CONFIRMS = "transport/rabbitmq/publisher_confirms.py"
 DISPATCH = "transport/rabbitmq/dispatcher.py"
@@ -17,7 +17,10 @@ MUTANTS = (
         CONFIRMS,
         "        if not multiple:\n",
         "        if tag:\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "multiple speaks of all",
@@ -25,7 +28,10 @@ MUTANTS = (
         CONFIRMS,
         "                if tag and known > tag:\n",
         "                if False:\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "tag 0 speaks of nothing",
@@ -33,7 +39,10 @@ MUTANTS = (
         CONFIRMS,
         "                if tag and known > tag:\n",
         "                if known > tag:\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "tags go on over channels",
@@ -41,7 +50,10 @@ MUTANTS = (
         CONFIRMS,
         "        self._next_tag = 1\n        return everything",
         "        return everything",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "counted before the write",
@@ -58,7 +70,7 @@ MUTANTS = (
         "            delivery.sent_at = now\n"
         "            self._confirms.sent(delivery)\n"
         "        self._write(piece)\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a write is a confirm",
@@ -66,7 +78,10 @@ MUTANTS = (
         WRITER,
         "            self._confirms.sent(delivery)\n",
         "            self._confirms.sent(delivery)\n            delivery.resolve()\n",
-        ("transport/rabbitmq/test_dispatcher.py", "integration/test_engine.py"),
+        (
+            *DISPATCHER,
+            "integration/test_engine.py",
+        ),
     ),
     Mutant(
         "a return decides",
@@ -74,7 +89,7 @@ MUTANTS = (
         DISPATCH,
         "            delivery.returned = Unroutable(code, text, **delivery.envelope.names)\n",
         "            delivery.resolve(Unroutable(code, text, **delivery.envelope.names))\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "the ack of a return decides",
@@ -82,7 +97,10 @@ MUTANTS = (
         DISPATCH,
         "            if delivery.returned is not None:\n",
         "            if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py", "integration/test_engine.py"),
+        (
+            *DISPATCHER,
+            "integration/test_engine.py",
+        ),
     ),
     Mutant(
         "a return outlives its connection",
@@ -90,7 +108,7 @@ MUTANTS = (
         WRITER,
         "        delivery.returned = None  #",
         "        #",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "returns are not heard",
@@ -115,7 +133,7 @@ MUTANTS = (
         DISPATCH,
         "            elif nack:\n",
         "            elif False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "nacks are not told apart",
@@ -134,7 +152,10 @@ MUTANTS = (
         "            return False\n",
         '        """Set the outcome, None for a confirm; return False where it had one already."""\n'
         "        self._claim.acquire(blocking=False)\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "looked before marked",
@@ -152,7 +173,10 @@ MUTANTS = (
         BASE,
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
         "        kind = BrokerUnavailable\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "written after it was told not sent",
@@ -160,7 +184,7 @@ MUTANTS = (
         WRITER,
         "        delivery.written = True\n        if delivery.claimed:\n            return False\n",
         "        if delivery.claimed:\n            return False\n        delivery.written = True\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "no window",
@@ -168,7 +192,7 @@ MUTANTS = (
         DISPATCH,
         "        while self._backlog.pending and self._confirms.in_flight < window:\n",
         "        while self._backlog.pending:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "given up and still in its place",
@@ -176,7 +200,10 @@ MUTANTS = (
         CONFIRMS,
         "            self.free(delivery)\n        return reaped\n",
         "        return reaped\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "given up and forgotten",
@@ -188,7 +215,10 @@ MUTANTS = (
         "            del self._by_tag[tags[delivery]]\n"
         "            self._next_tag -= 1\n"
         "        return reaped\n",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "given up and kept in memory",
@@ -196,7 +226,10 @@ MUTANTS = (
         CONFIRMS,
         "            delivery.envelope = delivery.envelope.without_content()\n",
         "",
-        ("transport/rabbitmq/test_publisher_confirms.py", "transport/rabbitmq/test_dispatcher.py"),
+        (
+            "transport/rabbitmq/test_publisher_confirms.py",
+            *DISPATCHER,
+        ),
     ),
     Mutant(
         "the same id twice in flight",
@@ -204,7 +237,7 @@ MUTANTS = (
         WRITER,
         "        if self._confirms.find(envelope.message_id) is not None:\n",
         "        if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "the same id waits for ever",
@@ -212,7 +245,7 @@ MUTANTS = (
         DISPATCH,
         "        if self._backlog.same_ids:\n",
         "        if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a new id on retry",
@@ -233,7 +266,7 @@ MUTANTS = (
         WRITER,
         "        if self.frame_max != FRAME_MAX and not self._fits(delivery):\n",
         "        if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "mandatory is off",
@@ -241,7 +274,10 @@ MUTANTS = (
         "transport/rabbitmq/frames.py",
         r'_MANDATORY = b"\x01"',
         r'_MANDATORY = b"\x00"',
-        ("integration/test_engine.py", "publisher/test_publish.py"),
+        (
+            "integration/test_engine.py",
+            *PUBLISH,
+        ),
     ),
     Mutant(
         "mandatory is off below",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from tests.mutants.mutant import PUBLISH, Mutant
 
 COMPOSING = "messages/compose.py"
 FIELDS = "amqp/encoding.py"
@@ -24,7 +24,7 @@ MUTANTS = (
         "messages/plain.py",
         '"delivery_mode": 2',
         '"delivery_mode": 1',
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "no content type",
@@ -152,7 +152,7 @@ MUTANTS = (
         FIELDS,
         "        if len(data) > TABLE_MAX:\n",
         "        if False:\n",
-        ("amqp/test_encoding_limits.py",),
+        ("amqp/test_encoding.py",),
     ),
     Mutant(
         "headers that just do not fit",
@@ -176,7 +176,7 @@ MUTANTS = (
         "messages/plain.py",
         "    if len(body) > max_body_size:\n",
         "    if False:\n",
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "anything is a body",
@@ -208,7 +208,9 @@ MUTANTS = (
         COMPOSING,
         "        entities.append(QueueName(queue))\n",
         "        pass\n",
-        ("publisher/test_publish.py::test_a_queue_that_is_missing_is_rejected_and_may_come",),
+        (
+            "publisher/test_publish_outcomes.py::test_a_queue_that_is_missing_is_rejected_and_may_come",
+        ),
     ),
     Mutant(
         "plain queues are declared",
@@ -216,7 +218,10 @@ MUTANTS = (
         TOPOLOGY,
         '{"queue": self.name, "passive": True}',
         '{"queue": self.name, "durable": True}',
-        ("amqp/test_entities.py", "publisher/test_publish.py"),
+        (
+            "amqp/test_entities.py",
+            *PUBLISH,
+        ),
     ),
     Mutant(
         "plain exchanges are declared",
@@ -224,7 +229,10 @@ MUTANTS = (
         TOPOLOGY,
         '{"exchange": self.name, "passive": True}',
         '{"exchange": self.name, "durable": True}',
-        ("amqp/test_entities.py", "publisher/test_publish.py"),
+        (
+            "amqp/test_entities.py",
+            *PUBLISH,
+        ),
     ),
     Mutant(
         "configs are not bound",
@@ -232,7 +240,10 @@ MUTANTS = (
         TOPOLOGY,
         '        yield from _binding_steps("queue_bind", self.name, str(self), tuple(self.bindings))\n',
         "",
-        ("amqp/test_entities.py", "publisher/test_publish.py"),
+        (
+            "amqp/test_entities.py",
+            *PUBLISH,
+        ),
     ),
     Mutant(
         "blocking in an event loop",
@@ -241,7 +252,7 @@ MUTANTS = (
         "    raise SynchronousOnlyOperation(\n",
         "    SynchronousOnlyOperation(\n",
         (
-            "publisher/test_publish.py::test_blocking_calls_in_an_event_loop_raise_and_name_apublish",
+            "publisher/test_publish_arguments.py::test_blocking_calls_in_an_event_loop_raise_and_name_apublish",
         ),
     ),
     Mutant(
@@ -250,7 +261,7 @@ MUTANTS = (
         COMPOSING,
         "        if config.using not in (None, alias):\n",
         "        if False:\n",
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "None is published",

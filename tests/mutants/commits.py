@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from tests.mutants.mutant import ON_COMMIT, PUBLISH, Mutant
 
 COMMIT = "publisher/on_commit.py"
 OUTBOX = "outbox/transitions.py"
@@ -15,7 +15,7 @@ MUTANTS = (
         COMMIT,
         "    if _commits_by_itself(database):\n",
         "    if True:\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "a savepoint by hand",
@@ -23,7 +23,7 @@ MUTANTS = (
         COMMIT,
         "        return number.isdigit() and int(number) <= self._last\n",
         "        return False\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "a stale list is believed",
@@ -31,7 +31,7 @@ MUTANTS = (
         COMMIT,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = tuple(hook for _, hook, *_ in hooks)\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "hooks keep the old list",
@@ -39,7 +39,7 @@ MUTANTS = (
         COMMIT,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.left is None:\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "one after the other",
@@ -47,7 +47,7 @@ MUTANTS = (
         COMMIT,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = ()\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "sent twice",
@@ -55,7 +55,7 @@ MUTANTS = (
         COMMIT,
         "            hook.sent = True\n",
         "            pass\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "a deadline for each",
@@ -63,7 +63,7 @@ MUTANTS = (
         COMMIT,
         "    if commit.left is None:\n",
         "    if True:\n",
-        ("publisher/test_commit_deadlines.py",),
+        ("publisher/test_on_commit_pipeline.py",),
     ),
     Mutant(
         "a deadline of the last commit",
@@ -71,7 +71,7 @@ MUTANTS = (
         COMMIT,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.hooks is hooks:\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "others' time is ours",
@@ -80,7 +80,7 @@ MUTANTS = (
         "    deadline = monotonic() + commit.left\n",
         "    since = commit.__dict__.setdefault('since', monotonic())\n"
         "    deadline = since + timeout\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "a failure is raised",
@@ -90,7 +90,7 @@ MUTANTS = (
         "        tell(using, envelope, error, will_retry=error is not None and next(kept))\n"
         "        if error:\n"
         "            raise error\n",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "a hook that is not robust",
@@ -98,7 +98,7 @@ MUTANTS = (
         COMMIT,
         "using=hook.database, robust=True)",
         "using=hook.database, robust=False)",
-        ("publisher/test_on_commit.py",),
+        ON_COMMIT,
     ),
     Mutant(
         "always the default database",
@@ -106,7 +106,7 @@ MUTANTS = (
         PUBLISHING,
         '    return open_aliases[0] if open_aliases else "default"\n',
         '    return "default"\n',
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "database= is not heard",
@@ -114,7 +114,7 @@ MUTANTS = (
         PUBLISHING,
         "    if database is not None:\n        return database\n",
         "",
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "any of several blocks",
@@ -122,7 +122,7 @@ MUTANTS = (
         PUBLISHING,
         "    if len(open_aliases) > 1:\n",
         "    if False:\n",
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "TestCase's blocks count",
@@ -130,7 +130,7 @@ MUTANTS = (
         PUBLISHING,
         'if any(not getattr(block, "_from_testcase", False) for block',
         "if any(True for block",
-        ("publisher/test_publish.py",),
+        PUBLISH,
     ),
     Mutant(
         "a row in a block of its own",

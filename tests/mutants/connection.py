@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from tests.mutants.mutant import PUBLISH, Mutant
 
 AMQP = "transport/rabbitmq/transport.py"
 CHANNEL = "transport/rabbitmq/channel.py"
@@ -92,7 +92,7 @@ MUTANTS = (
         SENDING,
         "                if now >= deadline:\n",
         "                if now >= deadline + 10:\n",
-        ("publisher/test_on_commit.py::test_all_hooks_of_one_commit_share_one_deadline",),
+        ("publisher/test_on_commit_pipeline.py::test_all_hooks_of_one_commit_share_one_deadline",),
     ),
     Mutant(
         "an interrupted call is sent later",
@@ -116,7 +116,10 @@ MUTANTS = (
         SENDING,
         '        delivery.fail("the task was cancelled")\n',
         "        pass\n",
-        ("publisher/test_publish.py", "integration/test_engine.py"),
+        (
+            *PUBLISH,
+            "integration/test_engine.py",
+        ),
     ),
     Mutant(
         "acks are no sign of life",
@@ -174,7 +177,7 @@ MUTANTS = (
         ROUTE,
         "        self._index = (self._index + 1) % len(self._nodes)\n        self._tries =",
         "        self._tries =",
-        ("integration/test_engine_faults.py::test_the_next_node_takes_over",),
+        ("integration/test_engine_outages.py::test_the_next_node_takes_over",),
     ),
     Mutant(
         "knocked at ten times a second",
@@ -206,7 +209,7 @@ MUTANTS = (
         AMQP,
         "        if engine is not None and engine.usable and engine.pid == os.getpid():\n",
         "        if engine is not None and engine.usable:\n",
-        ("transport/test_fork.py",),
+        ("integration/test_processes.py",),
     ),
     Mutant(
         "the parent's sockets stay open",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from tests.mutants.mutant import PUBLISH, Mutant
 
 MEMORY = "transport/memory/transport.py"
 QUEUE = "transport/memory/queue.py"
@@ -39,7 +39,7 @@ MUTANTS = (
         ROUTING,
         "    if not targets and alternate is not None:\n",
         "    if False:\n",
-        ("integration/test_contract.py::test_alternate_exchanges",),
+        ("integration/test_contract_topology.py::test_alternate_exchanges",),
     ),
     Mutant(
         "direct by the beginning",
@@ -47,7 +47,7 @@ MUTANTS = (
         ROUTING,
         "        return pattern in keys\n",
         "        return any(key.startswith(pattern) for key in keys)\n",
-        ("integration/test_contract.py::test_direct",),
+        ("integration/test_contract_topology.py::test_direct",),
     ),
     Mutant(
         "nothing comes back",
@@ -63,7 +63,7 @@ MUTANTS = (
         MEMORY,
         "        if routed.refused:\n",
         "        if False:\n",
-        ("integration/test_contract.py::test_a_full_queue_refuses",),
+        ("integration/test_contract_dead_letters.py::test_a_full_queue_refuses",),
     ),
     Mutant(
         "mismatches are taken",
@@ -72,7 +72,7 @@ MUTANTS = (
         "            check_same_queue(queue, durable, arguments or {}, "
         "current.durable, current.arguments)\n",
         "            pass\n",
-        ("integration/test_contract.py::test_a_queue_declared_differently",),
+        ("integration/test_contract_topology.py::test_a_queue_declared_differently",),
     ),
     Mutant(
         "a passive declare makes a queue",
@@ -88,7 +88,9 @@ MUTANTS = (
         "transport/memory/message_flow.py",
         "                    self._bury(queue, queue.pop().message, EXPIRED)\n",
         "                    queue.pop()\n",
-        ("integration/test_contract.py::test_an_expired_message_goes_to_the_dead_letters",),
+        (
+            "integration/test_contract_dead_letters.py::test_an_expired_message_goes_to_the_dead_letters",
+        ),
     ),
     Mutant(
         "priorities above what was declared",
@@ -124,7 +126,7 @@ MUTANTS = (
         "messages/envelope.py",
         '            f"({type(error).__name__})",\n',
         '            f"({error})",\n',
-        ("messages/test_secrets.py",),
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "pika's words are passed on",
@@ -132,7 +134,10 @@ MUTANTS = (
         "transport/rabbitmq/errors.py",
         "                return words(cause)\n",
         '                return f"{words(cause)} {error!r}"\n',
-        ("integration/test_secrets.py", "publisher/test_publish.py"),
+        (
+            "integration/test_secrets.py",
+            *PUBLISH,
+        ),
     ),
     Mutant(
         "the broker's quotation is passed on",

@@ -7,6 +7,23 @@ from pathlib import Path
 
 PACKAGE = "rmq_publisher"
 
+# Test files that many breakages name together: subjects that take more than one file.
+DISPATCHER = (
+    "transport/rabbitmq/test_dispatcher.py",
+    "transport/rabbitmq/test_dispatcher_failures.py",
+    "transport/rabbitmq/test_dispatcher_states.py",
+)
+PUBLISH = (
+    "publisher/test_publish.py",
+    "publisher/test_publish_arguments.py",
+    "publisher/test_publish_outcomes.py",
+)
+ON_COMMIT = (
+    "publisher/test_on_commit.py",
+    "publisher/test_on_commit_pipeline.py",
+    "publisher/test_on_commit_trees.py",
+)
+
 
 class StaleMutantError(Exception):
     """A mutant that does not apply any more: the code that it breaks has changed."""

@@ -146,7 +146,10 @@ MUTANTS = (
         RELAY,
         "            if rows <= self._batch and size",
         "            if len(self._hand) <= self._batch and size",
-        ("outbox/test_relay.py",),
+        (
+            "outbox/test_relay.py",
+            "management/test_relay.py",
+        ),
     ),
     Mutant(
         "the rest of a run goes on",
@@ -162,7 +165,7 @@ MUTANTS = (
         SETTLING,
         "            if outcome is None:\n",
         "            if outcome is not NOT_SENT:\n",
-        ("outbox/test_after_commit.py", "outbox/test_relay.py"),
+        ("outbox/test_after_commit.py", "outbox/test_relay.py", "management/test_relay.py"),
     ),
     Mutant(
         "what was not sent is kept",
@@ -170,7 +173,7 @@ MUTANTS = (
         SETTLING,
         "            transitions.release(self.database, self.unsent)\n",
         "            pass\n",
-        ("outbox/test_after_commit.py", "outbox/test_relay.py"),
+        ("outbox/test_after_commit.py", "outbox/test_relay.py", "management/test_relay.py"),
     ),
     Mutant(
         "the relay claims for a broker that is away",
@@ -178,7 +181,10 @@ MUTANTS = (
         RELAY,
         '            if status.state == "open" and not status.blocked:\n',
         "            if True:\n",
-        ("outbox/test_relay.py",),
+        (
+            "outbox/test_relay.py",
+            "management/test_relay.py",
+        ),
     ),
     Mutant(
         "the outbox counts silence as an attempt",

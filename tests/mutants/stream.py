@@ -78,7 +78,7 @@ MUTANTS = (
         LOOP,
         '            self._bell.send(b"!")\n',
         "            pass\n",
-        ("transport/rabbitmq/test_event_loop_events.py",),
+        ("transport/rabbitmq/test_event_loop.py",),
     ),
     Mutant(
         "a handler that was removed is called",
@@ -94,7 +94,7 @@ MUTANTS = (
         LOOP,
         "watched if events & _TROUBLE else events & watched",
         "events & watched",
-        ("transport/rabbitmq/test_event_loop_events.py",),
+        ("transport/rabbitmq/test_event_loop.py",),
     ),
     Mutant(
         "a cancelled timer rings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from tests.mutants.mutant import DISPATCHER, PUBLISH, Mutant
 
 BACKLOG = "transport/rabbitmq/send_queue.py"
 CONNECTOR = "transport/rabbitmq/robust_connection.py"
@@ -16,7 +16,7 @@ MUTANTS = (
         DISPATCH,
         "            elif delivery.losses > 1:\n",
         "            elif delivery.losses > 0:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "sent again and again",
@@ -24,7 +24,7 @@ MUTANTS = (
         DISPATCH,
         "            elif delivery.losses > 1:\n",
         "            elif delivery.losses > 2:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "sent again last",
@@ -32,7 +32,7 @@ MUTANTS = (
         BACKLOG,
         "        self.pending = in_order(deliveries, self.pending)\n",
         "        self.pending.extend(in_order(deliveries))\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "sent again out of order",
@@ -40,7 +40,7 @@ MUTANTS = (
         GATES,
         '    return deque(sorted(chain(*groups), key=attrgetter("sequence")))\n',
         "    return deque(list(chain(*groups))[::-1])\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "given up and sent again",
@@ -50,7 +50,7 @@ MUTANTS = (
         "        self.put_back(rest)\n"
         "        for delivery in rest:\n"
         "            delivery.claimed = delivery.done = False\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a full window at once",
@@ -58,7 +58,7 @@ MUTANTS = (
         DISPATCH,
         "        self._probing = True\n",
         "        self._probing = False\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a window of 1 for ever",
@@ -66,7 +66,7 @@ MUTANTS = (
         DISPATCH,
         "        self._probing = False\n        self.answers += 1\n",
         "        self.answers += 1\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a window of 1 after its deadline",
@@ -74,7 +74,7 @@ MUTANTS = (
         DISPATCH,
         "            self._probing = False\n            self.set_aside.gone(",
         "            self.set_aside.gone(",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "poison hits everybody",
@@ -84,7 +84,7 @@ MUTANTS = (
         "        for culprit in unanswered:\n"
         "            self._backlog.condemn(culprit, code, text, self._clock())\n"
         "        if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "poison is never found",
@@ -92,7 +92,7 @@ MUTANTS = (
         DISPATCH,
         "        if len(unanswered) == 1:\n",
         "        if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "suspects go together",
@@ -100,7 +100,7 @@ MUTANTS = (
         DISPATCH,
         "        return 1 if self._probing or self._suspects else self._max_in_flight\n",
         "        return 1 if self._probing else self._max_in_flight\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "poison is forgotten",
@@ -108,7 +108,7 @@ MUTANTS = (
         GATES,
         "            self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)\n",
         "            self._until[envelope.exchange, key] = (now, code, text)\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "poison is held against its destination",
@@ -116,7 +116,7 @@ MUTANTS = (
         GATES,
         "        if code in (403, 404):\n",
         "        if code:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "refused for good",
@@ -124,7 +124,7 @@ MUTANTS = (
         BACKLOG,
         "        self.denials.clear()\n",
         "",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a fatal declaration again and again",
@@ -140,7 +140,7 @@ MUTANTS = (
         GATES,
         "            if late and silent and (answered or given_up):\n",
         "            if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a sick broker is a sick queue",
@@ -148,7 +148,7 @@ MUTANTS = (
         GATES,
         "            if late and silent and (answered or given_up):\n",
         "            if late and silent:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "sick messages keep their places",
@@ -156,7 +156,7 @@ MUTANTS = (
         DISPATCH,
         "            self._confirms.free(delivery)\n        self._answered.clear()\n",
         "            pass\n        self._answered.clear()\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a sick queue gets all",
@@ -164,7 +164,7 @@ MUTANTS = (
         GATES,
         "            while queue and not self._live[where]:\n",
         "            while queue:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "set aside for ever",
@@ -172,7 +172,7 @@ MUTANTS = (
         DISPATCH,
         "            if self.set_aside and where in self.set_aside:\n",
         "            if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a full silent window stands",
@@ -180,7 +180,7 @@ MUTANTS = (
         DISPATCH,
         "            self._try_another(set(by_destination), now)\n",
         "            pass\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "blocked and still written",
@@ -188,7 +188,7 @@ MUTANTS = (
         DISPATCH,
         "        if not self.ready or self.blocked:\n            return\n        now",
         "        if not self.ready:\n            return\n        now",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "blocked and each waits",
@@ -196,7 +196,7 @@ MUTANTS = (
         DISPATCH,
         "        if self.blocked:\n            self.refuse(",
         "        if False:\n            self.refuse(",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "blocked is refused at once",
@@ -204,7 +204,7 @@ MUTANTS = (
         DISPATCH,
         '        self.blocked = reason or "no reason given"\n',
         '        self.blocked = reason or "no reason given"\n        self.refuse(self.blocked)\n',
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "blocked for ever",
@@ -214,7 +214,7 @@ MUTANTS = (
         '        self.blocked = ""\n'
         '        self.refusal = ""\n',
         '        """The broker takes messages again."""\n        self.blocked = ""\n',
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "what ends the connection is innocent",
@@ -232,7 +232,7 @@ MUTANTS = (
         "transport/rabbitmq/dispatcher.py",
         "            self._suspects.update(unanswered)\n",
         "            pass\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "blocked is silence",
@@ -264,7 +264,7 @@ MUTANTS = (
         CONNECTOR,
         '        self._state = "reconnecting"\n',
         '        self._state = "reconnecting"\n        self.dispatcher.refuse(self._last_error)\n',
-        ("integration/test_engine_faults.py::test_the_first_reconnection_is_waited_for",),
+        ("integration/test_engine_outages.py::test_the_first_reconnection_is_waited_for",),
     ),
     Mutant(
         "down for ever",
@@ -272,7 +272,7 @@ MUTANTS = (
         DISPATCH,
         '        self.ready = True\n        self.refusal = ""\n',
         "        self.ready = True\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "topology is cached over connections",
@@ -280,7 +280,10 @@ MUTANTS = (
         GATES,
         "        self._verified.clear()\n",
         "",
-        ("transport/rabbitmq/test_dispatcher.py", "publisher/test_publish.py"),
+        (
+            *DISPATCHER,
+            *PUBLISH,
+        ),
     ),
     Mutant(
         "verified each time",
@@ -288,7 +291,7 @@ MUTANTS = (
         GATES,
         "            self._verified.add(topology)\n",
         "            pass\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "not verified again after a closed channel",
@@ -296,7 +299,7 @@ MUTANTS = (
         GATES,
         "        self._verified.discard(topology)\n",
         "        pass\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "refused topology hurts others",
@@ -304,7 +307,7 @@ MUTANTS = (
         BACKLOG,
         "                if delivery.envelope.topology == topology:\n",
         "                if True:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
     Mutant(
         "a batch overtakes itself",
@@ -312,6 +315,6 @@ MUTANTS = (
         GATES,
         "        if delivery.batch is not None:\n",
         "        if False:\n",
-        ("transport/rabbitmq/test_dispatcher.py",),
+        DISPATCHER,
     ),
 )

@@ -21,7 +21,7 @@ from rmq_publisher import (
     Unroutable,
     connections,
 )
-from tests.publisher.test_publish import bodies, count, only, taken
+from tests.support.publishing import bodies, count, only, taken
 from tests.support.rig.proxy import closed_port
 
 SECRET = "s3cr3t-value"

@@ -24,7 +24,7 @@ from rmq_publisher import (
     connections,
     publish_many,
 )
-from tests.publisher.test_publish import LONG, HoldAnswers, bodies, count, now, taken
+from tests.support.publishing import LONG, HoldAnswers, bodies, count, now, taken
 from tests.support.rig import wire
 from tests.support.rig.faults import Fault, Verdict
 from tests.support.rig.proxy import SilentPort, closed_port
