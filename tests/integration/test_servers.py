@@ -32,7 +32,12 @@ UVICORN = [
 ]
 UWSGI = [
     *("-c", "from pyuwsgi import run; run()", "--http-socket=127.0.0.1:PORT", "--need-app"),
-    *("--module=tests.servers.app:application", "--master", "--die-on-term", "--processes=2"),
+    *(
+        "--module=tests.support.servers.app:application",
+        "--master",
+        "--die-on-term",
+        "--processes=2",
+    ),
 ]
 PATCHED = "from gevent import monkey; monkey.patch_all({})\n"
 

@@ -449,7 +449,7 @@ def test_the_question_names_what_the_list_is_narrowed_by(query, named):
 def test_relays_are_woken_when_all_that_match_are_due(monkeypatch):
     due = []
     monkeypatch.setattr(
-        views.waking, "notify", lambda database: due.append((database, states()))
+        views.notifier, "notify", lambda database: due.append((database, states()))
     )  # fmt: skip
     failure(message_id="m", state="dead")
     operator().post(url("retry_all"))

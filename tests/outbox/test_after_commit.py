@@ -523,11 +523,12 @@ settings.configure(RMQ_URL=url, DATABASES={"default": database}, USE_TZ=True,
                    INSTALLED_APPS=["rmq_publisher"])
 import django
 django.setup()
-from rmq_publisher import outbox, publish, settler
+from rmq_publisher import publish
+from rmq_publisher.outbox import after_commit, transitions
 def send():
     return publish(b"x", routing_key=queue, delivery="outbox")
 def left():
-    return outbox.messages("default").count()
+    return transitions.messages("default").count()
 def say(**told):
     os.write(1, (json.dumps(told) + "\\n").encode())
 """
@@ -565,16 +566,16 @@ def test_a_normal_exit_settles(store: str, rmq: Any, amqp: Amqp, queue: str) -> 
 _FORK = """
 from django.db import connections
 send()
-settler.flush(20)
+after_commit.flush(20)
 send()
 connections.close_all()
 if (child := os.fork()) == 0:
     send()
-    say(own=settler.flush(20), left=left())
+    say(own=after_commit.flush(20), left=left())
     sys.exit()
 os.waitpid(child, 0)
 send()
-say(own=settler.flush(20), left=left())
+say(own=after_commit.flush(20), left=left())
 """
 
 

@@ -357,7 +357,7 @@ def test_nothing_stays_behind_when_our_process_is_killed() -> None:
     """The guard ends the server and removes its files."""
     script = (
         "import os, signal\n"
-        "from tests.rig.postgres import PrivatePostgres\n"
+        "from tests.support.rig.postgres import PrivatePostgres\n"
         "server = PrivatePostgres().start()\n"
         "print(server.directory, *server.pids(), flush=True)\n"
         "server.freeze()\n"

@@ -353,7 +353,7 @@ def test_connections_are_listed_and_closed(node: PrivateNode) -> None:
 
 _START_AND_DIE = """
 import os, signal
-from tests.rig.node import PrivateNode
+from tests.support.rig.node import PrivateNode
 node = PrivateNode().start()
 print(node.directory, node.epmd_port, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
