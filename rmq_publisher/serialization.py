@@ -1,18 +1,31 @@
-"""Serializers by name. Nothing here reads a message, and nothing ever unpickles.
+"""Serializers by name and by content type, in both directions. Nothing ever unpickles.
 
-A name may carry a compression: ``"json+gzip"``. Compressed bodies say so in ``content_encoding``;
-``zlib`` also carries the header by which kombu and Celery consumers recognise it (their name for the
-zlib format is ``application/x-gzip``).
+A name may carry a compression: ``"json+gzip"``. Such bodies say so in ``content_encoding``; ``zlib`` also
+carries the header by which kombu and Celery consumers recognise it (their name for the zlib format is
+``application/x-gzip``).
 """
 
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+
+from rmq_publisher.amqp import compression as compressions
+from rmq_publisher.amqp.compression import CompressionError, optional_module
+
+msgpack = optional_module("msgpack")
+yaml = optional_module("yaml")
+
+
+class DecodeError(ValueError):
+    """A received body that is not accepted, or is not what its properties say.
+
+    Its text names content type, sizes and kinds of errors, and never a value.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +38,31 @@ class Encoded:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-_serializers: dict[str, tuple[Callable[[Any], bytes], str, str | None]] = {}
+@dataclass(frozen=True, slots=True)
+class Serializer:
+    """How values of one content type are written and read; ``decode`` is None where they are not."""
+
+    encode: Callable[[Any], bytes]
+    content_type: str
+    content_encoding: str | None = None
+    decode: Callable[[bytes], Any] | None = None
+
+
+_serializers: dict[str, Serializer] = {}
 _compressions: dict[str, tuple[Callable[[bytes], bytes], str, Mapping[str, str]]] = {
     # mtime=0: the same body gives the same bytes.
     "gzip": (lambda body: gzip.compress(body, mtime=0), "gzip", {}),
-    "zlib": (zlib.compress, "deflate", {"compression": "application/x-gzip"}),
+    "zlib": (zlib.compress, "deflate", {compressions.HEADER: "application/x-gzip"}),
 }
+# Serializers that come with an extra of this package.
+_EXTRAS = ("msgpack", "yaml")
+# Charsets that bodies may be in, as Python names them; others (idna, unicode_escape) do more than decode.
+_CHARSETS = {
+    "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "latin-1", "latin-1": "latin-1",
+    "latin1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252", "utf-16": "utf-16",
+    "utf-16le": "utf-16-le", "utf-16be": "utf-16-be", "utf-32": "utf-32",
+}  # fmt: skip
+_AS_THEY_ARE = ("", "utf-8", "utf8", "binary", "identity", "8bit", "ascii-8bit")
 
 
 def register_serializer(
@@ -38,21 +70,23 @@ def register_serializer(
     encode: Callable[[Any], bytes],
     content_type: str,
     content_encoding: str | None = None,
+    decode: Callable[[bytes], Any] | None = None,
 ) -> None:
-    """Make ``serializer=name`` known.
+    """Make ``serializer=name`` known, and messages of its content type readable by consumers.
 
     Args:
         name: what callers write; no ``+``, which separates a compression.
         encode: makes bytes of a value; raises TypeError or ValueError for what it cannot.
         content_type: the property of messages that it made.
-        content_encoding: likewise; None leaves it out.
+        content_encoding: the property beside it; None leaves it out.
+        decode: makes a value of bytes; raises for what it cannot. Without it consumers get bytes.
 
     Raises:
         ValueError: the name is empty or holds ``+``.
     """
     if not name or "+" in name:
         raise ValueError(f"a serializer's name must not be empty or hold '+': {name!r}")
-    _serializers[name] = (encode, content_type, content_encoding)
+    _serializers[name] = Serializer(encode, content_type, content_encoding, decode)
 
 
 def names() -> tuple[str, ...]:
@@ -74,12 +108,16 @@ def check(name: object) -> None:
     Raises:
         LookupError: no such serializer or compression.
     """
-    if not is_known(name):
-        known = ", ".join(names())
-        raise LookupError(
-            f"unknown serializer {name!r}: use one of {known} (with +gzip or +zlib to compress) "
-            "or register_serializer()"
-        )
+    if is_known(name):
+        return
+    extra = name.partition("+")[0] if isinstance(name, str) else ""
+    if extra in _EXTRAS and extra not in _serializers:
+        raise LookupError(f"serializer {name!r} needs a package: install rmq-publisher[{extra}]")
+    known = ", ".join(names())
+    raise LookupError(
+        f"unknown serializer {name!r}: use one of {known} (with +gzip or +zlib to compress) "
+        "or register_serializer()"
+    )
 
 
 def encode(name: str, value: Any) -> Encoded:
@@ -93,11 +131,11 @@ def encode(name: str, value: Any) -> Encoded:
     __traceback_hide__ = True  # as in compose()
     check(name)
     base, _, compression = name.partition("+")
-    make, content_type, content_encoding = _serializers[base]
-    body: object = make(value)
+    serializer = _serializers[base]
+    body: object = serializer.encode(value)
     if not isinstance(body, bytes):  # found here, not where it is put on the wire
         raise RuntimeError(f"serializer {base!r} must return bytes, not {type(body).__name__}")
-    encoded = Encoded(body, content_type, content_encoding)
+    encoded = Encoded(body, serializer.content_type, serializer.content_encoding)
     if not compression:
         return encoded
     compress, content_encoding, headers = _compressions[compression]
@@ -109,6 +147,114 @@ def encode(name: str, value: Any) -> Encoded:
     )
 
 
+def compress(encoded: Encoded, compression: str) -> Encoded:
+    """Return a body compressed as ``compression`` names it, with kombu's header.
+
+    ``content_encoding`` stays as it is: kombu takes it for a charset.
+
+    Raises:
+        LookupError: no such compression, or its package is not installed.
+        ValueError: the serializer's name says a compression already.
+    """
+    how = compressions.method(compression)
+    if encoded.content_encoding in ("gzip", "deflate"):
+        raise ValueError(
+            f"compression={compression!r} and a serializer that compresses: give only one"
+        )
+    headers = {**encoded.headers, compressions.HEADER: how.content_type}
+    return replace(encoded, body=how.compress(encoded.body), headers=headers)
+
+
+# Reading
+
+
+def accepted(accept: Iterable[str] | None) -> frozenset[str] | None:
+    """Return the content types that ``accept`` names, by serializer or as they are.
+
+    None stands for all types, of which those of registered serializers are decoded.
+
+    Raises:
+        TypeError: it is no list of names.
+        LookupError: a name is neither a content type nor that of a serializer that can read.
+    """
+    if accept is None:
+        return None
+    if isinstance(accept, str | bytes) or not isinstance(accept, Iterable):
+        raise TypeError('accept must be a list of serializers or content types, such as ["json"]')
+    found = set()
+    for name in accept:
+        if isinstance(name, str) and "/" in name:
+            found.add(name.lower())
+            continue
+        check(name)
+        if "+" in name or _serializers[name].decode is None:
+            raise LookupError(
+                f"accept: serializer {name!r} cannot read; accept its content type to get bytes"
+            )
+        found.add(_serializers[name].content_type.lower())
+    return frozenset(found)
+
+
+def decode(
+    body: bytes,
+    content_type: str | None,
+    content_encoding: str | None = None,
+    *,
+    compression: object = None,
+    accept: Collection[str] | None = None,
+    limit: int,
+) -> Any:
+    """Return the value of a received body.
+
+    Args:
+        body: as it came.
+        content_type: the property.
+        content_encoding: the property: a compression, or a charset.
+        compression: kombu's header, if the message has it.
+        accept: content types, as `accepted` returns them.
+        limit: bytes that a compressed body may grow to.
+
+    Returns:
+        What the content type's serializer reads, and bytes where no serializer is of that type.
+
+    Raises:
+        DecodeError: it is not accepted, or cannot be read.
+    """
+    __traceback_hide__ = True  # as in compose()
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if accept is not None and kind not in accept:
+        raise DecodeError(f"content type {kind!r} is not accepted (accept: {sorted(accept)})")
+    reader = next(
+        (one.decode for one in _serializers.values() if one.content_type.lower() == kind), None
+    )
+    try:
+        data = _decompressed(body, content_encoding or "", compression, limit)
+        return data if reader is None else reader(_as_utf8(data, content_encoding or ""))
+    except (CompressionError, DecodeError) as error:
+        raise DecodeError(str(error)) from None
+    except LookupError as error:
+        raise DecodeError(str(error.args[0])) from None
+    except Exception as error:  # noqa: BLE001 (a reader may raise anything; its words quote the body)
+        raise DecodeError(f"the body is no {kind} ({type(error).__name__})") from None
+
+
+def _decompressed(body: bytes, content_encoding: str, compression: object, limit: int) -> bytes:
+    if compression:
+        return compressions.decompress(compressions.method(compression), body, limit)
+    if how := compressions.content_encoding_method(content_encoding):
+        return compressions.decompress(how, body, limit)
+    return body
+
+
+def _as_utf8(data: bytes, content_encoding: str) -> bytes:
+    name = content_encoding.lower()
+    if name in _AS_THEY_ARE or compressions.content_encoding_method(name):
+        return data
+    if name not in _CHARSETS:
+        raise DecodeError(f"unknown content_encoding {content_encoding[:50]!r}")
+    return data.decode(_CHARSETS[name]).encode()
+
+
 def _json(value: Any) -> bytes:
     __traceback_hide__ = True  # as in compose()
     # NaN and Infinity are not JSON: consumers in other languages refuse them.
@@ -117,4 +263,33 @@ def _json(value: Any) -> bytes:
     ).encode()
 
 
-register_serializer("json", _json, "application/json")
+def _from_json(data: bytes) -> Any:
+    return json.loads(data)
+
+
+register_serializer("json", _json, "application/json", decode=_from_json)
+
+if msgpack is not None:
+
+    def _msgpack(value: Any) -> bytes:
+        return bytes(msgpack.packb(value, use_bin_type=True))
+
+    def _from_msgpack(data: bytes) -> Any:
+        return msgpack.unpackb(data, raw=False)
+
+    register_serializer(
+        "msgpack", _msgpack, "application/x-msgpack", "binary", decode=_from_msgpack
+    )
+
+if yaml is not None:
+
+    def _yaml(value: Any) -> bytes:
+        try:
+            return bytes(yaml.safe_dump(value, encoding="utf-8"))
+        except yaml.YAMLError:
+            raise TypeError(f"YAML cannot hold this {type(value).__name__}") from None
+
+    def _from_yaml(data: bytes) -> Any:
+        return yaml.safe_load(data)
+
+    register_serializer("yaml", _yaml, "application/x-yaml", "utf-8", decode=_from_yaml)

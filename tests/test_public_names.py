@@ -122,11 +122,11 @@ PUBLISH = """(body, *, queue='', exchange='', routing_key=None, using=None, data
     delivery=None, ordering_key=None, properties=None, headers=None, priority=None, expiration=None,
     delivery_mode=None, message_id=None, correlation_id=None, reply_to=None, type=None,
     user_id=None, app_id=None, content_type=None, content_encoding=None, serializer=None,
-    declare=(), timeout=None)"""
+    compression=None, mandatory=True, declare=(), timeout=None)"""
 SIGNATURES = {
     publish: PUBLISH,
     Producer: """(exchange='', queue='', using=None, *, routing_key=None, serializer=None,
-        declare=(), timeout=None)""",
+        compression=None, declare=(), auto_declare=True, on_return=None, timeout=None)""",
     QueueConfig: """(name, durable=True, dead_letter_exchange=None, dead_letter_routing_key=None, *,
         queue_type=None, message_ttl=None, max_length=None, max_length_bytes=None, overflow=None,
         max_priority=None, delivery_limit=None, single_active_consumer=False, expires=None,
@@ -182,8 +182,8 @@ def test_what_the_others_take_is_what_publish_takes_with_the_contracts_exception
 @pytest.mark.parametrize(
     ("call", "option"),
     [
-        (publish, "mandatory"), (publish, "retries"),
-        (publish_many, "message_id"), (publish_many, "mandatory"),
+        (publish, "immediate"), (publish, "retries"),
+        (publish_many, "message_id"), (publish_many, "immediate"),
         *((Producer("x").publish, option) for option in ("delivery", "database", "ordering_key")),
         *((Message, option) for option in ("queue", "exchange", "using", "declare", "timeout",
                                            "database", "delivery")),
@@ -194,7 +194,7 @@ def test_an_unknown_keyword_is_a_type_error_as_in_any_function(call, option):
         call("x", **{option: "y"})
 
 
-@pytest.mark.parametrize("option", ["delivery", "database", "ordering_key", "mandatory"])
+@pytest.mark.parametrize("option", ["delivery", "database", "ordering_key", "immediate"])
 def test_an_unknown_keyword_of_apublish_is_one_too(option):
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
         asyncio.run(apublish("x", **{option: "y"}))

@@ -3,10 +3,8 @@
 pika reads too, but makes whole numbers of floats, so that what is read could not be written again.
 """
 
-import gzip
 import json
 import struct
-import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +13,7 @@ from typing import Any
 
 from pika import BasicProperties
 
+from rmq_publisher.amqp.compression import HEADER, content_encoding_method, decompress, method
 from rmq_publisher.amqp.encoding import PROPERTIES
 
 Read = tuple[Any, int]  # a value and where the next one begins
@@ -111,10 +110,7 @@ _READERS: dict[bytes, Callable[[bytes, int], Read]] = {
     b"V": lambda _, at: (None, at),
 }
 
-_DECOMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.decompress,
-    "deflate": zlib.decompress,
-}
+_TEXT_MAX = 2**27  # bytes of a decompressed body; RabbitMQ 3 takes no larger one
 
 
 class Content:
@@ -149,19 +145,21 @@ class Content:
         return self.properties.message_id or ""
 
     def text(self) -> str:
-        """Return the body, decompressed as ``content_encoding`` says, as text.
+        """Return the body, decompressed as its properties say, as text.
 
         Raises:
             ValueError: it is none.
         """
-        encoding = self.properties.content_encoding or ""
+        named = self.headers.get(HEADER)
         try:
-            return _DECOMPRESSORS.get(encoding, bytes)(self.body).decode()
-        except (OSError, EOFError, zlib.error):
-            raise ValueError(f"the body is not compressed by {encoding}") from None
+            how = method(named) if named else None
+            how = how or content_encoding_method(self.properties.content_encoding or "")
+        except LookupError as error:
+            raise ValueError(str(error.args[0])) from None
+        return (decompress(how, self.body, _TEXT_MAX) if how else self.body).decode()
 
     def json(self) -> Any:
-        """Return the value that the body, decompressed as ``content_encoding`` says, holds as JSON.
+        """Return the value that the body, decompressed as its properties say, holds as JSON.
 
         Raises:
             ValueError: it is no JSON.

@@ -73,7 +73,7 @@ def seconds(name: str, value: float | timedelta | None, default: float) -> float
     return float(value)
 
 
-def _topology(
+def topology_of(
     exchange: Exchange, queue: Queue, declare: tuple[QueueConfig | ExchangeConfig, ...]
 ) -> Topology:
     """What to declare or verify before a message: ``declare``, then its exchange, then its queue."""
@@ -144,7 +144,7 @@ def _checked_destination(
             f"routing_key {key!r} is a direct reply-to: RabbitMQ cannot confirm that such a reply was "
             "routed; let the requester give a queue in reply_to"
         )
-    return exchange_name, key, _topology(exchange, queue, declare)
+    return exchange_name, key, topology_of(exchange, queue, declare)
 
 
 _known_destination = functools.lru_cache(maxsize=1024)(_checked_destination)

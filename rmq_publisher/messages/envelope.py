@@ -41,6 +41,7 @@ class Envelope:
         header: AMQP's own bytes of the property flags and list (headers included).
         body: the encoded body.
         topology: what must be verified or declared on a connection before it is sent.
+        mandatory: whether it is returned where no queue takes it; else that counts as confirmed.
     """
 
     message_id: str
@@ -49,6 +50,7 @@ class Envelope:
     header: bytes
     body: bytes
     topology: Topology = ()
+    mandatory: bool = True
 
     @property
     def destination(self) -> Destination:
@@ -79,8 +81,9 @@ class PropertyOptions(TypedDict, total=False):
     """The properties of a message as keywords; None is the same as left out.
 
     ``expiration`` is in seconds or a timedelta, ``priority`` an int from 0 to 255, ``delivery_mode`` 1
-    (transient) or 2 (persistent), ``serializer`` a name known to `rmq_publisher.serialization`. All
-    win over ``properties``.
+    (transient) or 2 (persistent), ``serializer`` a name known to `rmq_publisher.serialization`,
+    ``compression`` one of kombu's names. All win over ``properties``. ``mandatory`` False lets what no
+    queue takes count as confirmed.
     """
 
     headers: Mapping[str, Any] | None
@@ -96,6 +99,8 @@ class PropertyOptions(TypedDict, total=False):
     content_type: str | None
     content_encoding: str | None
     serializer: str | None
+    compression: str | None
+    mandatory: bool
 
 
 class MessageOptions(PropertyOptions, total=False):
@@ -154,6 +159,8 @@ def seal(
     topology: Topology = (),
     max_body_size: int,
     serializer: str | None = None,
+    compression: str | None = None,
+    mandatory: bool = True,
     properties: BasicProperties | None = None,
     headers: Mapping[str, Any] | None = None,
     expiration: Seconds | None = None,
@@ -168,6 +175,8 @@ def seal(
         topology: what to verify or declare before it is sent.
         max_body_size: bytes.
         serializer: name of a serializer for what is neither str nor bytes.
+        compression: name of a compression, told by kombu's header.
+        mandatory: whether the broker returns what no queue takes.
         properties: the caller's, never changed; the keywords win over them.
         headers: merged over those of ``properties``.
         expiration: seconds or timedelta.
@@ -179,9 +188,15 @@ def seal(
     """
     __traceback_hide__ = True  # as in compose()
     names = {"exchange": exchange, "routing_key": routing_key}
+    if not isinstance(mandatory, bool):
+        raise InvalidMessage(
+            f"mandatory must be True or False, not {type(mandatory).__name__}", **_printable(names)
+        )
     encoded = encoded_body(body, serializer, names)
     if len(encoded.body) > max_body_size:
         raise too_large(encoded.body, max_body_size, names)
+    if compression is not None:
+        encoded = _compressed(encoded, compression, max_body_size, names)
     try:
         values = _merged(encoded, properties, headers, expiration, keywords)
         header = basic_properties(values)
@@ -194,7 +209,22 @@ def seal(
             f"properties and headers take {len(header)} bytes; a frame of {FRAME_MAX} must hold them",
             **names,
         )
-    return Envelope(values["message_id"], exchange, routing_key, header, encoded.body, topology)
+    message_id = values["message_id"]
+    return Envelope(message_id, exchange, routing_key, header, encoded.body, topology, mandatory)
+
+
+def _compressed(
+    encoded: serialization.Encoded, compression: str, limit: int, names: Mapping[str, str]
+) -> serialization.Encoded:
+    """Compress a body; also what compression makes larger must stay below the limit."""
+    __traceback_hide__ = True  # as in compose()
+    try:
+        smaller = serialization.compress(encoded, compression)
+    except (LookupError, ValueError) as error:
+        raise InvalidMessage(str(error.args[0]), **_printable(names)) from error
+    if len(smaller.body) > limit:
+        raise too_large(smaller.body, limit, names)
+    return smaller
 
 
 def too_large(body: bytes, limit: int, names: Mapping[str, str]) -> InvalidMessage:

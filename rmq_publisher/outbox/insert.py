@@ -44,7 +44,7 @@ def _given(using: str, envelope: Envelope) -> tuple[Any, ...]:
         envelope.header,
         envelope.body,
         len(envelope.body),
-        encoded(envelope.topology),
+        encoded(envelope.topology, envelope.mandatory),
     )
 
 

@@ -95,9 +95,11 @@ def from_row(row: Sequence[Any], *, token: int, own_until: float) -> Stored:
         id_, message_id, using, exchange, routing_key, ordering_key, header, body, topology, failed_at,
     ) = row  # fmt: skip
     try:
+        declarations = bytes(topology)
         envelope = Envelope(
-            message_id, exchange, routing_key, bytes(header), bytes(body), decoded(bytes(topology))
-        )
+            message_id, exchange, routing_key, bytes(header), bytes(body), decoded(declarations),
+            is_mandatory(declarations),
+        )  # fmt: skip
     except _SPOILT as error:
         raise InvalidMessage(
             f"the stored row cannot be read ({type(error).__name__})",
@@ -159,16 +161,19 @@ def check_ordering_key(key: object) -> None:
 
 
 @lru_cache(maxsize=1024)
-def encoded(topology: Topology) -> bytes:
-    """Return declarations as bytes that `decoded` makes equal ones of.
+def encoded(topology: Topology, mandatory: bool = True) -> bytes:
+    """Return declarations as bytes that `decoded` makes equal ones of, and `is_mandatory` reads.
 
     Raises:
         InvalidMessage: they are too large.
     """
-    if not topology:
+    if not topology and mandatory:
         return b""
+    values: dict[str, Any] = {"": [_entity_table(entity) for entity in topology]}
+    if not mandatory:
+        values["mandatory"] = False
     try:
-        return table("declare", {"": [_entity_table(entity) for entity in topology]})
+        return table("declare", values)
     except FieldError as error:
         raise InvalidMessage(str(error)) from error
 
@@ -180,6 +185,11 @@ def decoded(data: bytes) -> Topology:
         return ()
     tables = _plain(decode_table(data, 0)[0][""])
     return tuple(_entity(values) for values in tables)
+
+
+def is_mandatory(data: bytes) -> bool:
+    """Return whether a message of these declarations is returned where no queue takes it."""
+    return not data or bool(decode_table(data, 0)[0].get("mandatory", True))
 
 
 def _plain(value: Any) -> Any:

@@ -68,6 +68,8 @@ def publish(
     content_type: str | None = None,
     content_encoding: str | None = None,
     serializer: str | None = None,
+    compression: str | None = None,
+    mandatory: bool = True,
     declare: Iterable[QueueConfig | ExchangeConfig] = (),
     timeout: float | timedelta | None = None,
 ) -> str:
@@ -93,6 +95,10 @@ def publish(
         message_id: made when left out; the same over every retry.
         correlation_id, reply_to, type, user_id, app_id, content_type, content_encoding: AMQP's.
         serializer: name of a serializer, for bodies that are neither str nor bytes.
+        compression: ``"gzip"``, ``"bzip2"``, ``"lzma"``, ``"zstandard"`` or ``"brotli"``, told by kombu's
+            header ``compression``; None for none.
+        mandatory: False for events that may have no listener yet: what no queue takes then counts as
+            confirmed.
         declare: `QueueConfig` and `ExchangeConfig` objects declared before the message.
         timeout: seconds for the whole sending; RMQ_PUBLISH_TIMEOUT when left out.
 
@@ -110,7 +116,8 @@ def publish(
         properties=properties, headers=headers, priority=priority, expiration=expiration,
         delivery_mode=delivery_mode, message_id=message_id, correlation_id=correlation_id,
         reply_to=reply_to, type=type, user_id=user_id, app_id=app_id, content_type=content_type,
-        content_encoding=content_encoding,
+        content_encoding=content_encoding, compression=compression,
+        mandatory=None if mandatory is True else mandatory,
     )  # fmt: skip
     plan = prepare(
         body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,

@@ -2,27 +2,60 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, Unpack
+from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
 from django.core.exceptions import SynchronousOnlyOperation
 from pika import BasicProperties
 
-from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
+from rmq_publisher.amqp.decoding import Content
+from rmq_publisher.amqp.entities import Entity, ExchangeConfig, QueueConfig, Topology
+from rmq_publisher.conf import loader
+from rmq_publisher.exceptions import BrokerUnavailable, InvalidMessage, PublishError, Unroutable
 from rmq_publisher.messages.compose import (
     PRODUCER_OPTIONS,
     Exchange,
+    Plan,
     ProducerOptions,
     Queue,
+    alias_of,
     configs,
     prepare,
+    seconds,
+    topology_of,
 )
 from rmq_publisher.messages.envelope import check_options
-from rmq_publisher.transport.delivery import deliver
+from rmq_publisher.publisher.retry_policy import read_policy
+from rmq_publisher.transport.delivery import NO_RETRY, RetryPolicy, deliver, retried
+from rmq_publisher.transport.handler import connections
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# (exception, exchange, routing key, message)
+OnReturn = Callable[[Unroutable, str, str, Content], object]
+_IMMEDIATE = (
+    "immediate=True is not possible: RabbitMQ removed the flag in 3.0 and ends a connection that uses "
+    "it; expiration=0 drops a message that no consumer waits for"
+)
+
+
+class PublishOptions(ProducerOptions, total=False):
+    """What `Producer.publish` takes besides body, routing key and properties.
+
+    ``retry`` True sends the message again, within the call's timeout, where the broker could not be
+    reached or the connection was lost; ``retry_policy`` says when, by kombu's names. ``immediate`` is
+    refused.
+    """
+
+    retry: bool
+    retry_policy: Mapping[str, Any] | None
+    immediate: bool
+
+
+PUBLISH_OPTIONS = PRODUCER_OPTIONS | {"retry", "retry_policy", "immediate"}
 
 
 def refuse_in_event_loop(name: str) -> None:
@@ -50,11 +83,15 @@ class Producer:
         using: RabbitMQ alias; may be left out when there is one.
         routing_key: default routing key; the queue's name when left out.
         serializer: for bodies that are neither str nor bytes.
+        compression: default compression; see `publish`.
         declare: `QueueConfig` and `ExchangeConfig` objects declared before the first message.
+        auto_declare: False neither declares nor verifies what the producer itself names.
+        on_return: called with ``(exception, exchange, routing_key, message)`` when a message comes back
+            that no queue took, before the call raises the same exception.
         timeout: seconds for a whole call; RMQ_PUBLISH_TIMEOUT when left out.
 
     Used as a decorator it publishes what the function returns, and returns it unchanged; None means
-    do not publish.
+    do not publish. It holds no connection: all producers of a process share one.
     """
 
     def __init__(
@@ -65,7 +102,10 @@ class Producer:
         *,
         routing_key: str | None = None,
         serializer: str | None = None,
+        compression: str | None = None,
         declare: Iterable[QueueConfig | ExchangeConfig] = (),
+        auto_declare: bool = True,
+        on_return: OnReturn | None = None,
         timeout: float | timedelta | None = None,
     ) -> None:
         self.exchange = exchange
@@ -73,15 +113,19 @@ class Producer:
         self.using = using
         self.routing_key = routing_key
         self.serializer = serializer
-        self.declare = configs(declare)
+        self.compression = compression
+        self.auto_declare = auto_declare
+        self.on_return = on_return
         self.timeout = timeout
+        self._declarations = configs(declare)
+        self._declared: tuple[int, set[Entity]] = (0, set())
 
     def publish(
         self,
         body: Any,
         routing_key: str | None = None,
         properties: BasicProperties | None = None,
-        **options: Unpack[ProducerOptions],
+        **options: Unpack[PublishOptions],
     ) -> str:
         """Publish one message and wait for its confirm; what is left out is the producer's own.
 
@@ -94,19 +138,131 @@ class Producer:
         """
         __traceback_hide__ = True  # as in compose()
         refuse_in_event_loop("Producer.publish()")
-        check_options("Producer.publish()", options.keys(), PRODUCER_OPTIONS)
+        check_options("Producer.publish()", options.keys(), PUBLISH_OPTIONS)
         call: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None
+        }
+        if call.pop("immediate", False):
+            raise InvalidMessage(_IMMEDIATE)
+        policy = read_policy(call.pop("retry", False), call.pop("retry_policy", None))
+        plan = self._plan(body, routing_key, properties, call)
+        try:
+            deliver(*plan, policy)
+        except Unroutable as error:
+            if self.on_return is not None:
+                sent = plan.envelope
+                message = Content(sent.exchange, sent.routing_key, sent.header, sent.body)
+                self.on_return(error, sent.exchange, sent.routing_key, message)
+            raise
+        return plan.envelope.message_id
+
+    def _plan(
+        self,
+        body: Any,
+        routing_key: str | None,
+        properties: BasicProperties | None,
+        call: dict[str, Any],
+    ) -> Plan:
+        """Compose a message; what the call leaves out is the producer's own."""
+        __traceback_hide__ = True  # as in compose()
+        own: dict[str, Any] = {
             "exchange": self.exchange, "queue": self.queue, "using": self.using,
             "routing_key": self.routing_key, "serializer": self.serializer,
             "timeout": self.timeout,
         }  # fmt: skip
-        call |= {name: value for name, value in options.items() if value is not None}
-        call["declare"] = (*self.declare, *configs(options.get("declare", ())))
+        if self.compression is not None:
+            own["compression"] = self.compression
+        declare = configs(call.get("declare", ()))
+        whole = {**own, **call, "declare": (*self._declarations, *declare)}
         if routing_key is not None:
-            call["routing_key"] = routing_key
-        plan = prepare(body, properties=properties, **call)
-        deliver(*plan)
-        return plan.envelope.message_id
+            whole["routing_key"] = routing_key
+        plan = prepare(body, properties=properties, **whole)
+        if not self.auto_declare:
+            plan = plan._replace(envelope=replace(plan.envelope, topology=declare))
+        return plan
+
+    # What a destination needs
+
+    def declare(self) -> Self:
+        """Declare or verify now what the producer names: ``declare``, its exchange, its queue.
+
+        Raises:
+            Rejected: the broker refused.
+            BrokerUnavailable: it cannot be asked.
+        """
+        entities = topology_of(self.exchange, self.queue, self._declarations)
+        self._ask(entities, NO_RETRY)
+        return self
+
+    def maybe_declare(
+        self, entity: QueueConfig | ExchangeConfig, retry: bool = False, **retry_policy: Any
+    ) -> bool:
+        """Declare a queue or exchange unless this producer has done so on the present connection.
+
+        Args:
+            entity: what to declare.
+            retry: whether to try again, within the timeout, where the broker cannot be reached.
+            retry_policy: when, by kombu's names.
+
+        Returns:
+            Whether it was declared by this call.
+
+        Raises:
+            Rejected: the broker refused.
+            BrokerUnavailable: it cannot be asked.
+        """
+        entities = configs((entity,))
+        policy = read_policy(retry, retry_policy)
+        status = connections[self._alias(*entities)].status()
+        same = status.state == "open" and status.connects == self._declared[0]
+        if same and entity in self._declared[1]:
+            return False
+        self._ask(entities, policy)
+        return True
+
+    def _alias(self, *entities: object) -> str:
+        return alias_of(self.using, self.exchange, self.queue, *entities)
+
+    def _ask(self, entities: Topology, policy: RetryPolicy) -> None:
+        alias = self._alias(*entities)
+        transport = connections[alias]
+        timeout = seconds("timeout", self.timeout, loader.connection(alias).publish_timeout)
+
+        def attempt(left: float) -> PublishError | None:
+            try:
+                transport.declare(entities, left)
+            except BrokerUnavailable as error:
+                return error
+            return None
+
+        if error := retried(attempt, timeout, policy):
+            raise error
+        connects = transport.status().connects
+        known = self._declared[1] if self._declared[0] == connects else set()
+        self._declared = (connects, known | set(entities))
+
+    def revive(self) -> Self:
+        """Declare anew what the producer names, as after somebody deleted it.
+
+        A lost connection needs no call: it comes back by itself, and all is verified on the new one.
+
+        Raises:
+            Rejected, BrokerUnavailable: as `declare`.
+        """
+        self.release()
+        return self.declare() if self.auto_declare else self
+
+    def release(self) -> None:
+        """Forget what was declared; the connection is the process's own and stays open."""
+        self._declared = (0, set())
+
+    close = release
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate ``function``: publish what it returns, and return it unchanged."""

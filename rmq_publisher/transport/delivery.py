@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.dispatch import Signal
 
 from rmq_publisher import signals
-from rmq_publisher.exceptions import PublishError
+from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.timing import monotonic
@@ -67,14 +69,78 @@ def late(transport: Transport, timeout: float) -> str:
     return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
 
 
-def deliver(using: str, envelope: Envelope, timeout: float) -> None:
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a message is sent again within its call, by kombu's names.
+
+    Attributes:
+        max_retries: how often; None as often as the call's deadline allows.
+        interval_start: seconds before the first retry.
+        interval_step: seconds that each further wait is longer.
+        interval_max: seconds of the longest wait.
+    """
+
+    max_retries: int | None = None
+    interval_start: float = 0.0
+    interval_step: float = 0.2
+    interval_max: float = 1.0
+
+    def wait(self, retries: int) -> float | None:
+        """Return the seconds to wait after so many retries; None where there is no further one."""
+        if self.max_retries is not None and retries >= self.max_retries:
+            return None
+        return min(self.interval_max, self.interval_start + self.interval_step * retries)
+
+
+NO_RETRY = RetryPolicy(max_retries=0)
+
+
+def deliver(
+    using: str, envelope: Envelope, timeout: float, policy: RetryPolicy = NO_RETRY
+) -> None:
     """Send one message and wait for its outcome, at most ``timeout`` seconds.
+
+    Only a broker that cannot be reached and a lost connection are worth another try: an answer about the
+    message stays what it is within a call.
 
     Raises:
         PublishError: every outcome but a confirm.
     """
     transport = connections[using]
+    error = retried(lambda left: _delivered(transport, envelope, timeout, left), timeout, policy)
+    tell(using, envelope, error, will_retry=False)
+    publish_counts.flush()
+    if error is not None:
+        raise error
+
+
+def retried(
+    attempt: Callable[[float], PublishError | None], timeout: float, policy: RetryPolicy
+) -> PublishError | None:
+    """Call ``attempt`` with the seconds that are left, again while the broker cannot be reached.
+
+    Returns:
+        The last outcome.
+    """
     deadline = monotonic() + timeout
+    retries, left = 0, timeout
+    while True:
+        error = attempt(left)
+        wait = policy.wait(retries)
+        if not isinstance(error, BrokerUnavailable | ConfirmTimeout) or wait is None:
+            return error
+        left = deadline - monotonic() - wait
+        if left <= 0:
+            return error
+        retries += 1
+        time.sleep(wait)
+
+
+def _delivered(
+    transport: Transport, envelope: Envelope, timeout: float, left: float
+) -> PublishError | None:
+    """Send a message and return its outcome within ``left`` seconds of the caller's timeout."""
+    deadline = monotonic() + left
     waiter = threading.Lock()
     waiter.acquire()
     delivery = Delivery(envelope, waiter.release)
@@ -88,10 +154,7 @@ def deliver(using: str, envelope: Envelope, timeout: float) -> None:
     finally:
         # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
         delivery.fail(INTERRUPTED)
-    tell(using, envelope, delivery.error, will_retry=False)
-    publish_counts.flush()
-    if delivery.error is not None:
-        raise delivery.error
+    return delivery.error
 
 
 class Batch:

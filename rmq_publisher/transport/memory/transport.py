@@ -85,7 +85,7 @@ class MemoryTransport:
             where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
             text = f"refused by a queue ({where}, message {envelope.message_id})"
             raise Nacked(text, **envelope.names)
-        if not routed.queues:
+        if not routed.queues and envelope.mandatory:
             raise Unroutable(NO_ROUTE, "NO_ROUTE", **envelope.names)
         return routed.queues
 

@@ -142,7 +142,11 @@ class PublishChannel:
         properties = BasicProperties()
         properties.decode(envelope.header)
         self._channel.basic_publish(
-            envelope.exchange, envelope.routing_key, envelope.body, properties, mandatory=True
+            envelope.exchange,
+            envelope.routing_key,
+            envelope.body,
+            properties,
+            mandatory=envelope.mandatory,
         )
 
     # Answers

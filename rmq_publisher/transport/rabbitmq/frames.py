@@ -1,7 +1,7 @@
 """The frames of a basic.publish, built once, in the calling thread.
 
 One write for all frames of all messages that wait is what makes the engine fast; pika writes method,
-header and body of each one apart. ``mandatory`` is always on.
+header and body of each one apart.
 """
 
 import struct
@@ -17,16 +17,15 @@ _HEADER = struct.Struct(">BHIHHQ")  # frame type, channel, size; class, weight, 
 _BODY = struct.Struct(">BHI")
 _BASIC = 60
 _PUBLISH = 40
-_MANDATORY = b"\x01"
 
 
 @lru_cache(maxsize=1024)
-def _method_frame(exchange: str, routing_key: str) -> bytes:
+def _method_frame(exchange: str, routing_key: str, mandatory: bool) -> bytes:
     payload = (
         struct.pack(">HHH", _BASIC, _PUBLISH, 0)
         + shortstr("exchange", exchange)
         + shortstr("routing_key", routing_key)
-        + _MANDATORY
+        + (b"\x01" if mandatory else b"\x00")
     )
     return _BODY.pack(1, PUBLISH_CHANNEL, len(payload)) + payload + _FRAME_END
 
@@ -35,7 +34,7 @@ def marshal(envelope: Envelope, frame_max: int = FRAME_MAX) -> bytes:
     """Return all frames of a publish; ``frame_max`` is the negotiated limit in bytes."""
     header, body = envelope.header, envelope.body
     pieces = [
-        _method_frame(envelope.exchange, envelope.routing_key),
+        _method_frame(envelope.exchange, envelope.routing_key, envelope.mandatory),
         _HEADER.pack(2, PUBLISH_CHANNEL, 12 + len(header), _BASIC, 0, len(body)),
         header,
         _FRAME_END,
