@@ -270,10 +270,10 @@ MUTANTS = (
     ),
     Mutant(
         "mandatory is off",
-        "`mandatory` is always on: what no queue takes is not taken for confirmed.",
+        "`mandatory` is on unless the caller says otherwise: what no queue takes is not confirmed.",
         "transport/rabbitmq/frames.py",
-        r'_MANDATORY = b"\x01"',
-        r'_MANDATORY = b"\x00"',
+        r'(b"\x01" if mandatory else b"\x00")',
+        r'b"\x00"',
         (
             "integration/test_engine.py",
             *PUBLISH,
@@ -283,8 +283,8 @@ MUTANTS = (
         "mandatory is off below",
         "`mandatory` is on also where a message goes by pika's `basic_publish`.",
         CHANNEL,
-        "properties, mandatory=True\n",
-        "properties, mandatory=False\n",
+        "mandatory=envelope.mandatory,\n",
+        "mandatory=False,\n",
         ("integration/test_engine.py",),
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answers, calls, commits, connection, memory, rows, stream, waiting
+from . import answers, calls, commits, connection, memory, producing, rows, stream, waiting
 from .mutant import Mutant
 
 GROUPS: dict[str, tuple[Mutant, ...]] = {
@@ -11,6 +11,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "The thread and its connection": connection.MUTANTS,
     "The loop and the bytes of a connection": stream.MUTANTS,
     "publish() and its like": calls.MUTANTS,
+    "Producer and bodies": producing.MUTANTS,
     "Transactions and the table": commits.MUTANTS,
     "Rows on their way": rows.MUTANTS,
     "The memory broker, and what is never shown": memory.MUTANTS,

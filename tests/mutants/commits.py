@@ -250,8 +250,8 @@ MUTANTS = (
         "a row without its declarations",
         "A row keeps the declarations that its message needs.",
         "outbox/row.py",
-        "bytes(body), decoded(bytes(topology))\n",
-        "bytes(body), ()\n",
+        "bytes(body), decoded(declarations),\n",
+        "bytes(body), (),\n",
         ("outbox/test_row.py",),
     ),
     Mutant(

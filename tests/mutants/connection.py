@@ -98,8 +98,8 @@ MUTANTS = (
         "an interrupted call is sent later",
         "Of a call that a signal ended nothing is sent later.",
         SENDING,
-        "        delivery.fail(INTERRUPTED)\n    tell(",
-        "        pass\n    tell(",
+        "        delivery.fail(INTERRUPTED)\n    return delivery.error",
+        "        pass\n    return delivery.error",
         ("integration/test_isolation.py::test_an_interrupted_call_sends_nothing_later",),
     ),
     Mutant(
