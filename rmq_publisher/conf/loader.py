@@ -15,6 +15,7 @@ from rmq_publisher.conf.broker_url import Node
 from rmq_publisher.conf.schema import (
     PREFIX,
     SET_URL,
+    CelerySettings,
     ConnectionSettings,
     OutboxSettings,
     Problem,
@@ -24,8 +25,8 @@ from rmq_publisher.conf.schema import (
 from rmq_publisher.exceptions import InvalidMessage
 
 __all__ = [
-    "ConnectionSettings", "Node", "OutboxSettings", "Problem", "TLSSettings", "alias_for",
-    "aliases", "connection", "exchanges", "outbox", "place", "problems", "queues",
+    "CelerySettings", "ConnectionSettings", "Node", "OutboxSettings", "Problem", "TLSSettings",
+    "alias_for", "aliases", "connection", "exchanges", "outbox", "place", "problems", "queues",
     "urls_with_password", "usable",
 ]  # fmt: skip
 
@@ -114,6 +115,18 @@ def outbox() -> OutboxSettings:
         ImproperlyConfigured: one of them is wrong.
     """
     found = _reading().outbox
+    if isinstance(found, Problem):
+        raise ImproperlyConfigured(str(found))
+    return found
+
+
+def celery() -> CelerySettings:
+    """Return the settings of tasks for Celery workers.
+
+    Raises:
+        ImproperlyConfigured: one of them is wrong.
+    """
+    found = _reading().celery
     if isinstance(found, Problem):
         raise ImproperlyConfigured(str(found))
     return found

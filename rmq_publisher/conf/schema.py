@@ -107,11 +107,27 @@ class OutboxSettings:
     outbox_grace: float
 
 
+@dataclass(frozen=True)
+class CelerySettings:
+    """How tasks are sent to Celery workers; None where nothing is set.
+
+    Attributes:
+        celery_using: RabbitMQ alias.
+        celery_delivery: as ``RMQ_DELIVERY``, which counts where it is None.
+        celery_schedule: who holds a task until its time: ``"table"``, ``"worker"`` or ``"broker"``.
+    """
+
+    celery_using: str | None
+    celery_delivery: str | None
+    celery_schedule: str | None
+
+
 Rule: TypeAlias = Callable[[object], Any]
 Table: TypeAlias = Mapping[str, tuple[Any, Rule]]  # name without prefix: default, rule
 Found: TypeAlias = Mapping[str, tuple[str, Any]]  # name without prefix: where it stands, its value
 
 DELIVERIES = ("on_commit", "outbox", "now")
+SCHEDULES = ("table", "worker", "broker")
 TLS_KEYS = ("CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_HOSTNAME")
 LOGIN: Table = {
     "URL": (None, broker_url.parse),
@@ -142,8 +158,13 @@ OUTBOX: Table = {
     "OUTBOX_LEASE": (60.0, validators.seconds()),
     "OUTBOX_GRACE": (30.0, validators.seconds(zero=True)),
 }
+CELERY: Table = {
+    "CELERY_USING": (None, validators.name),
+    "CELERY_DELIVERY": (None, validators.choice(*DELIVERIES)),
+    "CELERY_SCHEDULE": (None, validators.choice(*SCHEDULES)),
+}
 TOPOLOGY: Table = {"EXCHANGES": ((), validators.items), "QUEUES": ((), validators.items)}
-GLOBAL: Table = {"CONNECTIONS": ({}, validators.mapping), **TOPOLOGY, **OUTBOX}
+GLOBAL: Table = {"CONNECTIONS": ({}, validators.mapping), **TOPOLOGY, **OUTBOX, **CELERY}
 
 
 class Reading:
@@ -155,6 +176,7 @@ class Reading:
     Attributes:
         connections: by alias; where it is unusable, the first problem that makes it so.
         outbox: the settings of the table, or their first problem.
+        celery: the settings of tasks for Celery, or their first problem.
         queues: the items of ``RMQ_QUEUES``, not judged.
         exchanges: the items of ``RMQ_EXCHANGES``, not judged.
         places: where a setting of a connection stands, by alias and name.
@@ -170,9 +192,12 @@ class Reading:
         for_all, bad = self._take(_flat(raw, GLOBAL), GLOBAL)
         self.queues: tuple[object, ...] = for_all["QUEUES"]
         self.exchanges: tuple[object, ...] = for_all["EXCHANGES"]
-        self.outbox: OutboxSettings | Problem = next(
-            (bad[name] for name in OUTBOX if name in bad), None
-        ) or OutboxSettings(**{name.lower(): for_all[name] for name in OUTBOX})
+        self.outbox: OutboxSettings | Problem = _first(OUTBOX, bad) or OutboxSettings(
+            **{name.lower(): for_all[name] for name in OUTBOX}
+        )
+        self.celery: CelerySettings | Problem = _first(CELERY, bad) or CelerySettings(
+            **{name.lower(): for_all[name] for name in CELERY}
+        )
         flat = _flat(raw, OF_CONNECTIONS)
         # Judged also where no connection uses them, so that a build without RMQ_URL shows them.
         self._take(flat, OF_CONNECTIONS)
@@ -256,6 +281,10 @@ class Reading:
             tls=TLSSettings(**{key.lower(): path for key, path in taken["TLS"].items()}),
             **{name.lower(): taken[name] for name in TUNING},
         )
+
+
+def _first(table: Table, bad: Mapping[str, Problem]) -> Problem | None:
+    return next((bad[name] for name in table if name in bad), None)
 
 
 def _is_set(name: object, value: object) -> bool:

@@ -1,0 +1,29 @@
+"""Tasks for Celery workers: sent without Celery, or by an existing Celery app.
+
+`CeleryTask`, `chain` and `group` need no Celery in this process; `AMQP` does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmq_publisher.contrib.celery.canvas import Signature, chain
+    from rmq_publisher.contrib.celery.groups import group
+    from rmq_publisher.contrib.celery.task import CeleryTask
+
+_HOMES = {"CeleryTask": "task", "Signature": "canvas", "chain": "canvas", "group": "groups"}
+
+__all__ = ["CeleryTask", "Signature", "chain", "group"]
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on first use: only AMQP needs Celery.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
