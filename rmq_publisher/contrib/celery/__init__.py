@@ -7,13 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmq_publisher.contrib.celery.amqp import AMQP
     from rmq_publisher.contrib.celery.canvas import Signature, chain
     from rmq_publisher.contrib.celery.groups import group
     from rmq_publisher.contrib.celery.task import CeleryTask
 
-_HOMES = {"CeleryTask": "task", "Signature": "canvas", "chain": "canvas", "group": "groups"}
+_HOMES = {
+    "AMQP": "amqp",
+    "CeleryTask": "task",
+    "Signature": "canvas",
+    "chain": "canvas",
+    "group": "groups",
+}
 
-__all__ = ["CeleryTask", "Signature", "chain", "group"]
+__all__ = ["AMQP", "CeleryTask", "Signature", "chain", "group"]
 
 
 def __getattr__(name: str) -> Any:
