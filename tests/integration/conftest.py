@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from rmq_publisher import (
-    connections,
-)
+from rmq_publisher import connections
 from rmq_publisher.transport.memory.transport import broker_of
 from tests.support.calls import PATIENCE
 from tests.support.configured import configurer

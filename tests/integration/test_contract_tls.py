@@ -24,9 +24,7 @@ from tests.integration.test_contract import (
     test_the_user_id_must_be_the_connections,
     test_what_others_published_is_not_hurt,
 )
-from tests.integration.test_contract_dead_letters import (
-    test_a_full_queue_refuses,
-)
+from tests.integration.test_contract_dead_letters import test_a_full_queue_refuses
 from tests.integration.test_contract_topology import (
     test_a_publish_declares_what_it_is_given,
     test_a_queue_declared_differently,

@@ -2,9 +2,7 @@
 
 import pytest
 
-from rmq_publisher import (
-    signals,
-)
+from rmq_publisher import signals
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from rmq_publisher import (
-    publish,
-)
+from rmq_publisher import publish
 from rmq_publisher.transport.memory.transport import broker_of
 from tests.support.configured import configurer
 

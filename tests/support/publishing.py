@@ -1,8 +1,6 @@
 """What several tests of `publish()` share."""
 
-from rmq_publisher import (
-    publish,
-)
+from rmq_publisher import publish
 from tests.support.rig import wire
 from tests.support.rig.amqp import Received
 from tests.support.rig.faults import Fault, Step, Verdict

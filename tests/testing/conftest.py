@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from rmq_publisher import (
-    publish,
-)
+from rmq_publisher import publish
 from rmq_publisher.testing import (
     Published,
     capture,
