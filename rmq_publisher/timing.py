@@ -3,6 +3,9 @@
 import random
 import time
 
+# The system's random numbers: they leave the project's seed alone, and a forked child has its own.
+_random = random.SystemRandom()
+
 
 class Backoff:
     """Delays that double from ``first`` to ``cap`` seconds, each shortened by up to half.
@@ -20,7 +23,7 @@ class Backoff:
         """Return the next delay in seconds."""
         current = self._next
         self._next = min(self._cap, current * 2)
-        return current * random.uniform(0.5, 1.0)  # noqa: S311 (not for secrets)
+        return current * _random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """Begin again with the first delay."""
@@ -30,7 +33,7 @@ class Backoff:
 def jittered(first: float, cap: float, doublings: int) -> float:
     """Return ``first`` seconds doubled so many times, at most ``cap``, shortened by up to a half."""
     longest = min(cap, first * 2.0 ** min(doublings, 64))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (not for secrets)
+    return longest * _random.uniform(0.5, 1.0)
 
 
 def monotonic() -> float:

@@ -491,7 +491,7 @@ def test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works(
     assert engine is not None
     engine.dispatcher.answered = _raise  # type: ignore[method-assign]
     held.disarm()
-    errors = [call.outcome(AT_ONCE * 5) for call in calls]
+    errors = [call.outcome(PATIENCE / 2) for call in calls]
     assert {type(error) for error in errors} == {ConfirmTimeout}
     assert "the I/O thread died of RuntimeError" in str(errors[0])
     assert "died of RuntimeError" in caplog.text
@@ -514,7 +514,7 @@ def test_a_raising_answer_about_topology_ends_every_wait_too(
     engine = connections["default"]._engine
     assert engine is not None
     monkeypatch.setattr(engine.dispatcher, "verified", _raise)
-    error = calling(queue=queue).outcome(AT_ONCE * 5)
+    error = calling(queue=queue).outcome(PATIENCE / 2)
     assert isinstance(error, BrokerUnavailable)
     assert "the I/O thread died of RuntimeError" in str(error)
     now(queue=queue)

@@ -57,7 +57,7 @@ def test_nobody_listens(rmq: Any) -> None:
     rmq.RMQ_URL = f"amqp://someone:pa55word@127.0.0.1:{port}/v"
     with Took() as took:
         error = error_of(queue="q", timeout=PATIENCE)
-    assert took.seconds < AT_ONCE * 5
+    assert took.seconds < PATIENCE / 2
     assert isinstance(error, BrokerUnavailable)
     assert f"127.0.0.1:{port}" in str(error)
     assert "Connection refused" in str(error)
@@ -298,7 +298,7 @@ def test_blocked_by_an_alarm(
     waiting = calling(b"not written", queue=queue, timeout=PATIENCE)
     assert isinstance(first.outcome(), ConfirmTimeout)
     assert "blocked: low on memory" in str(first.outcome())
-    error = waiting.outcome(5)  # it ends with the first deadline, not with its own
+    error = waiting.outcome(PATIENCE / 2)  # it ends with the first deadline, not with its own
     assert isinstance(error, BrokerUnavailable)
     with Took() as took:
         errors = [error_of(queue=queue) for _ in range(20)]
@@ -375,8 +375,8 @@ def test_a_frozen_broker(
     assert took.seconds < PATIENCE
     assert on_node.connections_made >= 2
     assert "no answer in time" in str(error)
-    with Took() as took:
-        assert isinstance(error_of(queue=queue), BrokerUnavailable)
+    with Took() as took:  # none of them waits for an attempt to connect, which takes a second
+        assert all(isinstance(error_of(queue=queue), BrokerUnavailable) for _ in range(20))
     assert took.seconds < AT_ONCE
     node.thaw()
     eventually(lambda: status().state == "open")

@@ -283,4 +283,12 @@ MUTANTS = (
         "",
         ("integration/test_servers.py::test_it_is_refused_before_the_commit",),
     ),
+    Mutant(
+        "a project's seed is drawn from",
+        "Delays leave the random numbers of the project's own code alone.",
+        "timing.py",
+        "_random = random.SystemRandom()\n",
+        "_random = random\n",
+        ("test_timing.py",),
+    ),
 )

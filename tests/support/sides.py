@@ -15,9 +15,10 @@ from rmq_publisher import (
 )
 from rmq_publisher.amqp.entities import Entity
 from rmq_publisher.transport.memory.broker import MemoryBroker, Received
+from tests.support.rig import PATIENCE
 from tests.support.rig.amqp import Amqp, Names
 
-SOON = 5.0  # what a broker does by itself must be seen within these seconds
+SOON = PATIENCE  # what a broker does by itself must be seen within these seconds
 WHILE = 0.3  # and what it must not do, not within these
 
 

@@ -6,6 +6,7 @@ import base64
 import time
 from typing import NamedTuple
 
+from . import PATIENCE
 from .erlang import binary
 
 _ACTOR = '<<"rig">>'
@@ -23,7 +24,7 @@ class ClientConnection(NamedTuple):
 class Admin:
     """Users, permissions, queues, alarms and connections of one node."""
 
-    def eval(self, expression: str, timeout: float = 10.0) -> str:
+    def eval(self, expression: str, timeout: float = PATIENCE) -> str:
         raise NotImplementedError
 
     # -- alarms -------------------------------------------------------------------------------
@@ -39,7 +40,8 @@ class Admin:
 
     def _await_alarm(self, wanted: bool) -> None:
         alarm = "lists:keymember({resource_limit, memory, node()}, 1, rabbit_alarm:get_alarms())"
-        for _ in range(200):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             if (self.eval(alarm) == "true") is wanted:
                 return
             time.sleep(0.01)

@@ -13,6 +13,8 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
+from . import PATIENCE
+
 
 class Received(NamedTuple):
     """One message as it left the queue."""
@@ -133,14 +135,14 @@ class Amqp:
             return error.reply_code != 404 and _again(error)
         return True
 
-    def wait_for_depth(self, queue: str, expected: int, timeout: float = 5.0) -> int:
+    def wait_for_depth(self, queue: str, expected: int, timeout: float = PATIENCE) -> int:
         """The depth once it has reached `expected`, or what it is when time is up."""
         deadline = time.monotonic() + timeout
         while (depth := self.depth(queue)) < expected and time.monotonic() < deadline:
             time.sleep(0.01)
         return depth
 
-    def drain(self, queue: str, expected: int = 0, timeout: float = 5.0) -> list[Received]:
+    def drain(self, queue: str, expected: int = 0, timeout: float = PATIENCE) -> list[Received]:
         """Take out all messages; waits until `expected` came, and takes the surplus as well."""
         received: list[Received] = []
         channel, deadline = self.channel, time.monotonic() + timeout

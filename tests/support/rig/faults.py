@@ -10,7 +10,7 @@ from collections.abc import Callable
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from . import wire
+from . import PATIENCE, wire
 from .wire import Frame
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Fault:
             self.hits += 1
             self._condition.notify_all()
 
-    def wait(self, timeout: float = 5.0, hits: int = 1) -> bool:
+    def wait(self, timeout: float = PATIENCE, hits: int = 1) -> bool:
         """Wait until it struck so many times; False when time is up."""
         with self._condition:
             return self._condition.wait_for(lambda: self.hits >= hits, timeout)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Self, TypeVar, cast
 
+from . import PATIENCE
+
 T = TypeVar("T")
 
 _BELL = object()
@@ -45,7 +47,7 @@ class Loop:
         self.order(self._closing)
         self._running = False
         self._ringer.send(b"!")
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         self._selector.close()
         self._bell.close()
         self._ringer.close()
@@ -73,7 +75,7 @@ class Loop:
 
         self._orders.append(act)
         self._ringer.send(b"!")
-        if not done.wait(10):
+        if not done.wait(PATIENCE):
             raise RuntimeError("the loop's thread hangs")
         if errors:
             raise errors[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from . import wire
+from . import PATIENCE, wire
 from .admin import Admin
 from .certificates import Certificates
 from .erlang import Epmd, clean_environment, guard, release_guard, remote_eval
@@ -212,7 +212,7 @@ class PrivateNode(Admin):
         login = self._login(user, password)
         return f"amqps://{login}@{host}:{self.tls_port}/{quote(vhost, '')}"
 
-    def eval(self, expression: str, timeout: float = 10.0) -> str:
+    def eval(self, expression: str, timeout: float = PATIENCE) -> str:
         """The value of an Erlang expression on the node, as Erlang prints it."""
         env = self._environment()
         return remote_eval(self.nodename, expression, env, timeout)

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from . import PATIENCE
+
 
 def children(pid: int) -> list[int]:
     """The processes that this one has started."""
@@ -20,7 +22,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.split()]
 
 
-def await_gone(pids: list[int], timeout: float = 10) -> None:
+def await_gone(pids: list[int], timeout: float = PATIENCE) -> None:
     """Return once none of the processes is there; they need not be ours."""
     deadline = time.monotonic() + timeout
     while any(_alive(pid) for pid in pids):

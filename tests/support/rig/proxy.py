@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from . import faults, wire
+from . import PATIENCE, faults, wire
 from .faults import Fault, Stall
 from .link import Link
 from .loop import Loop
@@ -133,23 +133,23 @@ class Proxy(Loop):
     def connections_open(self) -> int:
         return len(self._links)
 
-    def wait_for_publishes(self, n: int, timeout: float = 5.0) -> bool:
+    def wait_for_publishes(self, n: int, timeout: float = PATIENCE) -> bool:
         """Wait until n messages in all went by completely."""
         return self._wait(lambda: self.publishes >= n, timeout)
 
-    def wait_for_acks(self, n: int, timeout: float = 5.0) -> bool:
+    def wait_for_acks(self, n: int, timeout: float = PATIENCE) -> bool:
         """Wait until n ack frames in all came from the broker (a `multiple` one counts once)."""
         return self._wait(lambda: self.acks >= n, timeout)
 
-    def wait_for_connections(self, n: int, timeout: float = 5.0) -> bool:
+    def wait_for_connections(self, n: int, timeout: float = PATIENCE) -> bool:
         """Wait until n connections in all were made."""
         return self._wait(lambda: self.connections_made >= n, timeout)
 
-    def wait_for_open(self, n: int, timeout: float = 5.0) -> bool:
+    def wait_for_open(self, n: int, timeout: float = PATIENCE) -> bool:
         """Wait until exactly n connections are open."""
         return self._wait(lambda: len(self._links) == n, timeout)
 
-    def wait_for_event(self, what: str, timeout: float = 5.0) -> bool:
+    def wait_for_event(self, what: str, timeout: float = PATIENCE) -> bool:
         """Wait for a logged event, for instance "broker Connection.Blocked"."""
         return self._wait(lambda: any(event.what == what for event in self.events), timeout)
 

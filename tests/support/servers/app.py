@@ -56,14 +56,6 @@ def behind(request: HttpRequest) -> JsonResponse:
     return _answer(ids)
 
 
-def busy(request: HttpRequest) -> JsonResponse:
-    """How many of uWSGI's workers are serving a request, this one included."""
-    import uwsgi  # noqa: PLC0415 (there within uWSGI only)
-
-    states = [worker["status"] for worker in uwsgi.workers()]
-    return JsonResponse({"busy": sum(state == b"busy" for state in states)})
-
-
 async def burst(request: HttpRequest) -> JsonResponse:
     """A hundred at once, beside a task that counts the turns of the loop."""
     turns = 0
@@ -85,7 +77,7 @@ async def flight(request: HttpRequest) -> JsonResponse:
     return _answer([], in_flight=connections["default"].status().in_flight)
 
 
-urlpatterns = [path(view.__name__, view) for view in (some, behind, busy, burst, flight)]
+urlpatterns = [path(view.__name__, view) for view in (some, behind, burst, flight)]
 if preload:
     publish("preloaded", queue=queue, delivery="now")
 application = get_wsgi_application()
