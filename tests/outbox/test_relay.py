@@ -335,6 +335,7 @@ def test_a_silent_broker_leaves_room_for_another(
     """
     rmq.RMQ_CONNECTIONS = {"b": {"URL": amqp.url}}
     rmq.RMQ_OUTBOX_BATCH_SIZE, rmq.RMQ_PUBLISH_TIMEOUT = 8, 2 * PATIENCE
+    rmq.RMQ_OUTBOX_LEASE = 4 * PATIENCE
     start()
     store_rows(store, queue=queue)
     assert len(ids(amqp, queue, 1)) == 1  # it is connected
