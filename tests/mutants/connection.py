@@ -199,8 +199,8 @@ MUTANTS = (
         "all processes at once",
         "Reconnection has jitter.",
         "timing.py",
-        "        return current * random.uniform(0.5, 1.0)",
-        "        return current * random.uniform(1.0, 1.0)",
+        "        return current * _random.uniform(0.5, 1.0)",
+        "        return current * _random.uniform(1.0, 1.0)",
         ("transport/rabbitmq/test_node_selection.py",),
     ),
     Mutant(
