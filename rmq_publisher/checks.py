@@ -1,4 +1,4 @@
-"""Django's system checks: all that can be known wrong without a broker, each with its mend.
+"""Django system checks: every problem that can be found without a broker, each with its fix.
 
 The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 
@@ -6,20 +6,20 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 |---|---|---|
 | `rmq_publisher.E001` | | a setting or key that does not exist |
 | `rmq_publisher.E002` | | a setting of the wrong type or out of range |
-| `rmq_publisher.E003` | | `RMQ_URL` cannot be read, or its nodes disagree |
+| `rmq_publisher.E003` | | `RMQ_URL` is not a valid URL, or its nodes disagree |
 | `rmq_publisher.E004` | | `RMQ_TLS` contradicts the URL or itself |
 | `rmq_publisher.E005` | | a setting of all connections inside `RMQ_CONNECTIONS` |
 | `rmq_publisher.E006` | | `RMQ_OUTBOX_GRACE` or `_LEASE` does not exceed `RMQ_PUBLISH_TIMEOUT` |
 | `rmq_publisher.E007` | | `RMQ_SERIALIZER` names no serializer |
 | `rmq_publisher.E008` | | the database of the outbox cannot hold it, or a router sends it elsewhere |
-| `rmq_publisher.E009` | | something among the queues and exchanges is none |
+| `rmq_publisher.E009` | | an entry of the queues or exchanges is not one |
 | `rmq_publisher.E010` | | one queue or exchange declared in two ways |
 | `rmq_publisher.E011` | | a queue or exchange of an unknown or unnamed connection |
 | `rmq_publisher.E012` | yes | no `RMQ_URL` |
 | `rmq_publisher.W001` | | no `RMQ_URL` |
 | `rmq_publisher.W002` | | a user without a password |
 | `rmq_publisher.W003` | | `RMQ_CONFIRM_TIMEOUT` is too short beside `RMQ_HEARTBEAT` |
-| `rmq_publisher.W004` | | a file of `RMQ_TLS` is not there |
+| `rmq_publisher.W004` | | a file named in `RMQ_TLS` does not exist |
 | `rmq_publisher.W005` | | dead letters or unroutable messages go to an unknown exchange |
 | `rmq_publisher.W006` | yes | the user `guest` or the password `guest` |
 | `rmq_publisher.W007` | yes | no TLS to another host |
@@ -61,7 +61,7 @@ def register_checks() -> None:
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
-    """Return what is wrong in the settings."""
+    """Return the problems in the settings."""
     found = list(loader.problems())
     for settings in loader.usable():
         found += _judged(settings)
@@ -73,7 +73,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 
 def check_topology(**_: Any) -> list[checks.CheckMessage]:
-    """Return what is wrong in the declared queues and exchanges."""
+    """Return the problems in the declared queues and exchanges."""
     found = registry.problems()
     for alias in loader.aliases() or (DEFAULT_ALIAS,):
         found += _dropping(alias)
@@ -81,7 +81,7 @@ def check_topology(**_: Any) -> list[checks.CheckMessage]:
 
 
 def check_deployment(**_: Any) -> list[checks.CheckMessage]:
-    """Return what may stand in development and not in production."""
+    """Return what is acceptable in development but not in production."""
     found = [
         Problem(problem.setting, problem.text, problem.hint, f"{TAG}.E012")
         for problem in loader.problems()
@@ -90,14 +90,14 @@ def check_deployment(**_: Any) -> list[checks.CheckMessage]:
     for settings in loader.usable():
         found += _exposed(settings)
     for label in loader.urls_with_password():
-        text = "holds a password, which Django's debug page and error mails show"
-        hint = "Take it out of the URL and set RMQ_PASSWORD, which they hide."
+        text = "contains a password, which Django's debug page and error emails show"
+        hint = "Remove it from the URL and set RMQ_PASSWORD, which they hide."
         found.append(Problem(label, text, hint, f"{TAG}.W009"))
     return _messages(found)
 
 
 def _messages(problems: Iterable[Problem]) -> list[checks.CheckMessage]:
-    """Return each once: a flat setting concerns several connections."""
+    """Return each problem once, even if a flat setting applies to several connections."""
     return [
         (checks.Error if problem.is_error else checks.Warning)(
             f"{problem.setting} {problem.text}.", hint=problem.hint, id=problem.id
@@ -113,16 +113,16 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
         yield Problem(
             loader.place(alias, "SERIALIZER"),
             f"names the unknown serializer {settings.serializer!r}",
-            f"Known are {known}; add one with register_serializer() in an AppConfig's ready().",
+            f"Registered: {known}. Add one with register_serializer() in an AppConfig's ready().",
             f"{TAG}.E007",
         )
     least = settings.heartbeat / 2 + HEARTBEAT_SLACK
     if settings.confirm_timeout <= least and not settings.memory:
         yield Problem(
             loader.place(alias, "CONFIRM_TIMEOUT"),
-            f"of {settings.confirm_timeout:g} s may end a healthy connection: a broker with "
-            f"nothing to say sends a heartbeat every {settings.heartbeat / 2:g} s only",
-            f"Set it above {least:g} s, or RMQ_HEARTBEAT lower.",
+            f"of {settings.confirm_timeout:g} s may close a healthy connection: an idle broker "
+            f"sends only a heartbeat every {settings.heartbeat / 2:g} s",
+            f"Raise it above {least:g} s, or lower RMQ_HEARTBEAT.",
             f"{TAG}.W003",
         )
     for key in ("CA_FILE", "CERT_FILE", "KEY_FILE"):
@@ -130,14 +130,14 @@ def _judged(settings: ConnectionSettings) -> Iterator[Problem]:
         if path is not None and not Path(path).is_file():
             yield Problem(
                 loader.place(alias, "TLS"),
-                f"names a {key} that is not there: {path}",
-                "Connecting will fail where it is missing; mend the path or mount the file.",
+                f"names a {key} that does not exist: {path}",
+                "Connecting will fail without it; correct the path or mount the file.",
                 f"{TAG}.W004",
             )
 
 
 def _outbox_times() -> Iterator[Problem]:
-    """Yield grace or lease that could end while the row's own process still sends it."""
+    """Yield a grace or lease that could expire while its holder is still sending the row."""
     timeouts = [settings.publish_timeout for settings in loader.usable()]
     try:
         outbox = loader.outbox()
@@ -152,15 +152,15 @@ def _outbox_times() -> Iterator[Problem]:
         if value <= longest and not off:
             yield Problem(
                 name,
-                f"of {value:g} s does not exceed RMQ_PUBLISH_TIMEOUT ({longest:g} s), so that two "
-                "processes could send one row",
-                f"Set it above {longest:g} s, or RMQ_PUBLISH_TIMEOUT lower.",
+                f"of {value:g} s does not exceed RMQ_PUBLISH_TIMEOUT ({longest:g} s), so two "
+                "processes could send the same row",
+                f"Raise it above {longest:g} s, or lower RMQ_PUBLISH_TIMEOUT.",
                 f"{TAG}.E006",
             )
 
 
 def _outbox_table(setting: str) -> Iterator[Problem]:
-    """Yield what keeps rows from being written where the transactions are."""
+    """Yield reasons why rows cannot be written in the transactions they belong to."""
     database = DEFAULT_DB_ALIAS
     if reason := support.unfit(database):
         yield Problem(setting, f'is "outbox", for database {database!r}', reason, f"{TAG}.E008")
@@ -169,8 +169,8 @@ def _outbox_table(setting: str) -> Iterator[Problem]:
     if elsewhere != database:
         yield Problem(
             setting,
-            f'is "outbox", and DATABASE_ROUTERS send its table to {elsewhere!r}: a row must be '
-            f"written in the transaction on {database!r}, and people would look for it there",
+            f'is "outbox", but DATABASE_ROUTERS send its table to {elsewhere!r}: a row must be '
+            f"written in the transaction on {database!r}, and the admin must look for it there",
             "Let db_for_write() and db_for_read() return None for rmq_publisher's models.",
             f"{TAG}.E008",
         )
@@ -179,15 +179,15 @@ def _outbox_table(setting: str) -> Iterator[Problem]:
     if connection.vendor == "sqlite" and str(mode).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Problem(
             f"DATABASES[{database!r}]",
-            'is SQLite without transaction_mode "IMMEDIATE": a transaction that reads before it '
-            'writes is refused at once ("database is locked") while a relay works',
-            'Add "OPTIONS": {"transaction_mode": "IMMEDIATE"} to it.',
+            'is SQLite without transaction_mode "IMMEDIATE": while a relay is working, a transaction '
+            'that reads before it writes fails at once with "database is locked"',
+            'Add "OPTIONS": {"transaction_mode": "IMMEDIATE"}.',
             f"{TAG}.W010",
         )
 
 
 def _dropping(alias: str) -> Iterator[Problem]:
-    """Yield queues and exchanges whose leftovers go to an exchange that nobody declares."""
+    """Yield queues and exchanges that dead-letter or fall back to an undeclared exchange."""
     declared = {exchange.name for exchange in registry.exchanges(alias)}
     for declaration in registry.declarations(alias):
         config = declaration.config
@@ -199,8 +199,8 @@ def _dropping(alias: str) -> Iterator[Problem]:
             yield Problem(
                 declaration.sources[0],
                 f"sends the {what} of {config} to exchange {target!r}, which the project does not "
-                "declare: if it is missing, the broker drops them",
-                f"Declare ExchangeConfig({target!r}), with a queue bound to it.",
+                "declare: if it does not exist, the broker drops them",
+                f"Declare ExchangeConfig({target!r}) and bind a queue to it.",
                 f"{TAG}.W005",
             )
 
@@ -208,32 +208,32 @@ def _dropping(alias: str) -> Iterator[Problem]:
 def _exposed(settings: ConnectionSettings) -> Iterator[Problem]:
     url = loader.place(settings.alias, "URL")
     if settings.memory:
-        text = "is memory://, whose messages end with the process"
+        text = "is memory://, whose messages are lost when the process ends"
         yield Problem(url, text, "Set the URL of a RabbitMQ broker.", f"{TAG}.W008")
         return
     if "guest" in (settings.username, settings.password):
         yield Problem(
             url,
-            "logs in with guest, which everyone knows",
-            "Make a user with the least rights, and set RMQ_USERNAME and RMQ_PASSWORD.",
+            "logs in with guest, RabbitMQ's well-known default",
+            "Create a user with the least privileges it needs, and set RMQ_USERNAME and RMQ_PASSWORD.",
             f"{TAG}.W006",
         )
     open_to_all = [node for node in settings.nodes if not node.tls and not _is_here(node.host)]
     if open_to_all:
         yield Problem(
             url,
-            f"speaks to {', '.join(map(str, open_to_all))} without TLS: the network sees the "
-            "password and the messages",
-            "Write amqps://.",
+            f"connects to {', '.join(map(str, open_to_all))} without TLS: anyone on the network can "
+            "read the password and the messages",
+            "Use amqps://.",
             f"{TAG}.W007",
         )
 
 
 def _is_here(host: str) -> bool:
-    """Tell whether the host is this one by its name; no look-up."""
+    """Tell from its name whether a host is this machine, without a DNS lookup."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False  # a name
+        return False  # any other host name

@@ -1,7 +1,7 @@
-"""The outcomes of a publish that are not a confirm.
+"""The outcomes of a publish other than a confirm.
 
-Every error knows the message it speaks of and whether sending the same message again may work. No
-error carries a body, a header's value or a password: only names, sizes, ids and reply codes.
+Every error names its message and says whether retrying the same message may work. No error holds a
+body, a header value or a password: only names, sizes, ids and reply codes.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 
 class PublishError(Exception):
-    """Root of all outcomes that are not a confirm.
+    """Base class of every outcome other than a confirm.
 
     Attributes:
-        message_id: id of the message, empty where it has none yet.
-        exchange: exchange that it was meant for; empty for the default exchange.
+        message_id: id of the message; empty if it has none yet.
+        exchange: the exchange it was published to; empty for the default exchange.
         routing_key: its routing key.
-        retryable: whether the same message may go through later, once the broker, the network or
-            the topology is mended.
+        retryable: whether the same message may succeed later, once the broker, the network or
+            the topology has been fixed.
     """
 
     retryable: bool = True
@@ -30,7 +30,8 @@ class PublishError(Exception):
         self.routing_key = routing_key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Test runners and task queues carry errors between processes; __init__ takes other arguments.
+        # Test runners and task queues pickle errors, and by default unpickling would call __init__
+        # with the text only.
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -49,7 +50,7 @@ class InvalidMessage(PublishError, ValueError):
 
 
 class BrokerAnswer(PublishError):
-    """Base of the outcomes that carry the broker's reply: a code and its words."""
+    """Base class of the outcomes that carry the broker's reply code and reply text."""
 
     words: ClassVar[str] = "refused"
 
@@ -84,13 +85,13 @@ class Unroutable(BrokerAnswer):
 
 
 class Rejected(BrokerAnswer):
-    """The broker closed a channel over it: 403 (forbidden), 404 (no such thing), 406 (mismatch)."""
+    """The broker closed the channel because of it: 403 (forbidden), 404 (not found), 406 (mismatch)."""
 
     words = "rejected by the broker"
 
     @property
     def retryable(self) -> bool:  # type: ignore[override]
-        """Only a missing exchange or queue may come into being; 403 and 406 want a person."""
+        """Whether a retry may work: a missing exchange or queue may appear; 403 and 406 need a person."""
         return self.reply_code == 404
 
 
@@ -110,7 +111,7 @@ class PublishManyError(PublishError):
     """Some messages of ``publish_many(delivery="now")`` were not confirmed.
 
     Attributes:
-        outcomes: one entry a message, in order: None where confirmed, else its `PublishError`.
+        outcomes: one entry per message, in order: None if confirmed, else its `PublishError`.
     """
 
     def __init__(self, outcomes: Sequence[PublishError | None]) -> None:

@@ -99,7 +99,7 @@ def test_a_known_serializer(configure, serializer):
     assert found() == []
 
 
-@pytest.mark.parametrize("serializer", ["yaml", "json+brotli", "pickle"])
+@pytest.mark.parametrize("serializer", ["toml", "json+brotli", "pickle"])
 def test_an_unknown_serializer(configure, serializer):
     configure(**GOOD, SERIALIZER=serializer)
     message = only()
@@ -109,13 +109,13 @@ def test_an_unknown_serializer(configure, serializer):
 
 
 def test_the_place_of_an_alias_is_named(configure):
-    own = {"URL": URL, "PASSWORD": "x", "SERIALIZER": "yaml"}
+    own = {"URL": URL, "PASSWORD": "x", "SERIALIZER": "toml"}
     configure(CONNECTIONS={"events": own}, **GOOD)
     assert only().msg.startswith("RMQ_CONNECTIONS['events']['SERIALIZER']")
 
 
 def test_a_flat_setting_of_several_connections_is_told_once(configure):
-    configure(CONNECTIONS={"a": {}, "b": {}}, SERIALIZER="yaml", **GOOD)
+    configure(CONNECTIONS={"a": {}, "b": {}}, SERIALIZER="toml", **GOOD)
     assert found() == ["E007"]
 
 

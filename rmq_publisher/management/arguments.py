@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and what they say when these are wrong."""
+"""Arguments that several commands share, with their error messages."""
 
 import re
 from argparse import ArgumentTypeError
@@ -16,39 +16,41 @@ LONGEST_DAYS = 36500
 
 
 def duration(text: str) -> timedelta:
-    """Read ``90s``, ``15m``, ``12h``, ``30d``, ``2w``.
+    """Parse ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``.
 
     Raises:
-        ArgumentTypeError: it is something else.
+        ArgumentTypeError: the text is not such a duration.
     """
     found = re.fullmatch(r"(\d{1,9})([smhdw])", text.strip(), re.ASCII)
     if found is None:
-        raise ArgumentTypeError(f"{text!r} is no duration: write 90s, 15m, 12h, 30d or 2w")
+        raise ArgumentTypeError(
+            f"{text!r} is not a valid duration: use for example 90s, 15m, 12h, 30d or 2w"
+        )
     read = timedelta(**{UNITS[found[2]]: int(found[1])}) if int(found[1]) < 10**7 else None
     if read is None or read.days > LONGEST_DAYS:
-        raise ArgumentTypeError(f"{text!r} is too long: at most {LONGEST_DAYS}d")
+        raise ArgumentTypeError(f"{text!r} is too long: the maximum is {LONGEST_DAYS}d")
     return read
 
 
 def take_database(parser: CommandParser) -> None:
-    """Take ``--database``."""
+    """Add ``--database``."""
     parser.add_argument(
         "--database",
         metavar="ALIAS",
         default=DEFAULT_DB_ALIAS,
-        help='The Django database whose rows are meant; "default" when left out.',
+        help="The Django database to work on. Default: default.",
     )
 
 
 def check_database(database: str) -> None:
-    """Refuse a database without our table.
+    """Refuse a database without the outbox table.
 
     Raises:
-        CommandError: it says what to do.
+        CommandError: the text says what to do.
     """
     if database not in databases:
         known = ", ".join(map(repr, databases))
-        raise CommandError(f"There is no database {database!r}; there are: {known}.")
+        raise CommandError(f"Unknown database {database!r}; configured: {known}.")
     if reason := unfit(database):
         raise CommandError(f"Database {database!r}: {reason}.")
     try:

@@ -1,4 +1,4 @@
-"""What the commands share that look at one RabbitMQ connection after the other."""
+"""The base of commands that work through the RabbitMQ connections one by one."""
 
 import json
 from typing import Any
@@ -12,10 +12,10 @@ from rmq_publisher.topology import registry
 
 
 def chosen_aliases(using: str | None) -> tuple[str, ...]:
-    """Return the alias named, or all of them.
+    """Return the given alias, or all aliases for None.
 
     Raises:
-        CommandError: there is no such alias, or something is wrong in the settings or topology.
+        CommandError: the alias is unknown, or the settings or declarations contain errors.
     """
     problems = (*loader.problems(), *registry.problems())
     errors = [str(problem) for problem in problems if problem.is_error]
@@ -31,37 +31,37 @@ def chosen_aliases(using: str | None) -> tuple[str, ...]:
 
 
 class ConnectionsCommand(BaseCommand):
-    """Takes ``--using`` and ``--json``; a connection that fails does not keep others from it."""
+    """Adds ``--using`` and ``--json``; one failed connection does not stop the others."""
 
     requires_system_checks: list[str] = []  # noqa: RUF012 (Django's name); ours are judged below
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take what all of these commands take."""
+        """Add the options that these commands share."""
         parser.add_argument(
-            "--using", metavar="ALIAS", help="One RabbitMQ connection; all of them when left out."
+            "--using", metavar="ALIAS", help="One RabbitMQ connection. Default: all of them."
         )
         parser.add_argument(
-            "--json", action="store_true", help="Write one JSON document instead of lines."
+            "--json", action="store_true", help="Write one JSON document instead of text."
         )
 
     def examine(self, alias: str, found: dict[str, Any], **options: Any) -> str:
-        """Look at one connection, showing lines by `line`.
+        """Examine one connection, printing with `line`.
 
         Args:
-            alias: of the connection.
-            found: the JSON object of this connection, to be filled in.
-            options: those of the command.
+            alias: the connection's alias.
+            found: the connection's JSON object, to be filled in.
+            options: the command's options.
 
         Returns:
-            What is wrong, in a sentence; empty where nothing is.
+            The problem in one sentence, or an empty string.
 
         Raises:
-            BrokerUnavailable: it cannot be reached.
+            BrokerUnavailable: the broker cannot be reached.
         """
         raise NotImplementedError
 
     def line(self, text: str) -> None:
-        """Show a line, unless a JSON document is wanted."""
+        """Print a line, unless ``--json`` was given."""
         if not self._json:
             self.stdout.write(text)
 
@@ -69,7 +69,7 @@ class ConnectionsCommand(BaseCommand):
         """Examine each connection.
 
         Raises:
-            CommandError: something is wrong; what was found stands on standard output.
+            CommandError: a connection has a problem; the results are on standard output.
         """
         self._json: bool = options["json"]
         documents, complaints = [], []

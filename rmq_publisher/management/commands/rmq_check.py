@@ -1,4 +1,4 @@
-"""``manage.py rmq_check``: connects, and says what it sees."""
+"""``manage.py rmq_check``: connects to RabbitMQ and reports its state."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,16 +9,16 @@ from rmq_publisher.topology.declare import Report
 
 
 class Command(ConnectionsCommand):
-    """One message that no queue takes shows whether publishing works; no queue gets anything."""
+    """Probes publishing with a message that cannot be routed, so no queue receives anything."""
 
     help = (
-        "Connect to RabbitMQ and say what is there: node, version, TLS, which declared queues and "
-        "exchanges are missing, and whether publishing is allowed. Exits 1 if anything is amiss. "
-        "The probe goes to the default exchange, and needs write permission on amq.default."
+        "Connect to RabbitMQ and report node, version, TLS, missing queues and exchanges, and "
+        "whether publishing is allowed. Exits with 1 if there is a problem. The probe is published "
+        "to the default exchange, which needs write permission on amq.default."
     )
 
     def examine(self, alias: str, found: dict[str, Any], **_: Any) -> str:
-        """Look, probe, and show it.
+        """Inspect the connection, probe publishing, and print the result.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached.

@@ -12,35 +12,37 @@ from rmq_publisher.topology.declare import Row
 
 
 class Command(ConnectionsCommand):
-    """Shows a row for each thing; one that fails does not keep the rest from being declared."""
+    """Prints a row for each declaration; one failure does not stop the rest."""
 
     help = (
         "Declare the exchanges, queues and bindings of RMQ_EXCHANGES, RMQ_QUEUES and each app's "
-        "queues.py. Again and again it leads to the same. Exits 1 if anything failed or differs."
+        "queues.py. Safe to run repeatedly. Exits with 1 if anything failed or differs."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take ``--dry-run`` or ``--check`` besides."""
+        """Add ``--dry-run`` and ``--check``."""
         mode = parser.add_mutually_exclusive_group()
         mode.add_argument(
-            "--dry-run", action="store_true", help="Say what would be declared; do not connect."
+            "--dry-run",
+            action="store_true",
+            help="Show what would be declared, without connecting.",
         )
         mode.add_argument(
             "--check",
             action="store_true",
-            help="Change nothing; exit 1 on what is missing or differs. Bindings are not checked.",
+            help="Change nothing; exit with 1 if anything is missing or differs. Ignores bindings.",
         )
         super().add_arguments(parser)
 
     def examine(self, alias: str, found: dict[str, Any], **options: Any) -> str:
-        """Declare, plan or compare, and show a row for each thing.
+        """Declare, plan or compare, and print a row for each declaration.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached.
-            CommandError: both of two options that exclude each other (by ``call_command``).
+            CommandError: ``call_command`` was given both ``--dry-run`` and ``--check``.
         """
         if options["dry_run"] and options["check"]:
-            raise CommandError("--dry-run and --check exclude each other.")
+            raise CommandError("--dry-run and --check cannot be used together.")
         work = declare.declare
         if options["dry_run"]:
             work = declare.plan
@@ -54,9 +56,9 @@ class Command(ConnectionsCommand):
             states[row.state] += row.is_bad
             self._show(row)
         if not rows:
-            self.line("  nothing is declared for it: see RMQ_QUEUES and each app's queues.py")
+            self.line("  nothing to declare: see RMQ_QUEUES and each app's queues.py")
         bad = [f"{count} {state}" for state, count in states.items() if count]
-        return f"of {len(rows)}: {', '.join(bad)}" if bad else ""
+        return f"{', '.join(bad)} (of {len(rows)})" if bad else ""
 
     def _show(self, row: Row) -> None:
         style = self.style.ERROR if row.is_bad else self.style.SUCCESS

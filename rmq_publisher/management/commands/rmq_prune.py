@@ -1,4 +1,4 @@
-"""``manage.py rmq_prune``: deletes what is finished and old."""
+"""``manage.py rmq_prune``: deletes old messages that need no further work."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,51 +17,51 @@ MOST_AT_ONCE = 10_000
 
 
 class Command(BaseCommand):
-    """Never deletes what is yet to be sent."""
+    """Never deletes a message that still has to be sent."""
 
     help = (
-        "Delete delivered and discarded messages that are old; dead ones only where they are named. "
-        "What is pending or failed is never deleted. Old counts and relays that are long gone go too. "
-        "Relays do the same every hour; this is for where none runs, and for other ages."
+        "Delete old delivered and discarded messages, and dead ones if you ask for them. Pending and "
+        "failed messages are never deleted. Also deletes old counts and the records of relays that "
+        "have gone. Relays do the same every hour; use this command if none runs, or for another age."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take an age, states, and how many rows at once."""
+        """Add the age, the states and the batch size."""
         parser.add_argument(
             "--older-than",
             metavar="DURATION",
             type=duration,
-            help="Such as 12h, 30d, 8w; RMQ_FAILURE_RETENTION_DAYS when left out.",
+            help="For example 12h, 30d or 8w. Default: RMQ_FAILURE_RETENTION_DAYS.",
         )
         parser.add_argument(
             "--state",
             action="append",
             choices=(*FINISHED, "dead", *UNFINISHED),
-            help="May be repeated; delivered and discarded when left out.",
+            help="May be repeated. Default: delivered and discarded.",
         )
         parser.add_argument(
             "--batch",
             type=int,
             default=1000,
             metavar="N",
-            help=f"Messages deleted at once, 1000 when left out, {MOST_AT_ONCE} at most.",
+            help=f"Messages deleted by one statement, at most {MOST_AT_ONCE}. Default: 1000.",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only say how many.")
+        parser.add_argument("--dry-run", action="store_true", help="Only print how many.")
         take_database(parser)
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """Delete, and say how many.
+        """Delete, and print how many.
 
         Raises:
-            CommandError: a state that is yet to be sent, no such database, bad settings.
+            CommandError: the state still has to be sent, the database is unknown, or a setting is wrong.
         """
         database: str = options["database"]
         dry_run: bool = options["dry_run"]
         states = tuple(dict.fromkeys(options["state"] or FINISHED))
         if wrong := [state for state in states if state in UNFINISHED]:
             raise CommandError(
-                f"Messages that are {' or '.join(wrong)} are yet to be sent, and never deleted by age. "
-                "To give one up, discard it first, in the admin."
+                f"Messages that are {' or '.join(wrong)} still have to be sent and are never deleted by "
+                "age. To give one up, discard it in the admin first."
             )
         if not 1 <= options["batch"] <= MOST_AT_ONCE:
             raise CommandError(f"--batch must be from 1 to {MOST_AT_ONCE}.")
@@ -77,7 +77,7 @@ class Command(BaseCommand):
             for state in states
         }
         numbers["old counts"] = publish_counts.prune(database, dry_run=dry_run)
-        numbers["relays long gone"] = heartbeats.prune(database, dry_run=dry_run)
+        numbers["old relays"] = heartbeats.prune(database, dry_run=dry_run)
         did = "would be deleted" if dry_run else "deleted"
         for what, number in numbers.items():
             self.stdout.write(f"{number} {what} {did}.")

@@ -1,4 +1,4 @@
-"""``manage.py rmq_relay``: sends what is stored."""
+"""``manage.py rmq_relay``: sends stored messages."""
 
 import signal
 import threading
@@ -16,39 +16,42 @@ LOOK_SECONDS = 0.5
 
 
 class Command(BaseCommand):
-    """One thread for each database."""
+    """Runs one relay thread for each database."""
 
     help = (
-        "Send the stored messages that are due, until SIGTERM or SIGINT. Any number of these may run. "
-        "With --once: until nothing is due; exits 1 if a broker or database could not be reached."
+        "Send stored messages as they become due, until SIGTERM or SIGINT. Any number of relays may "
+        "run at once. With --once, stop when nothing is due, and exit with 1 if a broker or database "
+        "could not be reached."
     )
     requires_system_checks: list[str] = []  # noqa: RUF012 (Django's name); ours are judged below
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take what the module's docstring of `relay` explains."""
+        """Add the options that `outbox.relay` explains."""
         parser.add_argument(
-            "--once", action="store_true", help="End as soon as nothing is due, for cron."
+            "--once",
+            action="store_true",
+            help="Stop as soon as nothing is due, for use from cron.",
         )
         parser.add_argument(
             "--database",
             action="append",
             choices=tuple(databases),
             metavar="ALIAS",
-            help="A database with stored messages; may be given several times. Default: default.",
+            help="A database with stored messages; may be repeated. Default: default.",
         )
         parser.add_argument(
             "--poll-interval",
             type=_seconds,
             default=1.0,
             metavar="S",
-            help="Seconds between looks at the table while nothing is due. Default: 1.",
+            help="Seconds between polls of the table while nothing is due. Default: 1.",
         )
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """Run until told to end.
+        """Run until a signal arrives, or with ``--once`` until nothing is due.
 
         Raises:
-            CommandError: with ``--once``, something could not be reached; else a relay failed.
+            CommandError: a relay failed, or with ``--once`` something could not be reached.
         """
         chosen_aliases(None)
         aliases = dict.fromkeys(options["database"] or [DEFAULT_DB_ALIAS])
@@ -63,7 +66,7 @@ class Command(BaseCommand):
 
         def end(*_: object) -> None:
             stop()
-            # A second one ends it at once, as a kill does: a database that hangs has no deadline.
+            # A second signal kills the process: a statement in a hung database has no deadline.
             for number in ENDS:
                 signal.signal(number, signal.SIG_DFL)
 
@@ -73,8 +76,8 @@ class Command(BaseCommand):
                 run.on_failure = stop
                 run.start()
             for run in runs:
-                # Handlers run in this thread only, and a signal that the kernel gives to another one
-                # does not end a join.
+                # Signal handlers run only in the main thread, and a signal that the kernel delivers to
+                # another thread does not interrupt join().
                 while run.is_alive():
                     run.join(LOOK_SECONDS)
         finally:
@@ -86,7 +89,7 @@ class Command(BaseCommand):
 
 
 class _Run(threading.Thread):
-    """A relay on a thread of its own; Django's connections are those of a thread."""
+    """A relay in a thread of its own, because Django's database connections are per thread."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__(name=f"rmq_relay {relay.database}")
@@ -97,14 +100,14 @@ class _Run(threading.Thread):
     def run(self) -> None:
         try:
             self.relay.run()
-        except Exception as error:  # noqa: BLE001 (told by the command, whatever it was)
+        except Exception as error:  # noqa: BLE001 (reported by the command)
             self.error = error
             self.on_failure()
 
     def complaints(self) -> list[str]:
-        """Return what the command is to complain of."""
+        """Return the problems that the command reports."""
         if isinstance(self.error, DatabaseError | InterfaceError):
-            # In the driver's words: they name host and port, and no row.
+            # The driver's own text names host and port, and no row.
             return [f"database {self.relay.database!r}: {self.error}"]
         if self.error is not None:
             raise self.error

@@ -1,4 +1,4 @@
-"""``manage.py rmq_retry``: has failed and dead messages sent again."""
+"""``manage.py rmq_retry``: retries failed and dead messages."""
 
 from datetime import timedelta
 from typing import Any
@@ -22,41 +22,46 @@ COLUMNS = {
 
 
 class Command(BaseCommand):
-    """Makes them due; a relay sends them."""
+    """Makes messages due; a relay sends them."""
 
     help = (
-        "Have messages sent again that failed: those named by their message ids, or all that a filter "
-        "picks. They are due at once, with fresh attempts and the same message id; a relay sends them. "
-        "What somebody is sending at this moment is left alone."
+        "Retry failed and dead messages, chosen by message id or by a filter. They become due at once, "
+        "keep their message id and start counting attempts afresh; a relay sends them. Messages that "
+        "are being sent right now are skipped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take ids and filters; what is picked must fit all that are given."""
+        """Add ids and filters; a message must match all that are given."""
         parser.add_argument("ids", nargs="*", metavar="MESSAGE_ID", help="Message ids.")
         parser.add_argument(
-            "--state", action="append", choices=STATES, help="May be repeated; both if left out."
+            "--state", action="append", choices=STATES, help="May be repeated. Default: both."
         )
-        parser.add_argument("--all-dead", action="store_true", help="As --state dead.")
-        parser.add_argument("--error", metavar="NAME", help="The last error, such as Unroutable.")
+        parser.add_argument("--all-dead", action="store_true", help="Same as --state dead.")
+        parser.add_argument(
+            "--error", metavar="NAME", help="Name of the last error, for example Unroutable."
+        )
         parser.add_argument("--using", metavar="ALIAS", help="The RabbitMQ connection.")
         parser.add_argument("--exchange", metavar="NAME", help='"" is the default exchange.')
         parser.add_argument("--routing-key", metavar="KEY", help="The routing key.")
         parser.add_argument(
-            "--since", metavar="DURATION", type=duration, help="Last failed within: 15m, 12h, 2d."
+            "--since",
+            metavar="DURATION",
+            type=duration,
+            help="Last failed within this time: 15m, 12h, 2d.",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only say how many.")
+        parser.add_argument("--dry-run", action="store_true", help="Only print how many.")
         take_database(parser)
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """Pick them, make them due, and say how many.
+        """Make the chosen messages due, and print how many.
 
         Raises:
-            CommandError: no filter, no such database, or ids that name no failed or dead message.
+            CommandError: no filter, an unknown database, or ids of no failed or dead message.
         """
         database: str = options["database"]
         picked = self._picked(options)
         check_database(database)
-        # Whoever is failed or dead has failed; said for the sake of the indexes.
+        # Failed and dead rows always have failed_at; the condition lets the database use its index.
         rows = transitions.messages(database).filter(failed_at__isnull=False, **picked)
         unknown = _unknown(rows, options["ids"])
         held = rows.exclude(transitions.FREE).count()
@@ -69,10 +74,10 @@ class Command(BaseCommand):
                 notify(database)
                 self._warn_without_relay(database)
         if unknown:
-            raise CommandError(f"Neither failed nor dead, or not there: {', '.join(unknown)}")
+            raise CommandError(f"Not found among failed and dead messages: {', '.join(unknown)}")
 
     def _picked(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return what rows must fit.
+        """Return the conditions that rows must meet.
 
         Raises:
             CommandError: there is no filter.
@@ -88,15 +93,15 @@ class Command(BaseCommand):
             picked["last_failed_at__gte"] = After(-since.total_seconds())
         if not picked and not states:
             raise CommandError(
-                "Say which: message ids, --all-dead, or a filter such as --state failed, "
-                "--error Unroutable, --since 1h. See them first with --dry-run."
+                "Choose messages by id, with --all-dead, or with a filter such as --state failed, "
+                "--error Unroutable or --since 1h. Try it with --dry-run first."
             )
         return {**picked, "state__in": sorted(states or STATES)}
 
     def _say(self, number: int, what: str, held: int) -> None:
         self.stdout.write(f"{number} {what}.")
         if held:
-            self.stdout.write(f"{held} left alone: being sent at this moment.")
+            self.stdout.write(f"Skipped {held}: being sent right now.")
 
     def _warn_without_relay(self, database: str) -> None:
         try:
@@ -107,13 +112,13 @@ class Command(BaseCommand):
             since = "yet" if seconds is None else f"for {seconds:.0f} s"
             self.stderr.write(
                 self.style.WARNING(
-                    f"No relay was seen {since} on database {database!r}: nothing is sent until "
-                    "there is one. Start manage.py rmq_relay, or run it with --once."
+                    f"No relay has been seen {since} on database {database!r}, so nothing will be "
+                    "sent. Start manage.py rmq_relay, or run it with --once."
                 )
             )
 
 
 def _unknown(rows: Any, ids: list[str]) -> list[str]:
-    """Return the ids given that no row has."""
+    """Return the given ids that no row has."""
     found = set(rows.values_list("message_id", flat=True)) if ids else set()
     return [id_ for id_ in dict.fromkeys(ids) if id_ not in found]

@@ -1,4 +1,4 @@
-"""``manage.py rmq_stats``: how many messages wait, failed, are published; are relays at work."""
+"""``manage.py rmq_stats``: counts of stored messages, publishing rates, and relays."""
 
 import json
 from typing import Any
@@ -11,22 +11,23 @@ from rmq_publisher.outbox import heartbeats
 
 
 class Command(BaseCommand):
-    """Changes nothing, asks no broker."""
+    """Reads the database only; contacts no broker."""
 
     help = (
-        "Say how many stored messages wait or failed, how fast is published, and which relays run."
+        "Show how many stored messages are pending, failed and dead, the publishing rates, and which "
+        "relays are running."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take ``--json`` and ``--database``."""
+        """Add ``--json`` and ``--database``."""
         parser.add_argument("--json", action="store_true", help="Write a JSON document.")
         take_database(parser)
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """Ask, and show it.
+        """Query the database and print the result.
 
         Raises:
-            CommandError: no such database, or it has no table.
+            CommandError: the database is unknown or lacks the table.
         """
         database: str = options["database"]
         check_database(database)
@@ -53,7 +54,7 @@ class Command(BaseCommand):
 
 
 def _document(database: str) -> dict[str, Any]:
-    """Return what ``--json`` writes; its keys are documented and stay."""
+    """Return the document of ``--json``; its keys are documented and must not change."""
     found = outbox_stats.summary(database, at_most=None)
     return {
         "database": database,
@@ -81,7 +82,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def _words(seconds: float) -> str:
-    """Say how long, in the largest unit that fits."""
+    """Format a duration in the largest unit that fits."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
