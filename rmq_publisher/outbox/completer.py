@@ -11,8 +11,8 @@ from rmq_publisher.outbox import transitions
 from rmq_publisher.outbox.in_flight import NOT_SENT, Outcome
 from rmq_publisher.outbox.row import Stored
 from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.delivery import tell
 
 logger = logging.getLogger("rmq_publisher")
 

@@ -13,8 +13,9 @@ from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import after_commit, transitions
 from rmq_publisher.outbox.row import Stored
 from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.delivery import Batch, tell
+from rmq_publisher.transport.delivery import Batch
 from rmq_publisher.transport.handler import connections
 
 logger = logging.getLogger("rmq_publisher")

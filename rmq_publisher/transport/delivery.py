@@ -6,14 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from django.dispatch import Signal
-
-from rmq_publisher import signals
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.telemetry.outcomes import atell, tell
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Delivery, Transport
 from rmq_publisher.transport.handler import connections
@@ -22,35 +19,6 @@ logger = logging.getLogger("rmq_publisher")
 
 INTERRUPTED = "the call was interrupted"
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
-
-
-def _signal(error: PublishError | None) -> Signal:
-    """Return the signal of an outcome."""
-    return signals.message_published if error is None else signals.publish_failed
-
-
-def _arguments(
-    using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool
-) -> dict[str, Any]:
-    """Return the arguments of its signal."""
-    names: dict[str, Any] = {**envelope.names, "using": using}
-    return names if error is None else {**names, "error": error, "will_retry": will_retry}
-
-
-def _count(using: str, error: PublishError | None) -> None:
-    if error is None:
-        publish_counts.count(using, published=1)
-    else:
-        publish_counts.count(using, failed=1)
-
-
-def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
-    """Count an outcome and send its signal; a receiver that raises is logged and changes nothing."""
-    _count(using, error)
-    signal = _signal(error)
-    if signal.receivers:
-        arguments = _arguments(using, envelope, error, will_retry=will_retry)
-        signal.send_robust(sender=None, **arguments)
 
 
 def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
@@ -244,11 +212,6 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
         # Without abandoned(): no deadline has passed. Its place is given back a little later.
         delivery.fail("the task was cancelled")
         raise
-    _count(using, delivery.error)
-    # Not by tell(): in the event loop's thread a receiver must neither block nor be a coroutine.
-    signal = _signal(delivery.error)
-    if signal.receivers:
-        arguments = _arguments(using, envelope, delivery.error, will_retry=False)
-        await signal.asend_robust(sender=None, **arguments)
+    await atell(using, envelope, delivery.error)
     if delivery.error is not None:
         raise delivery.error

@@ -274,7 +274,7 @@ MUTANTS = (
     Mutant(
         "a raising receiver is heard",
         "A signal's receiver that raises is logged and changes nothing.",
-        "transport/delivery.py",
+        "telemetry/outcomes.py",
         "        signal.send_robust(",
         "        signal.send(",
         ("test_signals.py",),
