@@ -1,21 +1,30 @@
-"""The admin's page of publish failures; a theme's own ModelAdmin takes `PublishFailureAdminMixin`."""
+"""The admin page of publish failures; with a theme, use `PublishFailureAdminMixin`."""
 
 from typing import ClassVar
 
 from django import forms
 from django.contrib import admin
 
-from rmq_publisher.modeladmin.views import PagePart
+from rmq_publisher.modeladmin.actions import FailureActionsMixin
+from rmq_publisher.modeladmin.change_view import FailureDetailMixin
+from rmq_publisher.modeladmin.changelist import FailureListMixin
+from rmq_publisher.modeladmin.views import FailureViewsMixin
 from rmq_publisher.models import PublishFailure
 
 __all__ = ["PublishFailureAdmin", "PublishFailureAdminMixin"]
 
 
-class PublishFailureAdminMixin(PagePart, metaclass=forms.MediaDefiningClass):
-    """All of the page: put it before the ModelAdmin of a theme, and register that instead of ours."""
+class PublishFailureAdminMixin(
+    FailureViewsMixin,
+    FailureDetailMixin,
+    FailureActionsMixin,
+    FailureListMixin,
+    metaclass=forms.MediaDefiningClass,
+):
+    """The whole page: put it before a theme's ModelAdmin, and register that class instead of ours."""
 
     class Media:
-        """No inline script or style: it works under a strict content security policy."""
+        """Files only, so that the page works under a strict content security policy."""
 
         css: ClassVar = {"all": ["rmq_publisher/failures.css"]}
         js: ClassVar = ["rmq_publisher/failures.js"]
@@ -23,4 +32,4 @@ class PublishFailureAdminMixin(PagePart, metaclass=forms.MediaDefiningClass):
 
 @admin.register(PublishFailure)
 class PublishFailureAdmin(PublishFailureAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
-    """The page as Django's own admin has it."""
+    """The page in Django's own admin."""

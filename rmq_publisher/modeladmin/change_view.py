@@ -1,56 +1,30 @@
-"""The page of one failure: what it is, what happened to it, what can be done with it."""
+"""The page of one failure: the message, its attempts, and the buttons to retry or discard it."""
 
 import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import DEFAULT_DB_ALIAS
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
-from rmq_publisher.db.clock import After
 from rmq_publisher.modeladmin import formatting, payload
-from rmq_publisher.modeladmin.changelist import ListPart
-from rmq_publisher.models import OutboxMessage, PublishFailure
+from rmq_publisher.modeladmin.guards import or_unavailable, outside_transactions
+from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
+from rmq_publisher.models import OutboxMessage
 from rmq_publisher.outbox.claims import being_sent
 
 OPEN = ("pending", "failed", "dead")
 
 
-class DetailPart(ListPart):
-    """One failure, and its body as a download."""
+class FailureDetailMixin(FailureAdminBase):
+    """One failure's page, and its body as a download."""
 
-    def redact_body(self, request: HttpRequest, message: PublishFailure, body: bytes) -> bytes:
-        """Return what may be shown of a body, also in downloads and exports; override it to hide more.
-
-        Args:
-            request: of the person, who has the permission ``view_payload``.
-            message: the row.
-            body: as it is sent.
-        """
-        del request, message
-        return body
-
-    def redact_headers(
-        self, request: HttpRequest, message: PublishFailure, headers: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Return what may be shown of a message's headers; as `redact_body`."""
-        del request, message
-        return headers
-
-    def get_failure(self, request: HttpRequest, object_id: str) -> Any:
-        """Return a row with all that is in it, as the pages show it; None where there is none."""
-        del request
-        rows = self.rows().defer("topology").annotate(now=After())
-        try:
-            return rows.filter(pk=int(unquote(object_id))).first()
-        except (ValueError, OverflowError):
-            return None  # no number, or more than a database's
-
+    @outside_transactions
+    @or_unavailable
     def change_view(
         self,
         request: HttpRequest,
@@ -62,7 +36,7 @@ class DetailPart(ListPart):
         del form_url
         if not self.has_view_permission(request) or request.method not in ("GET", "HEAD"):
             raise PermissionDenied
-        row = self.get_failure(request, object_id)
+        row = self.get_failure(object_id)
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
         context = {
@@ -72,22 +46,22 @@ class DetailPart(ListPart):
             "title": _("Publish failure"),
             "row": row,
             "message_id": formatting.name(row.message_id),
-            "state": self.state_shown(row),
+            "state": formatting.state(row),
             "facts": self._facts(row),
             "attempts": _attempts(row),
-            "doings": self._doings(request, row),
+            "buttons": self._buttons(request, row),
             "command": self._command(row),
             **self._payload(request, row),
             **(extra_context or {}),
         }
-        template = "admin/rmq_publisher/publishfailure/detail.html"
-        return TemplateResponse(request, template, context)
+        return TemplateResponse(request, f"{TEMPLATES}/detail.html", context)
 
+    @or_unavailable
     def body_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Download a body, as bytes that no browser opens."""
+        """Download a body as bytes, in a type that no browser renders."""
         if not self.has_payload_permission(request) or request.method not in ("GET", "HEAD"):
             raise PermissionDenied
-        row = self.get_failure(request, object_id)
+        row = self.get_failure(object_id)
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
         filename = re.sub(r"[^A-Za-z0-9_-]", "_", row.message_id)[:100]
@@ -106,12 +80,12 @@ class DetailPart(ListPart):
             (_("Exchange"), formatting.exchange(row.exchange)),
             (_("Routing key"), formatting.name(row.routing_key)),
             (_("Last error"), formatting.error(row.last_error_type, row.last_error_code)),
-            (_("In its own words"), formatting.name(row.last_error_text)),
-            (_("Written"), formatting.moment(row.created_at, row.now)),
+            (_("Error message"), formatting.name(row.last_error_text)),
+            (_("Created"), formatting.moment(row.created_at, row.now)),
             (_("First failed"), formatting.moment(row.failed_at, row.now)),
             (_("Last failed"), formatting.moment(row.last_failed_at, row.now)),
-            (_("Attempts that were answered"), row.attempts),
-            (_("Attempts without an answer"), row.unanswered),
+            (_("Refused by the broker"), row.attempts),
+            (_("No response"), row.unanswered),
             (_("Next attempt"), formatting.next_attempt(row)),
         ]
         if row.finished_at is not None:
@@ -120,18 +94,18 @@ class DetailPart(ListPart):
             facts.insert(3, (_("Ordering key"), formatting.name(row.ordering_key)))
         return facts
 
-    def _doings(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        """Return what this person may do, and why not now where it cannot be."""
-        doings = []
+    def _buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
+        """Return the buttons that this user may press, each with the reason if it is disabled."""
+        buttons = []
         if self.has_retry_permission(request):
-            reason = closed(row) or self._before(row)
-            doings.append({"what": "retry", "label": _("Send again, now"), "reason": reason})
+            reason = closed(row) or self._behind(row)
+            buttons.append({"what": "retry", "label": _("Retry now"), "reason": reason})
         if self.has_discard_permission(request):
-            doings.append({"what": "discard", "label": _("Discard"), "reason": closed(row)})
-        return doings
+            buttons.append({"what": "discard", "label": _("Discard"), "reason": closed(row)})
+        return buttons
 
-    def _before(self, row: Any) -> str:
-        """Say which message of its ordering key comes first; empty where it is the first."""
+    def _behind(self, row: Any) -> str:
+        """Return which message with the same ordering key must be sent first; empty if none."""
         if not row.ordering_key:
             return ""
         rows = OutboxMessage.objects.using(self.get_database()).order_by("pk")
@@ -140,11 +114,11 @@ class DetailPart(ListPart):
         )[:1]
         if not first:
             return ""
-        text = _("Message %s of the same ordering key comes first: send or discard that one.")
+        text = _("Retry or discard message %s first: it has the same ordering key.")
         return text % formatting.visible(first[0].message_id)
 
     def _command(self, row: Any) -> str:
-        """Return what does the same in a shell; empty where the id cannot be written in one line."""
+        """Return the shell command that retries it; empty if the id cannot be pasted."""
         if formatting.visible(row.message_id) != row.message_id:
             return ""
         database = self.get_database()
@@ -153,7 +127,7 @@ class DetailPart(ListPart):
         return shlex.join(["python", "manage.py", "rmq_retry", *options, *end, row.message_id])
 
     def _payload(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Return properties, headers and body, as far as the person may see them."""
+        """Return properties, headers and body, as far as the user may see them."""
         read = payload.properties(bytes(row.header))
         properties, headers = read or ({}, {})
         found: dict[str, Any] = {
@@ -176,9 +150,9 @@ class DetailPart(ListPart):
 
 
 def closed(row: Any) -> str:
-    """Say why nothing can be done with a row; empty where something can."""
+    """Return why a row can be neither retried nor discarded; empty if it can."""
     if being_sent(row):
-        return _("It is being sent at this moment, by a relay or by somebody else.")
+        return _("It is being sent right now, by a relay or another user.")
     if row.state == "delivered":
         return _("It has been delivered.")
     if row.state == "discarded":
@@ -187,7 +161,7 @@ def closed(row: Any) -> str:
 
 
 def _attempts(row: Any) -> list[dict[str, Any]]:
-    """Return what is known of each attempt, the latest first, with what became of it in the end."""
+    """Return what is known of each attempt, the latest first, ending with the delivery."""
     attempts = []
     for each in row.history:
         entry = each if isinstance(each, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The list: columns, search, and pages whose cost does not grow with the table."""
+"""The list: columns, search, and pagination whose cost does not grow with the table."""
 
 from functools import cached_property
 from typing import Any
@@ -15,20 +15,19 @@ from django.utils.translation import gettext_lazy
 
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.filters import FILTERS
-from rmq_publisher.modeladmin.permissions import FailuresBase
+from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import PublishFailure
-from rmq_publisher.outbox.claims import being_sent
 
-LISTED_MAX = 5000  # rows that can be paged through; filters and search reach the others
-PERIOD = "period"  # of the chart, in the list's address
+LISTED_MAX = 5000  # rows that can be paged through; filters and search find the others
+PERIOD = "period"  # the chart's parameter in the list's address
 NAME_SHOWN = 40  # characters of a name in a cell
 ID_SHOWN = 20
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Pages through the first rows only: neither counts a million nor skips over them.
+    """Pages through the first `LISTED_MAX` rows, so that nothing counts or skips a million rows.
 
-    One statement finds what is listed, however slow its condition; a page is then fetched by id.
+    One query finds their ids, with conditions that may be slow; each page is then fetched by id.
     """
 
     @cached_property
@@ -38,11 +37,11 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def count(self) -> int:
-        """How many are listed."""
+        """The number of rows that can be paged through."""
         return len(self._ids)
 
     def validate_number(self, number: Any) -> int:
-        """Return a page's number; the last one's where that has gone with its rows."""
+        """Return a page's number, or the last page's if its rows have gone meanwhile."""
         try:
             return super().validate_number(number)
         except EmptyPage:
@@ -57,22 +56,22 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return Page(self.fetched(start, start + self.per_page), number, self)
 
     def fetched(self, start: int, end: int) -> QuerySet[Any]:
-        """Return listed rows by their places."""
+        """Return listed rows by their positions."""
         found: Any = self.object_list
         return found.filter(pk__in=self._ids[start:end])  # type: ignore[no-any-return]
 
 
 class FailureList(ChangeList):
-    """The list as Django has it, but for the chart's period and for what it costs."""
+    """Django's list, with our pagination and without the chart's period among its filters."""
 
     def get_filters_params(self, params: Any = None) -> Any:
-        """Return what filters the list."""
+        """Return the parameters that filter the list."""
         found = super().get_filters_params(params)
         found.pop(PERIOD, None)
         return found
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch what is listed."""
+        """Fetch the page's rows."""
         super().get_results(request)
         self.page_num = min(self.page_num, self.paginator.num_pages)  # the one that is shown
         if not self.multi_page or (self.show_all and self.can_show_all):
@@ -81,13 +80,13 @@ class FailureList(ChangeList):
 
 
 def narrowed_by(changes: Any) -> list[tuple[str, str]]:
-    """Return what narrows a list, in words: each filter's title and choice, and what is searched for."""
+    """Return the list's active filters in words: title and choice of each, and the search term."""
     found = []
     for spec in changes.filter_specs:
         if not spec.used_parameters:
             continue
         chosen = [each["display"] for each in spec.choices(changes) if each["selected"]]
-        # What is in an address need not be among what is offered.
+        # An address may hold a value that is not among the choices.
         shown = [str(each) for each in chosen or spec.used_parameters.values()]
         found.append((str(spec.title), ", ".join(shown)))
     if term := changes.query.strip():
@@ -95,7 +94,7 @@ def narrowed_by(changes: Any) -> list[tuple[str, str]]:
     return found
 
 
-class ListPart(FailuresBase):
+class FailureListMixin(FailureAdminBase):
     """Columns, filters and search."""
 
     list_display = (
@@ -111,23 +110,23 @@ class ListPart(FailuresBase):
     paginator = BoundedPaginator
     search_fields = ("message_id", "correlation_id", "routing_key", "last_error_text")
     search_help_text = gettext_lazy(
-        "Message id, correlation id, or part of a routing key or of an error's text"
+        "Message id, correlation id, or part of a routing key or error message"
     )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return our own list."""
+        """Return our own change list."""
         del request, kwargs
         return FailureList
 
     def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
-        """Allow our own filters only: conditions on bodies would tell what is in them."""
+        """Allow our own filters only: a condition on the body would reveal its content."""
         del value, request
         return lookup in {each.parameter_name for each in FILTERS}
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[PublishFailure], search_term: str
     ) -> tuple[QuerySet[PublishFailure], bool]:
-        """Look for an id by its index, and only if nothing has it through all rows."""
+        """Search for a message id by its index; only if there is none, search all rows."""
         del request
         term = search_term.strip()
         if not term:
@@ -147,18 +146,17 @@ class ListPart(FailuresBase):
 
     @admin.display(description=gettext_lazy("message"))
     def message(self, row: Any) -> SafeString:
-        """The message's id, which leads to its page."""
+        """The message's id, linked to its page."""
         return formatting.name(row.message_id, ID_SHOWN)
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, row: Any) -> SafeString:
         """The state, or that it is being sent."""
-        shown = _("being sent") if being_sent(row) else row.get_state_display()
-        return format_html('<span class="rmq-state rmq-{}">{}</span>', row.state, shown)
+        return formatting.state(row)
 
     @admin.display(description=gettext_lazy("failed"), ordering="last_failed_at")
     def failed_shown(self, row: Any) -> SafeString | str:
-        """When it failed last."""
+        """When it last failed."""
         return formatting.moment(row.last_failed_at, row.now)
 
     @admin.display(description=gettext_lazy("connection"))
@@ -178,7 +176,7 @@ class ListPart(FailuresBase):
 
     @admin.display(description=gettext_lazy("error"))
     def error_shown(self, row: Any) -> SafeString:
-        """What went wrong: in our words, and in those of whoever said so."""
+        """What went wrong, with the error message below."""
         return format_html(
             '{}<br><span class="rmq-quiet">{}</span>',
             formatting.error(row.last_error_type, row.last_error_code),
@@ -187,15 +185,15 @@ class ListPart(FailuresBase):
 
     @admin.display(description=gettext_lazy("attempts"))
     def attempts_shown(self, row: Any) -> str:
-        """How often it failed since a person last sent it again."""
+        """How often it has failed since a user last retried all."""
         return str(row.attempts + row.unanswered)
 
     @admin.display(description=gettext_lazy("next attempt"))
     def next_shown(self, row: Any) -> SafeString | str:
-        """When it is sent again."""
+        """When it will be retried."""
         return formatting.next_attempt(row)
 
     @admin.display(description=gettext_lazy("size"))
     def size_shown(self, row: Any) -> str:
-        """Of the body."""
+        """The body's size."""
         return formatting.size(row.size)

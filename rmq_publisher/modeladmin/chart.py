@@ -1,4 +1,4 @@
-"""The chart of what was published and failed, as numbers of an SVG that a template draws."""
+"""The chart of published and failed messages: the numbers of an SVG that a template draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LEAST = 3  # height of the smallest bar
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bucket as two bars, up and down from the line between them."""
+    """One bucket as two bars, up and down from a common line."""
 
     x: int
     width: int
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What the template draws.
+    """The drawing.
 
     Attributes:
         bars: of all buckets.
@@ -38,8 +38,8 @@ class Chart:
         published, failed: of the whole period.
         most_published, most_failed: in one bucket.
         begins: the first bucket's time.
-        times: beneath the drawing: place, SVG's text-anchor there, and time.
-        width: of the drawing; the buckets fill it.
+        times: labels beneath the drawing: position, SVG's text-anchor, and time.
+        width: of the drawing, which the buckets fill.
     """
 
     bars: list[Bar]
@@ -100,7 +100,7 @@ def _local(moment: datetime) -> datetime:
 
 
 def _times(starts: Sequence[datetime]) -> list[tuple[str, str, str]]:
-    """Return the times of the first, the middle and the last bucket: days where it is more than one."""
+    """Return the times of the first, middle and last bucket; as dates if they span days."""
     if not starts:
         return []
     days = starts[-1] - starts[0] >= timedelta(days=1)

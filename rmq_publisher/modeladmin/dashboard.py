@@ -1,4 +1,4 @@
-"""The strip above the list: is it over, is somebody at work on it, does RabbitMQ answer."""
+"""The dashboard around the list: how many failures, whether a relay runs, whether RabbitMQ answers."""
 
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from rmq_publisher.modeladmin.chart import chart
 from rmq_publisher.monitoring import broker_status, outbox_stats
 from rmq_publisher.outbox import heartbeats
 
-COUNTED_MAX = 3000  # rows of a state: beyond, the page would grow slower with the table
+COUNTED_MAX = 3000  # rows of a state; counting more would make the page slower as the table grows
 PERIODS = {
     "60m": gettext_lazy("60 minutes"),
     "24h": gettext_lazy("24 hours"),
@@ -22,19 +22,19 @@ BROKER_STATES = {
     "up": pgettext_lazy("state of a broker", "up"),
     "down": pgettext_lazy("state of a broker", "down"),
     "blocked": pgettext_lazy("state of a broker", "blocked"),
-    "unknown": gettext_lazy("being looked up"),
+    "unknown": gettext_lazy("checking"),
 }
 
 
-def strip(request: HttpRequest, database: str) -> dict[str, Any]:
-    """Return what the strip shows.
+def dashboard(request: HttpRequest, database: str) -> dict[str, Any]:
+    """Return what the dashboard shows.
 
     Args:
-        request: its address may name a period.
+        request: its address may name the chart's period.
         database: Django alias.
 
     Raises:
-        DatabaseError, InterfaceError: Django's; there may be no table.
+        DatabaseError, InterfaceError: from Django, such as for a missing table.
     """
     summary = outbox_stats.summary(database, at_most=COUNTED_MAX)
     chosen = request.GET.get(PERIOD, "")
@@ -50,27 +50,27 @@ def strip(request: HttpRequest, database: str) -> dict[str, Any]:
 
 
 def _with_period(request: HttpRequest, period: str) -> str:
-    """Return the list's address with another period."""
+    """Return the list's address with another period for the chart."""
     query = request.GET.copy()
     query[PERIOD] = period
     return f"?{query.urlencode()}"
 
 
 def relay_missing(database: str) -> str:
-    """Say that no relay is at work, and what to do; empty where one is."""
+    """Return a warning that no relay is running, with what to do; empty if one is."""
     return _relay_missing(heartbeats.last_seen(database))
 
 
 def _relay_missing(seen: float | None) -> str:
     if seen is None:
         return _(
-            "No relay has ever been seen on this database: what failed is not sent again by itself. "
-            "Run “python manage.py rmq_relay”."
+            "No relay has ever run on this database, so failed messages are not retried automatically. "
+            "Start one: “python manage.py rmq_relay”."
         )
     if seen > heartbeats.ALIVE_SECONDS:
         text = _(
-            "The relay was last seen %s: what failed is not sent again by itself. "
-            "Run “python manage.py rmq_relay”."
+            "No relay is running (last seen %s), so failed messages are not retried automatically. "
+            "Start one: “python manage.py rmq_relay”."
         )
         return text % formatting.ago(seen)
     return ""
@@ -90,7 +90,7 @@ def _number(summary: outbox_stats.Summary, name: str) -> str:
 
 
 def _tiles(summary: outbox_stats.Summary) -> list[dict[str, Any]]:
-    """Return the tiles; a tone is a colour and never the only sign."""
+    """Return the tiles; a tile's tone is a colour, which is never the only sign."""
     oldest, seen = summary.oldest_pending, summary.relay_seen
     return [
         {
@@ -122,14 +122,14 @@ def _tiles(summary: outbox_stats.Summary) -> list[dict[str, Any]]:
             "value": pgettext("no time", "never") if seen is None else formatting.ago(seen),
             "words": True,
             "tone": "bad" if _relay_missing(seen) else "good",
-            "note": ngettext("%d at work", "%d at work", summary.relays) % summary.relays,
+            "note": ngettext("%d running", "%d running", summary.relays) % summary.relays,
         },
     ]
 
 
 def _announcement(summary: outbox_stats.Summary) -> str:
-    """Return what is read out when it changes."""
-    return _("%(unresolved)s unresolved, %(dead)s of them dead") % {
+    """Return what a screen reader announces when it changes."""
+    return _("%(unresolved)s unresolved, including %(dead)s dead") % {
         "unresolved": _number(summary, "unresolved"),
         "dead": _number(summary, "dead"),
     }

@@ -1,4 +1,4 @@
-"""Failures as JSON, streamed: a thousand bodies of 16 MiB must not be in memory at once."""
+"""Failures as JSON, streamed so that few bodies are in memory at once."""
 
 import base64
 import json
@@ -23,13 +23,13 @@ FIELDS = (
 def response(
     page: Any, request: HttpRequest, ids: Sequence[tuple[int, int]], *, payload: bool
 ) -> StreamingHttpResponse:
-    """Return a download of rows.
+    """Return rows as a download.
 
     Args:
         page: the ModelAdmin, for its rows and its redaction.
-        request: the person's.
+        request: the user's.
         ids: id and size of each row.
-        payload: whether bodies and headers are in it.
+        payload: whether to include bodies and headers.
     """
     return StreamingHttpResponse(
         _lines(page, request, ids, payload=payload),
@@ -83,7 +83,7 @@ def _plain(page: Any, request: HttpRequest, row: PublishFailure, *, payload: boo
 
 
 def _body(body: bytes) -> dict[str, str]:
-    """Return a body as text where it is some, else in base 64."""
+    """Return a body as text if it is UTF-8, else in base 64."""
     try:
         return {"body": body.decode(), "body_encoding": "utf-8"}
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The filters of the list: each by a condition that an index helps, or that costs nothing to offer."""
+"""The list's filters. None of them scans the table to find its choices."""
 
 from typing import Any
 
@@ -16,24 +16,22 @@ from rmq_publisher.models import OutboxMessage, PublishFailure
 Rows = QuerySet[PublishFailure]
 Choices = list[tuple[str, Any]]
 
-RECENT = (
-    1000  # failures whose exchanges are offered: all distinct ones would be a scan of the table
-)
+RECENT = 1000  # failures whose exchanges are offered; finding all of them would scan the table
 HOUR = 3600.0  # seconds
 HOURS = {"hour": 1, "day": 24, "week": 168}
 UNRESOLVED = ("failed", "dead")
 
 
 class _Filter(admin.SimpleListFilter):
-    """A filter whose value may be anything that an address can hold."""
+    """A filter that accepts any value in the address, not only its own choices."""
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        """Return the rows that the chosen value leaves."""
+        """Return the rows that match the chosen value."""
         del request
         value = self.value()
         if value is None:
             return queryset
-        if "\0" in value:  # no column of text can hold it, and PostgreSQL refuses to look
+        if "\0" in value:  # PostgreSQL raises an error on it
             raise IncorrectLookupParameters("NUL")
         return self.chosen(queryset, value)
 
@@ -43,7 +41,7 @@ class _Filter(admin.SimpleListFilter):
 
 
 class StateFilter(_Filter):
-    """What has become of the message."""
+    """The message's state."""
 
     title = _("state")
     parameter_name = "state"
@@ -60,13 +58,13 @@ class StateFilter(_Filter):
 
 
 class ErrorFilter(_Filter):
-    """What went wrong last."""
+    """The last error."""
 
     title = _("error")
     parameter_name = "error"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return all kinds of errors."""
+        """Return the kinds of errors."""
         del request, model_admin
         return list(formatting.ERRORS.items())
 
@@ -82,7 +80,7 @@ class UsingFilter(_Filter):
     parameter_name = "using"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return those that are configured, and those of recent failures."""
+        """Return the configured connections and those of recent failures."""
         known = {*loader.aliases(), *(using for using, _exchange in recent(request, model_admin))}
         return [(alias, formatting.visible(alias)) for alias in sorted(known)]
 
@@ -98,7 +96,7 @@ class ExchangeFilter(_Filter):
     parameter_name = "exchange"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return those of recent failures, and the chosen one."""
+        """Return the exchanges of recent failures and the chosen one."""
         found = {exchange for _using, exchange in recent(request, model_admin)}
         found.update(request.GET.getlist(self.parameter_name)[-1:])
         return [(name, formatting.visible(name) or _("(default)")) for name in sorted(found)]
@@ -109,7 +107,7 @@ class ExchangeFilter(_Filter):
 
 
 class SinceFilter(_Filter):
-    """When it failed last, by the database's clock."""
+    """When it last failed, by the database's clock."""
 
     title = _("time of failure")
     parameter_name = "since"
@@ -134,7 +132,7 @@ FILTERS = (StateFilter, ErrorFilter, UsingFilter, ExchangeFilter, SinceFilter)
 
 
 def recent(request: HttpRequest, model_admin: Any) -> set[tuple[str, str]]:
-    """Return connection and exchange of recent failures, asked for once a request."""
+    """Return connections and exchanges of recent failures, with one query a request."""
     found: set[tuple[str, str]] | None = getattr(request, "_rmq_recent", None)
     if found is None:
         rows = model_admin.rows().order_by("-last_failed_at", "-id")

@@ -1,7 +1,7 @@
-"""What the admin's pages say of a message, in words: times, errors, sizes, and hostile text made plain.
+"""How the admin's pages show a message: states, times, errors, sizes, and text that may be hostile.
 
-Everything here that comes out of a message is escaped, set apart from the text around it (``<bdi>``), and
-shows the characters that would otherwise be unseen, or turn the line around.
+Text out of a message is escaped, isolated from the text around it (``<bdi>``), and shown with a visible
+sign for each character that is invisible or changes the direction of writing.
 """
 
 import re
@@ -21,36 +21,36 @@ from django.utils.translation import gettext_lazy, ngettext, pgettext
 from rmq_publisher.outbox.claims import being_sent
 
 _ODD = re.compile(r"[^\x20-\x7e]")
-_UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # Unicode's categories
+_INVISIBLE = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # Unicode's categories
 
 ERRORS: Mapping[str, str | Promise] = {
-    "Unroutable": gettext_lazy("No queue took it"),
-    "Nacked": gettext_lazy("A queue refused it"),
-    "Rejected": gettext_lazy("RabbitMQ rejected it"),
-    "ConfirmTimeout": gettext_lazy("No confirm in time"),
-    "BrokerUnavailable": gettext_lazy("RabbitMQ could not be reached"),
-    "InvalidMessage": gettext_lazy("Not a valid message"),
+    "Unroutable": gettext_lazy("No matching queue"),
+    "Nacked": gettext_lazy("Refused by a queue"),
+    "Rejected": gettext_lazy("Rejected by RabbitMQ"),
+    "ConfirmTimeout": gettext_lazy("No confirmation in time"),
+    "BrokerUnavailable": gettext_lazy("RabbitMQ unavailable"),
+    "InvalidMessage": gettext_lazy("Invalid message"),
 }
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Return a text whose control and direction characters can be seen.
+    """Return a text with visible signs for control and direction characters.
 
     Args:
         text: any.
         keep: characters that stay as they are.
     """
 
-    def seen(match: re.Match[str]) -> str:
+    def shown(match: re.Match[str]) -> str:
         character = match[0]
-        if character in keep or unicodedata.category(character) not in _UNSEEN:
+        if character in keep or unicodedata.category(character) not in _INVISIBLE:
             return character
         number = ord(character)
         if number < 0x20:
-            return chr(0x2400 + number)  # Unicode has pictures of these
+            return chr(0x2400 + number)  # Unicode's symbol for it
         return f"⟨U+{number:04X}⟩"
 
-    return _ODD.sub(seen, text)
+    return _ODD.sub(shown, text)
 
 
 def name(text: str, longest: int = 0) -> SafeString:
@@ -58,7 +58,7 @@ def name(text: str, longest: int = 0) -> SafeString:
 
     Args:
         text: any.
-        longest: characters; the rest is left to the tooltip.
+        longest: characters; the tooltip has the whole name.
     """
     shown = visible(text)
     if not longest or len(shown) <= longest:
@@ -134,14 +134,14 @@ def exact(moment: datetime) -> str:
 
 
 def written(text: Any, now: datetime) -> datetime | None:
-    """Return a time that was written as text, with a zone or without one, just as ``now`` has.
+    """Return a time read from text, aware or naive as ``now`` is.
 
     Args:
-        text: of ISO 8601; the project's ``USE_TZ`` may have been another one when it was written.
-        now: what it is to be compared with.
+        text: ISO 8601; the project's ``USE_TZ`` may have been different when it was written.
+        now: the time that it will be compared with.
 
     Returns:
-        None where it cannot be read: the row is damaged.
+        None if the text is damaged.
     """
     try:
         then = datetime.fromisoformat(text)
@@ -153,11 +153,11 @@ def written(text: Any, now: datetime) -> datetime | None:
 
 
 def moment(then: datetime | None, now: datetime) -> SafeString | str:
-    """Return a time as HTML: in words, exact in its tooltip.
+    """Return a time as HTML: relative to now, with the exact time as its tooltip.
 
     Args:
-        then: the time.
-        now: the database's, which the time is of as well.
+        then: the time, by the database's clock.
+        now: the database's time.
     """
     if then is None:
         return pgettext("no time", "never")
@@ -170,15 +170,21 @@ def moment(then: datetime | None, now: datetime) -> SafeString | str:
     )
 
 
-# ---- what becomes of a row -------------------------------------------------------------------------
+# ---- a row ----------------------------------------------------------------------------------------
+
+
+def state(row: Any) -> SafeString:
+    """Return a row's state as HTML, or that it is being sent."""
+    shown = _("being sent") if being_sent(row) else row.get_state_display()
+    return format_html('<span class="rmq-state rmq-{}">{}</span>', row.state, shown)
 
 
 def next_attempt(row: Any) -> SafeString | str:
-    """Say when a row is sent again."""
+    """Return when a row will be retried."""
     if being_sent(row):
         return _("being sent")
     if row.state == "dead":
-        return _("waits for a person")
+        return _("needs a decision")
     if row.available_at is None:
         return "-"
     if row.available_at <= row.now:

@@ -1,4 +1,4 @@
-"""A message's body, properties and headers, so that a person can read them whatever they hold."""
+"""A message's body, properties and headers as readable text, whatever they hold."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from rmq_publisher.modeladmin.formatting import exact, visible
 
 TEXT_MAX = 65_536  # characters of a body that a page shows
 HEX_MAX = 4_096  # bytes, where it is shown in hexadecimal
-JSON_MAX = 2**20  # bytes that are indented; longer JSON is shown as it is
-INDENT_MAX = 40  # levels: deeper ones are not indented any further
+JSON_MAX = 2**20  # bytes of JSON that are indented; longer JSON is shown unchanged
+INDENT_MAX = 40  # levels of indentation
 NESTED_MAX = 50  # levels of headers, more than any message of ours has
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -26,8 +26,8 @@ class Shown:
 
     Attributes:
         kind: "json", "text", "hex" or "empty".
-        text: safe to show once it is escaped.
-        cut: whether there is more.
+        text: without invisible characters; not yet escaped for HTML.
+        cut: whether the body is longer.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Shown:
 
 
 def shown(body: bytes) -> Shown:
-    """Return a body as JSON where it is some, as text where it is text, else in hexadecimal."""
+    """Return a body as indented JSON, as text, or else in hexadecimal."""
     if not body:
         return Shown("empty", "", cut=False)
     try:
@@ -45,7 +45,7 @@ def shown(body: bytes) -> Shown:
         return _hex(body)
     if (indented := _indented(text)) is not None:
         return _text("json", indented)
-    # A text may hold a stray control character, but does not consist of them.
+    # Text may hold a stray control character; data has many.
     beginning = text[:TEXT_MAX]
     if len(_CONTROL.findall(beginning)) * 10 > len(beginning):
         return _hex(body)
@@ -66,9 +66,9 @@ def _hex(body: bytes) -> Shown:
 
 
 def _indented(text: str) -> str | None:
-    """Return JSON one value a line, each as it was written; None where it is none.
+    """Return JSON with one value a line, each as it was written; None if it is not JSON.
 
-    Not by json.dumps: it would change numbers and escapes, and drop keys that are there twice.
+    json.dumps would change numbers and escapes, and drop duplicate keys.
     """
     if len(text) > JSON_MAX or text.lstrip()[:1] not in ("{", "["):
         return None
@@ -95,7 +95,7 @@ def _indented(text: str) -> str | None:
 
 
 def _breaks(before: str, piece: str) -> bool:
-    """Whether a new line begins between two tokens; an empty object or list stays in one."""
+    """Whether a new line begins between two tokens; an empty object or list stays on one line."""
     if before in ("{", "["):
         return piece not in ("}", "]")
     return before == "," or (before != "" and piece in ("}", "]"))
@@ -105,17 +105,17 @@ def _breaks(before: str, piece: str) -> bool:
 
 
 def properties(header: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return a message's properties and its headers; None where the bytes cannot be read."""
+    """Return a message's properties and its headers; None if the bytes are damaged."""
     try:
         values = read_properties(header)
     except (ValueError, LookupError, OverflowError, OSError, RecursionError, struct.error):
-        return None  # cut short, a time that no calendar has, or nested without end
+        return None  # cut short, a time out of range, or nested too deeply
     headers = values.pop("headers", {})
     return None if _nested(headers, NESTED_MAX) else (values, headers)
 
 
 def _nested(item: Any, most: int) -> bool:
-    """Whether a value has more levels than these: what walks through all of them would not come back."""
+    """Whether a value has more levels than given, which a recursive function might not survive."""
     inner = item.values() if isinstance(item, Mapping) else item
     if isinstance(item, str | bytes) or not isinstance(inner, Iterable):
         return False
@@ -123,24 +123,24 @@ def _nested(item: Any, most: int) -> bool:
 
 
 def property_value(name: str, item: Any) -> str:
-    """Return a property's value as text; ``timestamp`` is a number of seconds, and a time as well."""
+    """Return a property's value as text; for ``timestamp`` the seconds and the time."""
     if name != "timestamp":
         return value(item)
     try:
         return f"{item} ({exact(datetime.fromtimestamp(item, UTC))})"
     except (ValueError, OverflowError, OSError):
-        return str(item)  # a time that no calendar has
+        return str(item)  # out of range
 
 
 def value(item: Any) -> str:
-    """Return a header's or other value as text."""
+    """Return a value as text."""
     if isinstance(item, str):
         return visible(item)
     return visible(json.dumps(plain(item), ensure_ascii=False))
 
 
 def plain(item: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value in JSON's types."""
     if isinstance(item, Mapping):
         return {key: plain(inner) for key, inner in item.items()}
     if isinstance(item, list | tuple):

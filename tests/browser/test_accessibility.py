@@ -102,7 +102,7 @@ def test_empty_and_told(look: Look, view: str) -> None:
     window.page.get_by_role("button", name="Discard").click()
     assert faults(window.page) == [], "asked before discarding"
     window.open(url("change", row.pk))
-    window.page.get_by_role("button", name="Send again, now").click()
+    window.page.get_by_role("button", name="Retry now").click()
     window.page.locator(".messagelist").wait_for()
     assert faults(window.page) == [], "what became of it, buttons off"
 

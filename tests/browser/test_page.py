@@ -141,7 +141,7 @@ def inside(page: Page, what: Any, width: int) -> None:
 def test_the_button_for_all_is_drawn_over_nothing(look: Look, phone: bool) -> None:
     failure()
     page = look(phone=phone).open(url("changelist"))
-    button = page.get_by_role("link", name="Send all that match again").bounding_box()
+    button = page.get_by_role("link", name="Retry all matching messages").bounding_box()
     for other in ("#rmq-strip", ".rmq-refreshing", "#toolbar"):
         box = page.locator(other).bounding_box()
         assert button
@@ -158,8 +158,8 @@ def test_everything_can_be_done_on_a_phone(look: Look) -> None:
     for number in range(3):
         failure(message_id=f"m{number}", state="dead")
     page = look(phone=True).open(url("changelist"))
-    page.get_by_role("link", name="Send all that match again").tap()
-    page.get_by_role("button", name="Send 3 messages again").tap()
+    page.get_by_role("link", name="Retry all matching messages").tap()
+    page.get_by_role("button", name="Retry 3 messages").tap()
     expect(page.locator(".messagelist")).to_contain_text("3 messages are due")
     page.locator("#searchbar").fill("m1")
     page.locator("#changelist-search [type=submit]").tap()
@@ -168,12 +168,12 @@ def test_everything_can_be_done_on_a_phone(look: Look) -> None:
     page.get_by_label("Action:").select_option("retry_selected")
     within(page, page.get_by_role("button", name=re.compile("^(Go|Run)")))
     page.get_by_role("button", name=re.compile("^(Go|Run)")).tap()
-    expect(page.locator(".messagelist")).to_contain_text("1 sent.")
+    expect(page.locator(".messagelist")).to_contain_text("Sent 1.")
     page.goto(page.url.partition("?")[0])
     page.get_by_role("link", name="m2").tap()
-    for name in ("Send again, now", "Discard"):
+    for name in ("Retry now", "Discard"):
         within(page, page.get_by_role("button", name=name))
-    page.get_by_role("button", name="Send again, now").tap()
+    page.get_by_role("button", name="Retry now").tap()
     expect(page.locator(".rmq-head")).to_contain_text("delivered")
 
 
@@ -206,7 +206,7 @@ def test_discarding_asks_first(look: Look, scripts: bool) -> None:
     page.get_by_label("Action:").select_option("discard_selected")
     page.get_by_role("button", name=re.compile("^(Go|Run)")).click()
     page.get_by_role("button", name="Discard 2 messages").click()
-    expect(page.locator(".messagelist")).to_contain_text("2 discarded.")
+    expect(page.locator(".messagelist")).to_contain_text("Discarded 2.")
     expect(rows(page)).to_have_count(1)
     page.locator("#result_list a").filter(has_text="m").first.click()
     page.get_by_role("button", name="Discard").click()
@@ -229,17 +229,17 @@ def test_without_scripts_everything_works(look: Look) -> None:
     page.locator(".action-select").check()
     page.get_by_label("Action:").select_option("retry_selected")
     page.get_by_role("button", name=re.compile("^(Go|Run)")).click()
-    expect(page.locator(".messagelist")).to_contain_text("1 sent.")
+    expect(page.locator(".messagelist")).to_contain_text("Sent 1.")
     page.goto(page.url.partition("?")[0])
     page.get_by_role("link", name="dead", exact=True).first.click()
-    page.get_by_role("link", name="Send all that match again").click()
-    page.get_by_role("button", name="Send 2 messages again").click()
+    page.get_by_role("link", name="Retry all matching messages").click()
+    page.get_by_role("button", name="Retry 2 messages").click()
     expect(page.locator(".messagelist")).to_contain_text("2 messages are due")
     page.goto(page.url.partition("?")[0])
-    page.get_by_text("The same as a table").click() if page.locator(".rmq-chart").count() else None
+    page.get_by_text("Show as a table").click() if page.locator(".rmq-chart").count() else None
     page.get_by_role("link", name="m1").click()
     expect(page.get_by_role("button", name="Copy")).to_have_count(0)
-    page.get_by_role("button", name="Send again, now").click()
+    page.get_by_role("button", name="Retry now").click()
     expect(page.locator(".rmq-head")).to_contain_text("delivered")
 
 

@@ -16,11 +16,11 @@ from .conftest import Look
 
 pytestmark = pytest.mark.usefixtures("memory")
 
-TICKED = "Standing still while rows are selected."
-TYPING = "Standing still while you are in a field."
-MARKED = "Standing still while text is selected."
-FOCUSED = "Standing still while a link or a table has the focus."
-PAUSED = "Standing still until you resume."
+TICKED = "Paused while rows are selected."
+TYPING = "Paused while you are typing or choosing."
+MARKED = "Paused while text is selected."
+FOCUSED = "Paused while a link or table has the focus."
+PAUSED = "Paused until you resume."
 HIDE = """
 (hidden) => Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden })
 """
@@ -68,7 +68,7 @@ def test_it_refreshes_itself_and_stands_still_while_rows_are_ticked(look: Look) 
     failure(message_id="second")
     refreshed(page)
     expect(rows(page)).to_have_count(2)
-    expect(page.locator("#rmq-said")).to_have_text("2 unresolved, 0 of them dead")
+    expect(page.locator("#rmq-said")).to_have_text("2 unresolved, including 0 dead")
 
     # Rows that came with a refresh are known to the admin's own script.
     page.locator("#action-toggle").click()

@@ -105,13 +105,13 @@ def test_from_outage_to_all_delivered(
 
     # What is it? Only those that failed because of the broker; one of them, whole.
     sidebar = page.locator("#changelist-filter")
-    hands.press(sidebar.get_by_role("link", name="RabbitMQ could not be reached"))
+    hands.press(sidebar.get_by_role("link", name="RabbitMQ unavailable"))
     hands.press(sidebar.get_by_role("link", name="failed", exact=True))
     expect(page).to_have_url(re.compile("state=failed"))
     filtered = page.url
     hands.press(page.get_by_role("link", name=ids[0][:8]))
     expect(page.locator("#rmq-body + p + pre")).to_contain_text('"order": 1')
-    expect(page.get_by_role("button", name="Send again, now")).to_be_enabled()
+    expect(page.get_by_role("button", name="Retry now")).to_be_enabled()
 
     # It is back: the list says so, and some are sent at once, the others by the relay.
     node.restart()
@@ -124,7 +124,7 @@ def test_from_outage_to_all_delivered(
     hands.press(page.get_by_role("button", name=re.compile("^(Go|Run)")))
     expect(page.locator(".messagelist")).to_contain_text(f"{SELECTED} sent.")
     expect(listed(page)).to_have_count(MESSAGES - SELECTED)
-    hands.press(page.get_by_role("link", name="Send all that match again"))
+    hands.press(page.get_by_role("link", name="Retry all matching messages"))
     expect(page.locator("#content")).to_contain_text("messages match the list's filters")
     hands.press(page.get_by_role("button", name=f"Send {MESSAGES - SELECTED} messages again"))
     expect(page.locator(".messagelist")).to_contain_text(f"{MESSAGES - SELECTED} messages are due")

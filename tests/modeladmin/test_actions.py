@@ -5,14 +5,14 @@ import re
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db import connections as databases
 from django.test.utils import CaptureQueriesContext
 from django.utils.text import capfirst
 
 from rmq_publisher import BrokerUnavailable, QueueConfig, Rejected
 from rmq_publisher.db.clock import After
-from rmq_publisher.modeladmin import actions, export, views
+from rmq_publisher.modeladmin import actions, export, operations
 from rmq_publisher.modeladmin.filters import SinceFilter
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import claims, manual_retry, transitions
@@ -65,9 +65,12 @@ def test_messages_are_sent_by_this_process_at_once_with_the_same_id():
     assert sorted(message.message_id for message in received) == ["m1", "m2"]
     assert {message.body for message in received} == {b'{"id": 1}'}
     [message] = told(page)
-    assert message.startswith("2 sent.")
-    assert message.count("sent, and confirmed by RabbitMQ") == 2
-    assert logged() == {"m1": "Sent again: confirmed.", "m2": "Sent again: confirmed."}
+    assert message.startswith("Sent 2.")
+    assert message.count("sent and confirmed by RabbitMQ") == 2
+    assert logged() == {
+        "m1": "Retried: sent and confirmed by RabbitMQ.",
+        "m2": "Retried: sent and confirmed by RabbitMQ.",
+    }
 
 
 def test_what_became_of_each_is_told():
@@ -84,14 +87,16 @@ def test_what_became_of_each_is_told():
     before = states()
     [message] = told(act(operator(), "retry_selected", *rows.values()))
     assert message.startswith(
-        "1 sent, 2 being sent by somebody else at this moment, 1 failed again, "
-        "1 behind an earlier message of its ordering key, 2 not open any more, 1 not tried."
+        "Sent 1. Failed again: 1. Skipped 2: already being sent by another process. "
+        "Skipped 1: an earlier message with the same ordering key must be sent first. "
+        "Skipped 2: already delivered or discarded. "
+        "Skipped 1: RabbitMQ connection not configured on this server."
     )
-    assert "failed again: RabbitMQ rejected it (404): NOT_FOUND" in message
-    assert "its RabbitMQ connection is not configured here" in message
+    assert "failed again: Rejected by RabbitMQ (404): NOT_FOUND" in message
+    assert "its RabbitMQ connection is not configured on this server" in message
     assert states() == {**before, "sent": "delivered"}
-    assert logged()["back"] == "Sent again: failed, Rejected 404"
-    assert logged()["busy"] == "Not sent again: being sent by somebody else."
+    assert logged()["back"] == "Retried: failed, Rejected 404"
+    assert logged()["busy"] == "Not retried: already being sent by another process."
     back = PublishFailure.objects.get(message_id="back")
     assert (back.attempts, back.token, len(back.history)) == (2, 0, 2)
 
@@ -115,7 +120,7 @@ def test_a_key_stops_at_the_first_that_fails():
     bad = failure(message_id="bad", ordering_key="k", exchange="nowhere", topology=b"")
     behind = failure(message_id="behind", ordering_key="k")
     [message] = told(act(operator(), "retry_selected", good, bad, behind))
-    assert "1 sent, 1 failed again, 1 behind an earlier message" in message
+    assert "Sent 1. Failed again: 1. Skipped 1: an earlier message" in message
     assert states() == {"good": "delivered", "bad": "failed", "behind": "failed"}
 
 
@@ -124,7 +129,7 @@ def test_a_second_click_sends_nothing_twice():
     browser = operator()
     act(browser, "retry_selected", row)
     [message] = told(act(browser, "retry_selected", row))
-    assert message.startswith("1 not open any more.")
+    assert message.startswith("Skipped 1: already delivered or discarded.")
     assert memory_broker().depth(QUEUE) == 1
 
 
@@ -142,7 +147,7 @@ def test_a_click_while_another_is_at_work_sends_nothing(monkeypatch):
 
     monkeypatch.setattr(manual_retry, "_send", slow)
     act(browser, "retry_selected", row)
-    assert messages[0].startswith("1 being sent by somebody else at this moment.")
+    assert messages[0].startswith("Skipped 1: already being sent by another process.")
     assert memory_broker().depth(QUEUE) == 1
 
 
@@ -203,7 +208,7 @@ def test_when_time_is_up_no_more_are_begun(monkeypatch):
     monkeypatch.setattr(manual_retry, "SECONDS", 0.0)
     row = failure(message_id="m")
     [message] = told(act(operator(), "retry_selected", row))
-    assert message.startswith("1 not tried.")
+    assert message.startswith("Not tried: 1, because the time limit was reached.")
     assert states() == {"m": "failed"}
 
 
@@ -211,8 +216,8 @@ def test_too_many_are_refused(monkeypatch):
     monkeypatch.setattr(actions, "SENT_MAX", 1)
     rows = [failure(message_id="a"), failure(message_id="b")]
     [message] = told(act(operator(), "retry_selected", *rows))
-    assert "No more than 1 messages" in message
-    assert "use “Send all that match again”" in message
+    assert "at most 1 messages" in message
+    assert "use “Retry all matching messages”" in message
     assert set(states().values()) == {"failed"}
 
 
@@ -220,7 +225,7 @@ def test_a_dead_broker_fails_them_again(monkeypatch):
     row = failure(message_id="m", state="dead")
     with capture(error=BrokerUnavailable("no connection")):
         [message] = told(act(operator(), "retry_selected", row))
-    assert "1 failed again." in message
+    assert "Failed again: 1." in message
     row.refresh_from_db()
     assert (row.state, row.unanswered) == ("failed", 1)
 
@@ -270,8 +275,8 @@ def test_a_real_broker_has_them_once(rmq, amqp, names):
     ]
     lost = failure(message_id="lost", routing_key=names.queue(), topology=b"")
     [message] = told(act(operator(), "retry_selected", *rows, lost))
-    assert message.startswith("3 sent, 1 failed again.")
-    assert "No queue took it (312): NO_ROUTE" in message
+    assert message.startswith("Sent 3. Failed again: 1.")
+    assert "No matching queue (312): NO_ROUTE" in message
     received = amqp.drain(queue, 3)
     assert sorted(each.properties.message_id for each in received) == ["m0", "m1", "m2"]
 
@@ -282,8 +287,8 @@ def test_a_real_broker_that_is_away(settings):
     settings.RMQ_URL = f"amqp://guest:guest@127.0.0.1:{closed_port()}/"
     rows = [failure(message_id=f"m{number}") for number in range(3)]
     [message] = told(act(operator(), "retry_selected", *rows))
-    assert message.startswith("3 failed again.")
-    assert "RabbitMQ could not be reached" in message
+    assert message.startswith("Failed again: 3.")
+    assert "RabbitMQ unavailable" in message
     assert set(states().values()) == {"failed"}
 
 
@@ -300,7 +305,7 @@ def test_messages_are_discarded():
     ]
     [message] = told(act(operator(), "discard_selected", *rows))
     assert message.startswith(
-        "2 discarded, 3 left alone: they are being sent, or not open any more."
+        "Discarded 2. Skipped 3: already delivered, discarded or being sent."
     )
     assert states() == {
         "a": "discarded", "b": "discarded", "busy": "failed", "done": "delivered", "old": "discarded",
@@ -338,9 +343,9 @@ def test_buttons_of_the_page_do_the_same():
     browser = operator()
     page = browser.post(url("retry", a.pk), follow=True)
     assert page.redirect_chain == [(url("change", a.pk), 302)]
-    assert told(page)[0].startswith("1 sent.")
+    assert told(page)[0].startswith("Sent 1.")
     assert told(browser.post(url("discard", b.pk), {"confirmed": "1"}, follow=True))[0].startswith(
-        "1 discarded."
+        "Discarded 1."
     )
     assert states() == {"a": "delivered", "b": "discarded"}
     assert set(logged()) == {"a", "b"}
@@ -359,10 +364,12 @@ def test_all_that_match_are_made_due_and_left_to_the_relay():
     page = browser.get(address)
     assert page.context["count"] == 1
     assert page.context["left_alone"] == 1
-    assert "a relay sends it" in text(page)
+    assert "a relay sends them" in text(page)
     answer = browser.post(address, follow=True)
     assert answer.redirect_chain == [(f"{url('changelist')}?error=Nacked", 302)]
-    assert told(answer)[0].startswith("1 message is due: a relay sends it now. No relay has ever")
+    assert told(answer)[0].startswith(
+        "1 message is due: a relay will send it now. No relay has ever"
+    )
     assert states() == {"match": "failed", "busy": "dead", "other": "dead", "done": "delivered"}
     row = PublishFailure.objects.annotate(now=After()).get(message_id="match")
     assert (row.attempts, row.token) == (0, 0)
@@ -374,15 +381,15 @@ def test_all_that_match_are_made_due_and_left_to_the_relay():
 
 
 def test_all_that_match_in_portions(monkeypatch):
-    monkeypatch.setattr(views, "DUE_AT_ONCE", 2)
-    monkeypatch.setattr(views, "DUE_MAX", 5)
+    monkeypatch.setattr(operations, "DUE_AT_ONCE", 2)
+    monkeypatch.setattr(operations, "DUE_MAX", 5)
     for number in range(7):
         failure(message_id=f"m{number}", state="dead")
     browser = operator()
-    assert "At most 5 are made due at a time" in text(browser.get(url("retry_all")))
+    assert "At most 5 are marked at a time" in text(browser.get(url("retry_all")))
     message = told(browser.post(url("retry_all"), follow=True))[0]
     assert message.startswith("5 messages are due")
-    assert "More of them match: do it once more." in message
+    assert "More messages match: repeat this." in message
     assert sorted(states().values()) == ["dead"] * 2 + ["failed"] * 5
     browser.post(url("retry_all"))
     assert set(states().values()) == {"failed"}
@@ -390,7 +397,7 @@ def test_all_that_match_in_portions(monkeypatch):
 
 def test_all_that_match_may_be_none():
     page = operator().get(url("retry_all"))
-    assert "there is nothing to send again" in text(page)
+    assert "there is nothing to retry" in text(page)
     assert '<button type="submit" class="button default"' not in text(page)
 
 
@@ -398,9 +405,9 @@ def test_all_that_match_may_be_due_already():
     failure(available_at=After(-1))
     failure(state="dead", **LEASED)
     page = operator().get(url("retry_all"))
-    assert "All 2 that match are due already or being sent at this moment" in text(page)
+    assert "All 2 matching messages are already due or being sent" in text(page)
     assert "No failed or dead message matches" not in text(page)
-    assert "No relay has ever been seen" in text(page)
+    assert "No relay has ever run" in text(page)
     assert '<button type="submit" class="button default"' not in text(page)
 
 
@@ -410,7 +417,7 @@ def test_all_that_match_twice_makes_nothing_due_the_second_time():
     browser.post(url("retry_all"), follow=True)
     page = browser.post(url("retry_all"), follow=True)
     [message] = page.context["messages"]
-    assert str(message).startswith("Nothing was left to make due")
+    assert str(message).startswith("Nothing to retry")
     assert message.level_tag == "warning"
     assert LogEntry.objects.get().object_repr == "1 publish failures"
 
@@ -423,7 +430,7 @@ def test_all_that_match_twice_makes_nothing_due_the_second_time():
         ("q=+", []),
         ("state=unresolved", [("State", "unresolved (failed or dead)")]),
         ("state=dead&error=Nacked&since=week&using=default", [
-            ("State", "dead"), ("Error", "A queue refused it"), ("Connection", "default"),
+            ("State", "dead"), ("Error", "Refused by a queue"), ("Connection", "default"),
             (str(capfirst(SinceFilter.title)), "the last 7 days"),
         ]),
         ("exchange=", [("Exchange", "(default)")]),
@@ -439,8 +446,8 @@ def test_the_question_names_what_the_list_is_narrowed_by(query, named):
     shown = re.findall(r'<li>(.*?): <bdi class="rmq-name">(.*?)</bdi></li>', text(page))
     assert shown == named
     if page.context["count"]:
-        assert ("these are all" in text(page) or "message there is" in text(page)) is not named
-        assert ("matches the list's filters" in text(page)) is bool(named)
+        assert ("these are all" in text(page) or "the only failed" in text(page)) is not named
+        assert ("matches the filters" in text(page)) is bool(named)
     browser.post(f"{url('retry_all')}?{query}")
     entries = {entry.object_repr for entry in LogEntry.objects.all()}
     assert entries <= {f"1 publish failures ({query})" if named else "1 publish failures"}
@@ -449,7 +456,7 @@ def test_the_question_names_what_the_list_is_narrowed_by(query, named):
 def test_relays_are_woken_when_all_that_match_are_due(monkeypatch):
     due = []
     monkeypatch.setattr(
-        views.notifier, "notify", lambda database: due.append((database, states()))
+        operations.notifier, "notify", lambda database: due.append((database, states()))
     )  # fmt: skip
     failure(message_id="m", state="dead")
     operator().post(url("retry_all"))
@@ -513,7 +520,7 @@ def test_what_is_declared_travels_with_the_row():
 
 def test_errors_of_the_database_are_not_swallowed(monkeypatch):
     def gone(*args, **options):
-        raise views.OperationalError("gone")
+        raise OperationalError("gone")
 
     monkeypatch.setattr(transitions, "discard", gone)
     browser = operator()

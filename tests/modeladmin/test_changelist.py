@@ -5,12 +5,13 @@ import re
 
 import pytest
 from django.contrib import admin
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from rmq_publisher.admin import PublishFailureAdminMixin
 from rmq_publisher.db.clock import After
-from rmq_publisher.modeladmin import changelist, views
+from rmq_publisher.modeladmin import changelist
 from rmq_publisher.modeladmin.chart import LEAST, UP, chart
 from rmq_publisher.models import OutboxMessage, PublishCount, PublishFailure, RelaySeen
 from rmq_publisher.monitoring import broker_status, outbox_stats
@@ -55,7 +56,7 @@ def test_the_columns_say_what_happened():
     assert shown["failed_shown"] == "1 minute ago"
     assert (shown["using_shown"], shown["exchange_shown"]) == ("default", "shop")
     assert shown["key_shown"] == "orders.placed"
-    assert re.fullmatch(r"No queue took it \(312\)\s+NO_ROUTE", shown["error_shown"])
+    assert re.fullmatch(r"No matching queue \(312\)\s+NO_ROUTE", shown["error_shown"])
     assert shown["attempts_shown"] == "3"
     assert shown["next_shown"] == "in 3 minutes"
     assert shown["size_shown"] == "2.0\xa0KB"
@@ -66,7 +67,7 @@ def test_the_columns_say_what_happened():
 @pytest.mark.parametrize(
     ("columns", "state", "following"),
     [
-        ({"state": "dead"}, "dead", "waits for a person"),
+        ({"state": "dead"}, "dead", "needs a decision"),
         ({"state": "delivered"}, "delivered", "-"),
         ({"state": "failed", "available_at": After(-1)}, "failed", "due"),
         ({"state": "failed", "token": 5, "available_at": After(50)}, "being sent", "being sent"),
@@ -165,7 +166,7 @@ def test_bodies_are_not_read_and_nothing_is_counted(monkeypatch):
         connection,
     ) as few:
         browser.get(url("changelist"))
-    monkeypatch.setattr(changelist.ListPart, "list_per_page", 5)
+    monkeypatch.setattr(changelist.FailureListMixin, "list_per_page", 5)
     with CaptureQueriesContext(connection) as many:
         page = browser.get(url("changelist") + "?p=2")
     assert len(page.context["cl"].result_list) == 5
@@ -183,7 +184,7 @@ def test_bodies_are_not_read_and_nothing_is_counted(monkeypatch):
 
 def test_only_so_many_are_paged_through(monkeypatch):
     monkeypatch.setattr(changelist, "LISTED_MAX", 7)
-    monkeypatch.setattr(changelist.ListPart, "list_per_page", 5)
+    monkeypatch.setattr(changelist.FailureListMixin, "list_per_page", 5)
     for number in range(9):
         failure(message_id=f"m{number}", ago=number)
     browser = operator()
@@ -195,7 +196,7 @@ def test_only_so_many_are_paged_through(monkeypatch):
 
 def test_the_registered_page_is_the_mixin_that_themes_take():
     page = admin.site._registry[PublishFailure]
-    assert isinstance(page, views.PagePart)
+    assert isinstance(page, PublishFailureAdminMixin)
 
 
 # -- the strip ----------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_the_tiles():
     assert values["Failed attempts in 24 hours"] == "3"
     assert re.fullmatch(r"[567] seconds ago", values["Relay last seen"])
     assert shown["warnings"] == []
-    assert shown["announcement"] == "3 unresolved, 2 of them dead"
+    assert shown["announcement"] == "3 unresolved, including 2 dead"
 
 
 def test_numbers_that_are_cut_say_so(monkeypatch):
@@ -238,7 +239,7 @@ def test_numbers_that_are_cut_say_so(monkeypatch):
 
 @pytest.mark.parametrize(
     ("seen", "expected"),
-    [(None, "No relay has ever been seen"), (-600, "last seen 10 minutes ago"), (-5, "")],
+    [(None, "No relay has ever run"), (-600, "last seen 10 minutes ago"), (-5, "")],
 )
 def test_a_relay_that_is_missing_is_told(seen, expected):
     if seen is not None:
@@ -262,7 +263,7 @@ def test_the_chart(period, buckets, monkeypatch):
     assert len(asked[0]) == buckets
     assert page.context["strip"]["chart"].published == 91
     assert ": 91 published, 2 failed</title>" in text(page)
-    assert "The same as a table" in text(page)
+    assert "Show as a table" in text(page)
     # The filter stays when the period changes.
     assert all("state=dead" in address for address, *_ in page.context["strip"]["periods"])
 
@@ -300,7 +301,7 @@ def test_brokers_are_shown_by_their_state(monkeypatch):
         "404 &lt;b&gt;",
     ):
         assert words in page
-    for state in (">up<", ">down<", ">blocked<", ">being looked up<"):
+    for state in (">up<", ">down<", ">blocked<", ">checking<"):
         assert state in page
 
 
@@ -321,7 +322,7 @@ def test_nothing_has_failed_yet():
     browser = operator()
     assert "Nothing has failed yet" in text(browser.get(url("changelist")))
     failure()
-    assert "No failure matches these filters" in text(browser.get(url("changelist") + "?q=zzz"))
+    assert "No failure matches the filters" in text(browser.get(url("changelist") + "?q=zzz"))
 
 
 @pytest.mark.parametrize("table", ["outboxmessage", "publishcount", "relayseen"])
@@ -348,14 +349,14 @@ def test_other_errors_of_the_database_are_not_hidden(monkeypatch):
 
 def test_a_database_that_is_away(monkeypatch):
     def away(*args, **options):
-        raise views.OperationalError("no answer")
+        raise OperationalError("no answer")
 
     browser = operator()
     monkeypatch.setattr(outbox_stats, "summary", away)
     monkeypatch.setattr(connection.introspection, "table_names", away)
     page = browser.get(url("changelist"))
     assert page.status_code == 503
-    assert "does not answer" in text(page)
+    assert "is unavailable" in text(page)
 
 
 # -- the page of one failure --------------------------------------------------------------------
@@ -372,7 +373,7 @@ def test_all_that_is_known_of_a_message():
     )  # fmt: skip
     page = detail(row)
     for words in (
-        "m-1", "customer-7", "No queue took it (312)", "NO_ROUTE", "content_type", "text/plain",
+        "m-1", "customer-7", "No matching queue (312)", "NO_ROUTE", "content_type", "text/plain",
         "priority", "tenant", "acme", "python manage.py rmq_retry m-1",
     ):  # fmt: skip
         assert words in page, words
@@ -388,7 +389,7 @@ def test_every_attempt_is_shown_with_its_outcome():
     row.save()
     page = operator().get(url("change", row.pk))
     outcomes = [attempt["outcome"] for attempt in page.context["attempts"]]
-    assert outcomes == ["Confirmed", "RabbitMQ rejected it (404)", "A queue refused it"]
+    assert outcomes == ["Confirmed", "Rejected by RabbitMQ (404)", "Refused by a queue"]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +401,7 @@ def test_every_attempt_is_shown_with_its_outcome():
         ({"state": "discarded"}, "It was discarded.", "It was discarded."),
         ({"token": 5, "available_at": After(50)}, "being sent", "being sent"),
         ({"token": 5, "available_at": After(-1)}, "", ""),
-        ({"ordering_key": "k"}, "Message earlier of the same ordering key comes first", ""),
+        ({"ordering_key": "k"}, "Retry or discard message earlier first", ""),
     ],
 )
 def test_buttons_are_off_with_the_reason(columns, retry, discard):
@@ -435,7 +436,7 @@ def test_payload_is_for_those_who_may_see_it():
     unseen = detail(row, client("view_publishfailure"))
     for secret in ("secret-body", "secret-value", "x-key"):
         assert secret not in unseen
-    assert "1 header. To see it" in unseen
+    assert "1 header, hidden." in unseen
 
 
 def test_a_body_is_downloaded_as_bytes(settings):
@@ -466,8 +467,8 @@ def test_redaction_reaches_pages_downloads_and_exports(monkeypatch):
     def redact_headers(self, request, message, headers):
         return {**headers, "authorization": "***"}
 
-    monkeypatch.setattr(views.PagePart, "redact_body", redact_body)
-    monkeypatch.setattr(views.PagePart, "redact_headers", redact_headers)
+    monkeypatch.setattr(PublishFailureAdminMixin, "redact_body", redact_body)
+    monkeypatch.setattr(PublishFailureAdminMixin, "redact_headers", redact_headers)
     row = failure(
         message_id="m", body=b'{"card": "4111"}',
         properties={"headers": {"authorization": "bearer", "other": "shown"}},

@@ -163,7 +163,7 @@ def test_sixteen_mebibytes(unit):
     page = text(operator().get(url("change", row.pk)))
     check(page)
     assert len(page) < 2**20
-    assert "Cut here" in page
+    assert "Truncated" in page
     assert operator().get(url("body", row.pk)).content == bytes(row.body)
 
 
@@ -227,7 +227,7 @@ def test_headers_nested_without_end_are_told_and_not_raised(levels, readable):
     browser = operator()
     page = browser.get(url("change", row.pk))
     assert page.status_code == 200
-    assert ("cannot be read: its row is damaged" in text(page)) is not readable
+    assert ("cannot be read: the row is damaged" in text(page)) is not readable
     answer = act(browser, "export_json", row)
     [found] = json.loads(b"".join(answer.streaming_content))
     assert (found["headers"] is not None) is readable

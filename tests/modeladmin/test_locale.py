@@ -91,7 +91,7 @@ def test_the_pages_speak_german(settings):
     browser = operator()
     page = text(browser.get(url("changelist")))
     for said in (
-        "vor 2 Stunden", "Keine Queue nahm sie an", "Das Relay wurde zuletzt vor 2 Stunden gesehen",
+        "vor 2 Stunden", "Keine passende Queue", "Es läuft kein Relay (zuletzt gesehen vor 2 Stunden)",
         "Alle passenden erneut senden", ">fehlgeschlagen<",
     ):  # fmt: skip
         assert said in page, said

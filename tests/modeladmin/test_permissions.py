@@ -179,5 +179,5 @@ def test_a_page_that_refreshes_itself_leaves_messages_to_the_person():
     row = failure(state="dead")
     browser = client(*PERMISSIONS)
     browser.post(url("discard", row.pk), {"confirmed": "1"})
-    assert "1 discarded" not in text(browser.get(url("live")))
-    assert "1 discarded" in text(browser.get(url("changelist")))
+    assert "Discarded 1." not in text(browser.get(url("live")))
+    assert "Discarded 1." in text(browser.get(url("changelist")))

@@ -10,8 +10,8 @@ from django.db import connections as databases
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
+from rmq_publisher.admin import PublishFailureAdminMixin
 from rmq_publisher.db.schema import TABLE
-from rmq_publisher.modeladmin.views import PagePart
 from rmq_publisher.models import PublishFailure
 from tests.support.admin_rows import failure, url
 
@@ -55,7 +55,7 @@ def look(query: str = "") -> Any:
 @pytest.fixture
 def many(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     settings.RMQ_URL = "memory://"
-    monkeypatch.setattr(PagePart, "get_database", lambda self: store)
+    monkeypatch.setattr(PublishFailureAdminMixin, "get_database", lambda self: store)
     fill(store, ROWS)
     return store
 

@@ -56,7 +56,7 @@ def test_no_more_are_discarded_than_were_named():
     for number in range(4):
         failure(message_id=f"later{number}", state="dead")
     answer = browser.post(url("changelist") + "?state=dead", hidden(page), follow=True)
-    assert told(answer)[0].startswith("3 discarded.")
+    assert told(answer)[0].startswith("Discarded 3.")
     assert {name for name, state in states().items() if state == "discarded"} == {
         "named0", "named1", "named2",
     }  # fmt: skip
@@ -69,8 +69,8 @@ def test_what_left_the_list_before_it_was_confirmed_is_told():
     PublishFailure.objects.filter(pk=rows[1].pk).update(state="delivered")
     answer = browser.post(url("changelist") + "?state=dead", hidden(page), follow=True)
     left, done = told(answer)
-    assert left.startswith("1 selected message is left out")
-    assert done.startswith("2 discarded.")
+    assert left.startswith("Left out 1 selected message")
+    assert done.startswith("Discarded 2.")
     assert states()["m1"] == "delivered"
 
 
@@ -94,12 +94,12 @@ def test_more_than_a_form_has_fields_for(settings):
     page = across(browser, "discard_selected", row)
     assert page.context["count"] == 1201
     answer = browser.post(url("changelist"), hidden(page), follow=True)
-    assert told(answer)[0].startswith("1201 discarded.")
+    assert told(answer)[0].startswith("Discarded 1201.")
 
 
 def test_what_the_list_offers_is_accepted(monkeypatch):
     monkeypatch.setattr(changelist, "LISTED_MAX", 7)
-    monkeypatch.setattr(changelist.ListPart, "list_per_page", 5)
+    monkeypatch.setattr(changelist.FailureListMixin, "list_per_page", 5)
     rows = [failure(message_id=f"m{number}", ago=number) for number in range(9)]
     browser = operator()
     assert "Select all 7 " in text(browser.get(url("changelist")))
@@ -108,7 +108,7 @@ def test_what_the_list_offers_is_accepted(monkeypatch):
     page = across(browser, "discard_selected", rows[0])
     assert page.context["count"] == 7
     answer = browser.post(url("changelist"), hidden(page), follow=True)
-    assert told(answer)[0].startswith("7 discarded.")
+    assert told(answer)[0].startswith("Discarded 7.")
     assert {name for name, state in states().items() if state == "discarded"} == listed
 
 
@@ -126,7 +126,7 @@ def test_selected_rows_that_are_there_no_more_are_told_of(action):
         assert exported(answer) == {"a"}
         answer = browser.get(url("changelist"))
     assert told(answer)[0] == (
-        "2 selected messages are left out: they do not match the list's filters any more, or are gone."
+        "Left out 2 selected messages: they no longer match the filters, or were deleted."
     )
     assert states()["b"] == "delivered"
 
@@ -141,9 +141,9 @@ def test_nothing_that_was_selected_may_be_left(action):
         follow=True,
     )
     [message] = told(answer)
-    assert message.startswith("1 selected message is left out")
+    assert message.startswith("Left out 1 selected message")
     answer = across(browser, action, row, "?state=dead")
-    assert told(answer) == ["No message matches the list's filters any more. Nothing was changed."]
+    assert told(answer) == ["No message matches the filters any more. Nothing was changed."]
     assert LogEntry.objects.count() == 0
 
 
@@ -164,7 +164,7 @@ def test_ids_that_are_none(action, across, made_up):
     answer = operator().post(url("changelist"), data, follow=True)
     assert answer.status_code == 200
     [message] = told(answer)
-    assert message == "What was selected are no messages. Nothing was changed."
+    assert message == "The selection is not valid. Nothing was changed."
     assert states() == {"m": "dead"}
     assert memory_broker().depth(QUEUE) == 0
     assert LogEntry.objects.count() == 0
@@ -177,7 +177,7 @@ def test_more_ids_than_a_list_has(monkeypatch):
     browser = operator()
     for ids in ([row.pk for row in rows], [",".join(str(row.pk) for row in rows)]):
         answer = browser.post(url("changelist"), {**data, "_selected_action": ids}, follow=True)
-        assert told(answer) == ["What was selected are no messages. Nothing was changed."]
+        assert told(answer) == ["The selection is not valid. Nothing was changed."]
     assert set(states().values()) == {"dead"}
 
 
@@ -185,5 +185,5 @@ def test_the_largest_id_is_no_row():
     row = failure(message_id="m", state="dead")
     data = {"action": "retry_selected", "_selected_action": [f"{row.pk},{2**63 - 1}"]}
     left, done = told(operator().post(url("changelist"), data, follow=True))
-    assert left.startswith("1 selected message is left out")
-    assert done.startswith("1 sent.")
+    assert left.startswith("Left out 1 selected message")
+    assert done.startswith("Sent 1.")

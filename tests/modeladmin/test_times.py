@@ -63,7 +63,7 @@ def test_attempts_are_told_in_local_time_however_they_were_written(
     entry = {"at": written, "type": "Nacked", "code": None, "text": "full"}
     [(when, exact, outcome, words)] = attempts(entry)
     assert when.endswith("days ago")
-    assert (exact, outcome, words) == (shown, "A queue refused it", "full")
+    assert (exact, outcome, words) == (shown, "Refused by a queue", "full")
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
@@ -76,8 +76,8 @@ def test_a_time_that_cannot_be_read_hides_nothing_else(settings, damage, use_tz)
     whole = {"at": "2026-01-02T03:04:05", "type": "Nacked", "code": None, "text": "full"}
     damaged = {"type": "Rejected", "code": 404, "text": "none", **damage}
     latest, first = attempts(whole, damaged)
-    assert latest == ("time unknown", None, "RabbitMQ rejected it (404)", "none")
-    assert first[2:] == ("A queue refused it", "full")
+    assert latest == ("time unknown", None, "Rejected by RabbitMQ (404)", "none")
+    assert first[2:] == ("Refused by a queue", "full")
 
 
 @pytest.mark.parametrize("entry", [{}, "x", None, 5, {"type": 5, "text": None, "code": "<b>"}])

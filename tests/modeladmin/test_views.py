@@ -6,7 +6,8 @@ from django.db import InterfaceError, OperationalError, ProgrammingError, connec
 from django.db import connections as databases
 from django.urls import path
 
-from rmq_publisher.modeladmin import changelist, views
+from rmq_publisher.admin import PublishFailureAdminMixin
+from rmq_publisher.modeladmin import changelist
 from rmq_publisher.models import PublishFailure
 from tests.support.admin_rows import failure, fresh_broker, operator, text, url
 
@@ -50,7 +51,7 @@ def ask(browser, what, of_row, method):
 
 @pytest.fixture
 def _pages_of_two(monkeypatch):
-    monkeypatch.setattr(changelist.ListPart, "list_per_page", 2)
+    monkeypatch.setattr(changelist.FailureListMixin, "list_per_page", 2)
     for number in range(5):
         failure(message_id=f"m{number}", ago=number)
     failure(message_id="dead", state="dead")
@@ -102,7 +103,7 @@ def test_postgresql_calls_it_another_error(monkeypatch, what, of_row, method):
         raise ProgrammingError('relation "rmq_publisher_outboxmessage" does not exist')
 
     browser = operator()
-    monkeypatch.setattr(views.PagePart, "rows", missing)
+    monkeypatch.setattr(PublishFailureAdminMixin, "rows", missing)
     monkeypatch.setattr(connection.introspection, "table_names", lambda: ["auth_user"])
     page = ask(browser, what, of_row, method)
     assert page.status_code == 503
@@ -116,11 +117,11 @@ def test_while_the_database_is_away_every_page_says_so(monkeypatch, what, of_row
         raise error("no answer")
 
     browser = operator()
-    monkeypatch.setattr(views.PagePart, "rows", away)
+    monkeypatch.setattr(PublishFailureAdminMixin, "rows", away)
     monkeypatch.setattr(connection.introspection, "table_names", away)
     page = ask(browser, what, of_row, method)
     assert page.status_code == 503
-    assert "does not answer" in text(page)
+    assert "is unavailable" in text(page)
 
 
 @pytest.mark.parametrize(("what", "of_row", "method"), ASKING)
@@ -130,7 +131,7 @@ def test_other_errors_of_the_database_are_not_hidden(monkeypatch, what, of_row, 
 
     browser = operator()
     browser.raise_request_exception = False
-    monkeypatch.setattr(views.PagePart, "rows", broken)
+    monkeypatch.setattr(PublishFailureAdminMixin, "rows", broken)
     assert ask(browser, what, of_row, method).status_code == 500
 
 
@@ -140,14 +141,14 @@ def test_no_transaction_is_around_a_page(monkeypatch, what, of_row, method):
     """With ATOMIC_REQUESTS, too: in one that an error has ended nobody could ask what is amiss."""
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     atomic = []
-    rows = views.PagePart.rows
+    rows = PublishFailureAdminMixin.rows
 
     def watched(self):
         atomic.append(databases["default"].in_atomic_block)
         return rows(self)
 
     browser = operator()
-    monkeypatch.setattr(views.PagePart, "rows", watched)
+    monkeypatch.setattr(PublishFailureAdminMixin, "rows", watched)
     ask(browser, what, of_row, method)
     assert set(atomic) == {False}
 

@@ -1,0 +1,191 @@
+"""Retrying, discarding and making due: each changes rows, logs it, and tells the user the outcomes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from rmq_publisher.db.clock import After
+from rmq_publisher.modeladmin import formatting
+from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_retry, summary
+from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
+from rmq_publisher.models import PublishFailure
+from rmq_publisher.outbox import notifier, transitions
+from rmq_publisher.outbox.manual_retry import resend
+
+TOLD_MAX = 20  # rows that a message to the user lists one by one
+DUE_AT_ONCE = 1000  # rows that one statement makes due, so that none holds many locks for long
+DUE_MAX = 100_000  # rows that one request makes due
+
+# What "retry all" changes: rows that are due already are sent anyway.
+NOT_DUE = transitions.FREE & (Q(state="dead") | Q(available_at__gt=After()))
+# What can still be discarded.
+OPEN = transitions.FREE & Q(state__in=("failed", "dead"))
+
+Rows = Sequence[PublishFailure]
+
+
+def retry(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
+    """Send rows from this process and wait for the broker's answers."""
+    database = page.get_database()
+    results = list(of_retry(resend(database, [row.pk for row in rows])))
+    outcomes = {result.outcome for result in results}
+    level = messages.WARNING
+    if outcomes == {Outcome.SENT}:
+        level = messages.SUCCESS
+    elif Outcome.FAILED in outcomes and Outcome.SENT not in outcomes:
+        level = messages.ERROR
+    _finish(page, request, rows, results, level)
+
+
+def discard(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
+    """Decide that rows are not sent any more."""
+    done: set[int] = set()
+    ids = [row.pk for row in rows]
+    for start in range(0, len(ids), transitions.AT_ONCE):
+        some = ids[start : start + transitions.AT_ONCE]
+        # Nobody else can discard a row that was not discarded before: these are ours.
+        before = _discarded(page, some)
+        transitions.discard(page.rows().filter(pk__in=some))
+        done |= _discarded(page, some) - before
+    results = [Result(id_, Outcome.DISCARDED if id_ in done else Outcome.KEPT) for id_ in ids]
+    level = messages.SUCCESS if len(done) == len(ids) else messages.WARNING
+    _finish(page, request, rows, results, level)
+
+
+def _discarded(page: FailureAdminBase, ids: Sequence[int]) -> set[int]:
+    found = page.rows().filter(pk__in=ids, state="discarded")
+    return set(found.values_list("pk", flat=True))
+
+
+def ask_before_discarding(
+    page: FailureAdminBase,
+    request: HttpRequest,
+    rows: Rows,
+    back: str,
+    form: Sequence[tuple[str, str]] = (),
+) -> TemplateResponse:
+    """Return the page that asks whether to discard rows, which cannot be undone.
+
+    Args:
+        page: the admin.
+        request: the user's.
+        rows: what would be discarded; the first of them are named.
+        back: where to go without discarding.
+        form: names and values of the form fields that confirm it.
+    """
+    context = {
+        **page.admin_site.each_context(request),
+        "opts": page.opts,
+        "media": page.media,
+        "title": _("Discard messages"),
+        "count": len(rows),
+        "names": [formatting.name(row.message_id) for row in rows[:TOLD_MAX]],
+        "more": len(rows) > TOLD_MAX,
+        "form": form,
+        "back": back,
+    }
+    request.current_app = page.admin_site.name
+    return TemplateResponse(request, f"{TEMPLATES}/discard.html", context)
+
+
+def make_due(
+    page: FailureAdminBase, request: HttpRequest, matching: QuerySet[PublishFailure], which: str
+) -> tuple[int, bool]:
+    """Have a relay send all rows of a queryset as soon as possible, with their attempts reset.
+
+    Args:
+        page: the admin.
+        request: the user's.
+        matching: failed and dead rows.
+        which: the list's filters, for the log.
+
+    Returns:
+        How many rows were made due, and whether more than `DUE_MAX` match.
+    """
+    found = matching.filter(NOT_DUE).order_by("pk").values_list("pk", flat=True)
+    ids = list(found[: DUE_MAX + 1])
+    done = 0
+    for start in range(0, min(len(ids), DUE_MAX), DUE_AT_ONCE):
+        some = ids[start : min(start + DUE_AT_ONCE, DUE_MAX)]
+        done += transitions.make_due(page.rows().filter(pk__in=some))
+    if done:
+        notifier.notify(page.get_database())
+        LogEntry.objects.create(
+            user_id=_user_id(request),
+            content_type=ContentType.objects.get_for_model(page.model, for_concrete_model=False),
+            object_repr=f"{done} publish failures{which}"[:200],
+            action_flag=CHANGE,
+            change_message=f"Made {done} due.",
+        )
+    return done, len(ids) > DUE_MAX
+
+
+def tell_made_due(
+    page: FailureAdminBase, request: HttpRequest, done: int, *, more: bool, warning: str
+) -> None:
+    """Tell the user what `make_due` did."""
+    told, level = (
+        _("Nothing to retry: every matching message is already due, delivered or discarded."),
+        messages.WARNING,
+    )
+    if done:
+        text = ngettext(
+            "%d message is due: a relay will send it now.",
+            "%d messages are due: a relay will send them now.",
+            done,
+        )
+        told, level = text % done, messages.SUCCESS
+    if more:
+        told, level = f"{told} {_('More messages match: repeat this.')}", messages.WARNING
+    if warning:
+        told, level = f"{told} {warning}", messages.WARNING
+    page.message_user(request, told, level)
+
+
+# ---- telling and logging ----
+
+
+def _finish(
+    page: FailureAdminBase,
+    request: HttpRequest,
+    rows: Rows,
+    results: Sequence[Result],
+    level: int,
+) -> None:
+    """Log what was tried, and tell the user about each row."""
+    by_id = {row.pk: row for row in rows}
+    known = [(by_id[result.id], result) for result in results if result.id in by_id]
+    by_text: dict[str, list[PublishFailure]] = {}
+    for row, result in known:
+        by_text.setdefault(result.logged(), []).append(row)
+    for text, logged in by_text.items():
+        if text:
+            log(request, logged, text)
+    # Not a list: Django 5.2 would draw each item like a message of its own.
+    lines = format_html_join(
+        "",
+        '<span class="rmq-told">{}: {}</span>',
+        ((formatting.name(row.message_id), result.line()) for row, result in known[:TOLD_MAX]),
+    )
+    if len(known) > TOLD_MAX:
+        rest = _("For the other messages, see each one's history.")
+        lines += format_html('<span class="rmq-told">{}</span>', rest)
+    page.message_user(request, format_html("{}{}", summary(results), lines), level)
+
+
+def log(request: HttpRequest, rows: Iterable[PublishFailure], text: str) -> None:
+    """Log what a user did with rows, as Django's own ``log_change`` does for one."""
+    LogEntry.objects.log_actions(_user_id(request), rows, CHANGE, text)
+
+
+def _user_id(request: HttpRequest) -> Any:
+    return request.user.pk

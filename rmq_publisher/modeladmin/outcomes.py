@@ -1,0 +1,131 @@
+"""The outcomes of retrying and discarding, with the words in which a person reads them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Self
+
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.modeladmin import formatting
+from rmq_publisher.outbox import transitions
+from rmq_publisher.outbox.manual_retry import Resent
+
+
+class Outcome(Enum):
+    """What happened to one message: a line about it, and the sentence that counts all like it."""
+
+    SENT = ("sent", gettext_lazy("sent and confirmed by RabbitMQ"), gettext_lazy("Sent %d."))
+    FAILED = ("failed", gettext_lazy("failed again: %s"), gettext_lazy("Failed again: %d."))
+    BUSY = (
+        "busy",
+        gettext_lazy("already being sent by another process"),
+        gettext_lazy("Skipped %d: already being sent by another process."),
+    )
+    BEHIND = (
+        "behind",
+        gettext_lazy("an earlier message with the same ordering key must be sent first"),
+        gettext_lazy(
+            "Skipped %d: an earlier message with the same ordering key must be sent first."
+        ),
+    )
+    CLOSED = (
+        "closed",
+        gettext_lazy("already delivered or discarded"),
+        gettext_lazy("Skipped %d: already delivered or discarded."),
+    )
+    GONE = (
+        "gone",
+        gettext_lazy("no longer exists"),
+        gettext_lazy("Skipped %d: no longer in the database."),
+    )
+    UNCONFIGURED = (
+        "unconfigured",
+        gettext_lazy("its RabbitMQ connection is not configured on this server"),
+        gettext_lazy("Skipped %d: RabbitMQ connection not configured on this server."),
+    )
+    UNTRIED = (
+        "untried",
+        gettext_lazy("not tried: the time limit was reached"),
+        gettext_lazy("Not tried: %d, because the time limit was reached."),
+    )
+    DISCARDED = ("discarded", gettext_lazy("discarded"), gettext_lazy("Discarded %d."))
+    KEPT = (
+        "kept",
+        gettext_lazy("already delivered, discarded or being sent"),
+        gettext_lazy("Skipped %d: already delivered, discarded or being sent."),
+    )
+
+    line: Promise
+    total: Promise
+
+    def __new__(cls, name: str, line: Promise, total: Promise) -> Self:
+        """Make a member whose value is its name."""
+        member = object.__new__(cls)
+        # Not the texts: Enum would compare them, and so translate them during the import.
+        member._value_ = name
+        member.line, member.total = line, total
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row's outcome, and the error where it failed again."""
+
+    id: int
+    outcome: Outcome
+    error: PublishError | None = None
+
+    def line(self) -> str:
+        """Return what the person reads about this row."""
+        if self.error is None:
+            return str(self.outcome.line)
+        kind, code = type(self.error).__name__, getattr(self.error, "reply_code", None)
+        words = formatting.visible(transitions.words(self.error))
+        return str(self.outcome.line) % f"{formatting.error(kind, code)}: {words}"
+
+    def logged(self) -> str:
+        """Return what the admin's log keeps, in English; empty if nothing was tried or changed."""
+        if self.outcome is Outcome.DISCARDED:
+            return "Discarded."
+        if self.outcome in (Outcome.KEPT, Outcome.GONE):
+            return ""
+        if self.error is not None:
+            kind, code = type(self.error).__name__, getattr(self.error, "reply_code", None)
+            return f"Retried: failed, {kind} {code or ''}".strip()
+        with translation.override(None):  # the log is read by everybody
+            done = "Retried" if self.outcome is Outcome.SENT else "Not retried"
+            return f"{done}: {self.outcome.line}."
+
+
+def of_retry(resent: Resent) -> Iterator[Result]:
+    """Yield the outcome of each row that a person retried."""
+    by_outcome: dict[Outcome, Iterable[int]] = {
+        Outcome.SENT: resent.sent,
+        Outcome.BUSY: resent.busy,
+        Outcome.BEHIND: resent.waiting,
+        Outcome.CLOSED: resent.settled,
+        Outcome.UNCONFIGURED: resent.unconfigured,
+        Outcome.UNTRIED: resent.untouched,
+        Outcome.GONE: resent.gone,
+    }
+    for id_, error in resent.failed.items():
+        yield Result(id_, Outcome.FAILED, error)
+    for outcome, ids in by_outcome.items():
+        for id_ in ids:
+            yield Result(id_, outcome)
+
+
+def summary(results: Iterable[Result]) -> str:
+    """Return how many there are of each outcome, such as "Sent 3. Failed again: 1."."""
+    numbers: dict[Outcome, int] = {}
+    for result in results:
+        numbers[result.outcome] = numbers.get(result.outcome, 0) + 1
+    totals: list[Any] = [
+        str(outcome.total) % numbers[outcome] for outcome in Outcome if outcome in numbers
+    ]
+    return " ".join(totals) or _("Nothing was changed.")
