@@ -14,6 +14,7 @@ from rmq_publisher.db.clock import After
 from rmq_publisher.db.schema import COLUMNS
 from rmq_publisher.outbox import after_commit, transitions
 from rmq_publisher.outbox.row import Stored, from_row
+from tests.support.rig.stores import ON_SERVERS
 
 
 @pytest.fixture
@@ -28,10 +29,10 @@ def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[Sto
     return [from_row(row, token=77, own_until=0.0) for row in rows.values_list(*COLUMNS)]
 
 
-@pytest.mark.parametrize("store", ["postgres", "mariadb"], indirect=True)
+@ON_SERVERS
 @pytest.mark.parametrize("what", ["confirmed", "failed", "delivered", "released"])
 def test_settling_waits_for_nobody_who_writes(store: str, held: list[Stored], what: str) -> None:
-    """MariaDB thought the table too small for an index, and waited for each row just being inserted."""
+    """MySQL thought the table too small for an index, and waited for each row just being inserted."""
     written, settled = threading.Event(), threading.Event()
 
     def write() -> None:

@@ -18,11 +18,12 @@ from tests.support.sides import SOON, Memory, Rabbit, Side
 def side(request: pytest.FixtureRequest, settings: Any, names: Names) -> Iterator[Side]:
     outside: Memory | Rabbit
     if request.param == "memory":
-        broker = broker_of("default")
-        broker.reset()
-        outside = Memory(broker, names)
+        memory = broker_of("default")
+        memory.reset()
+        outside = Memory(memory, names)
     else:
-        outside = Rabbit(request.getfixturevalue("amqp"), names)
+        broker, amqp = map(request.getfixturevalue, ("broker", "amqp"))
+        outside = Rabbit(broker, amqp, names)
     configurer(settings)(URL=outside.url, PUBLISH_TIMEOUT=SOON)
     yield Side(outside)
     connections.close()

@@ -15,6 +15,9 @@ from rmq_publisher import (
 )
 from tests.support.sides import WHILE, Side, Taken, fill, send
 
+# From then on what a consumer had in one queue is known in the next one.
+ATTEMPTS_COUNT_ON = (4, 3)
+
 # -- queues that are full -------------------------------------------------------------------------
 
 
@@ -141,7 +144,7 @@ def test_a_rejected_message_goes_to_the_dead_letters(side: Side) -> None:
     side.take(queue.name).reject()
     message = side.take(dead.name)
     assert (message.exchange, message.routing_key) == (exchange.name, "dead")
-    assert (message.body, message.redelivered) == (b"body", False)
+    assert (message.body, message.redelivered) == (b"body", side.version >= ATTEMPTS_COUNT_ON)
     properties = message.properties
     assert (properties.message_id, properties.type, properties.delivery_mode) == ("m", "t", 2)
     assert properties.content_type == "application/json"
@@ -311,12 +314,58 @@ def test_a_quorum_queue_buries_what_was_given_back_too_often(side: Side) -> None
         assert message.redelivered is bool(attempts)
         headers = message.properties.headers
         assert headers.pop("x-delivery-count", 0) == attempts  # 3.10 also says 0
+        newest = side.version >= ATTEMPTS_COUNT_ON
+        assert headers.pop("x-acquired-count", 0) == (attempts if newest else 0)
         assert headers == {"mine": 1}
         message.reject(requeue=True)
     message = side.take(dead.name)
     assert [entry["reason"] for entry in death(message)] == ["delivery_limit"]
     assert "x-delivery-count" not in message.properties.headers
     assert side.get(queue) is None
+
+
+def test_attempts_count_on_in_the_dead_letters(side: Side) -> None:
+    """Since 4.3: so a quorum queue of dead letters has less patience with what comes to it."""
+    dead = side.queue(queue_type="quorum", delivery_limit=2).name
+    queue = side.queue(dead_letter_exchange="", dead_letter_routing_key=dead).name
+    send(queue=queue)
+    side.take(queue).reject(requeue=True)
+    side.take(queue).reject()
+    message = side.take(dead)
+    counts_on = side.version >= ATTEMPTS_COUNT_ON
+    assert message.redelivered is counts_on
+    headers = message.properties.headers
+    counts = [headers.get(name, 0) for name in ("x-delivery-count", "x-acquired-count")]
+    assert counts == [2 * counts_on] * 2
+    message.reject(requeue=True)
+    if counts_on:
+        assert side.stays_empty(dead)
+        return
+    assert side.take(dead).redelivered
+
+
+def test_counts_of_a_queue_of_dead_letters(side: Side) -> None:
+    dead = side.queue(queue_type="quorum").name
+    queue = side.queue(dead_letter_exchange="", dead_letter_routing_key=dead).name
+    send(queue=queue)
+    side.take(queue).reject()
+    side.take(dead).reject(requeue=True)
+    headers = side.take(dead).properties.headers
+    counts_on = side.version >= ATTEMPTS_COUNT_ON
+    assert headers["x-delivery-count"] == 1 + counts_on
+    assert headers.get("x-acquired-count", 0) == counts_on  # of this queue's consumers only
+
+
+def test_what_no_consumer_had_is_not_redelivered(side: Side) -> None:
+    dead = side.queue().name
+    queue = side.queue(message_ttl=0.3, dead_letter_exchange="", dead_letter_routing_key=dead).name
+    send(queue=queue)
+    side.wait(0.5)
+    assert side.take(dead).redelivered is False
+    send(queue=queue)
+    side.take(queue).reject(requeue=True)
+    side.wait(0.5)
+    assert side.take(dead).redelivered is (side.version >= ATTEMPTS_COUNT_ON)
 
 
 def test_a_stream_takes_messages(side: Side) -> None:

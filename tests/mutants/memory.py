@@ -83,10 +83,18 @@ MUTANTS = (
         ("integration/test_contract.py::test_no_such_queue",),
     ),
     Mutant(
+        "attempts begin anew among the dead letters",
+        "Attempts of the queue where a message died are counted on in memory, as RabbitMQ 4.3 does.",
+        "transport/memory/dead_lettering.py",
+        "message.body, values, message.attempts)",
+        "message.body, values)",
+        ("integration/test_contract_dead_letters.py",),
+    ),
+    Mutant(
         "expired is gone",
         "An expired message goes to the dead letters in memory too.",
         "transport/memory/message_flow.py",
-        "                    self._bury(queue, queue.pop().message, EXPIRED)\n",
+        "                    self._bury(queue, queue.pop().counted, EXPIRED)\n",
         "                    queue.pop()\n",
         (
             "integration/test_contract_dead_letters.py::test_an_expired_message_goes_to_the_dead_letters",

@@ -17,11 +17,11 @@ from rmq_publisher.outbox import claims, ordering_keys, transitions
 from rmq_publisher.outbox.row import Stored
 from rmq_publisher.outbox.sql_dialect import Dialect
 from tests.support.calls import Call
+from tests.support.rig.stores import LIKE_MYSQL, ON_SERVERS
 from tests.support.rows import change, column, ids_of, store_rows
 
 LATER = After(60)
 ON_POSTGRES = pytest.mark.parametrize("store", ["postgres"], indirect=True)
-LOCKING = pytest.mark.parametrize("store", ["postgres", "mariadb"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def test_a_claim_is_bounded_in_bytes(store: str) -> None:
     assert ids_of(claim(store, max_bytes=200)) == ids[3:]
 
 
-@LOCKING
+@ON_SERVERS
 def test_what_somebody_is_about_to_take_is_skipped_and_not_waited_for(store: str) -> None:
     ids = store_rows(store, 3)
     with transaction.atomic(using=store):
@@ -247,7 +247,7 @@ def test_the_planner_is_itself_again_after_a_claim(store: str) -> None:
 
 
 def rows_read(store: str, action: Callable[[], object]) -> int:
-    """How many rows and index entries MariaDB looks at in a call."""
+    """How many rows and index entries MariaDB or MySQL looks at in a call."""
     with databases[store].cursor() as cursor:
         cursor.execute("FLUSH STATUS")
         action()
@@ -257,7 +257,7 @@ def rows_read(store: str, action: Callable[[], object]) -> int:
         )
 
 
-@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+@LIKE_MYSQL
 def test_a_search_among_keys_does_not_begin_anew_at_each_step(store: str) -> None:
     ids = store_rows(store, 1000, key=lambda number: f"k{number // 2:04}")
     change(store, ids[:800], available_at=LATER)  # 400 keys are held
@@ -359,7 +359,7 @@ def test_keys_with_more_rows_than_a_step_reads(
     assert sorted(ids_of(claim_keys(store))) == ids[5:]
 
 
-@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+@LIKE_MYSQL
 def test_keys_that_are_equal_to_the_database_are_one(store: str) -> None:
     ids = store_rows(store, 4, key=lambda number: ("a", "A", "b", "A ")[number])
     change(store, ids[:1], available_at=None, state="dead")
@@ -403,7 +403,7 @@ def test_with_more_keys_than_asked_for_it_goes_on_behind_the_last(store: str) ->
     assert ids_of(claim_keys(store, after_key=after_key)) == ids[2:]
 
 
-@LOCKING
+@ON_SERVERS
 def test_keys_whose_first_row_is_being_taken_are_skipped(store: str) -> None:
     ids = store_rows(store, 4, key=lambda number: "ab"[number // 2])
     with transaction.atomic(using=store):

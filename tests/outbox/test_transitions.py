@@ -27,6 +27,8 @@ from rmq_publisher.db.schema import COLUMNS
 from rmq_publisher.outbox import after_commit, transitions
 from rmq_publisher.outbox.row import from_row
 from rmq_publisher.signals import publish_failed
+from tests.support.rig.databases import KINDS
+from tests.support.rig.stores import ON_SERVERS
 
 LEASE = 60.0
 
@@ -269,7 +271,7 @@ def test_one_that_cannot_be_stored_costs_the_others_nothing(store, refused, monk
     assert "not this one" not in record.getMessage()
 
 
-@pytest.mark.parametrize("store", ["postgres", "mariadb"], indirect=True)
+@ON_SERVERS
 def test_a_connection_that_the_database_closed_is_replaced(store, refused):
     connection = databases[store]
 
@@ -295,6 +297,9 @@ def test_a_connection_that_the_database_closed_is_replaced(store, refused):
 
 
 @pytest.mark.disturbs
+@pytest.mark.parametrize(
+    "store", ["sqlite", *KINDS], indirect=True
+)  # servers of our own, to be killed
 def test_with_the_database_gone_a_log_line_says_it_all(store, refused, request, caplog):
     if store == "sqlite" or databases[store].vendor == "sqlite":
         path = databases[store].settings_dict["NAME"]

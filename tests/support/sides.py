@@ -17,6 +17,7 @@ from rmq_publisher.amqp.entities import Entity
 from rmq_publisher.transport.memory.broker import MemoryBroker, Received
 from tests.support.rig import PATIENCE
 from tests.support.rig.amqp import Amqp, Names
+from tests.support.rig.ladder import Broker
 
 SOON = PATIENCE  # what a broker does by itself must be seen within these seconds
 WHILE = 0.3  # and what it must not do, not within these
@@ -72,6 +73,7 @@ class Memory:
     """The memory broker from outside."""
 
     url = "memory://"
+    version: tuple[int, ...] = (4, 3)  # the one that it follows
 
     def __init__(self, broker: MemoryBroker, names: Names) -> None:
         self.broker, self.names = broker, names
@@ -96,8 +98,9 @@ class Memory:
 class Rabbit:
     """The real broker from outside."""
 
-    def __init__(self, amqp: Amqp, names: Names) -> None:
+    def __init__(self, broker: Broker, amqp: Amqp, names: Names) -> None:
         self.amqp, self.names, self.url = amqp, names, amqp.url
+        self.version = broker.version
 
     def get(self, queue: str) -> Taken | None:
         channel = self.amqp.channel
@@ -124,6 +127,7 @@ class Side:
         self._outside = outside
         self.delete_queue, self.delete_exchange = outside.delete_queue, outside.delete_exchange
         self.get, self.depth, self.wait = outside.get, outside.depth, outside.wait
+        self.version = outside.version
         self._names = outside.names
 
     def queue(self, **options: Any) -> QueueConfig:

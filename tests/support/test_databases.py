@@ -29,11 +29,10 @@ from tests.support.rig.mariadb import MariaDB, PrivateMariaDB
 from tests.support.rig.ports import closed_port
 from tests.support.rig.postgres import Postgres, PrivatePostgres
 from tests.support.rig.processes import await_gone
-from tests.support.rig.stores import attached, empty, migrate
+from tests.support.rig.stores import ON_SERVERS, attached, empty, migrate
 
 PRIVATE: dict[str, type[PrivateServer]] = {"postgres": PrivatePostgres, "mariadb": PrivateMariaDB}
 PUBLIC: dict[str, type[DatabaseServer]] = {"postgres": Postgres, "mariadb": MariaDB}
-ON_SERVERS = pytest.mark.parametrize("store", KINDS, indirect=True)
 
 
 @pytest.fixture(params=KINDS)

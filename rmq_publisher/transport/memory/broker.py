@@ -43,7 +43,7 @@ class Received(Content):
 
     Attributes:
         queue: where it was.
-        redelivered: whether a consumer gave it back before.
+        redelivered: whether a consumer had it before, in this queue or in the one where it was rejected.
     """
 
     def __init__(

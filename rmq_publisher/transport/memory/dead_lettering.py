@@ -47,7 +47,8 @@ def dead_letter(
         headers[f"x-last-death-{name}"] = entry[name]
     values["headers"] = headers
     keys = message.keys if key is None else (key,)
-    return Stored(exchange, keys, basic_properties(values), message.body, values)
+    header = basic_properties(values)
+    return Stored(exchange, keys, header, message.body, values, message.attempts)
 
 
 def _recorded(

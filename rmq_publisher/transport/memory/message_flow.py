@@ -95,7 +95,7 @@ class Core:
 
     def _drop(self, queue: MemoryQueue) -> None:
         while queue.is_over():
-            self._bury(queue, queue.pop().message, MAXLEN)
+            self._bury(queue, queue.pop().counted, MAXLEN)
 
     def _bury(self, queue: MemoryQueue, message: Stored, reason: str) -> None:
         """Send a dead message to the queue's dead-letter exchange, if it has one."""
@@ -139,11 +139,12 @@ class Core:
         if verdict == "ack" or self.catalogue.queues.get(queue.name) is not queue:
             return
         if verdict == "reject":
-            self._bury(queue, entry.message, REJECTED)
+            entry.attempts += 1
+            self._bury(queue, entry.counted, REJECTED)
         elif queue.put_back(entry):
             self._drop(queue)
         else:
-            self._bury(queue, entry.message, DELIVERY_LIMIT)
+            self._bury(queue, entry.counted, DELIVERY_LIMIT)
 
     @property
     def next_expiry(self) -> float | None:
@@ -158,16 +159,17 @@ class Core:
             self.now = max(self.now, expiry)
             for queue in list(self.catalogue.queues.values()):
                 if queue.next_expiry == expiry:
-                    self._bury(queue, queue.pop().message, EXPIRED)
+                    self._bury(queue, queue.pop().counted, EXPIRED)
         self.now = max(self.now, now)
 
 
 def delivered_header(queue: MemoryQueue, entry: Entry) -> bytes:
-    """Return the header as a consumer gets it: quorum queues tell how often it was given back."""
+    """Return the header as a consumer gets it: quorum queues tell of earlier attempts."""
     message = entry.message
     if queue.type != "quorum" or not entry.attempts:
         return message.header
-    headers = {**message.headers, "x-delivery-count": entry.attempts}
+    counts = {"x-delivery-count": entry.attempts, "x-acquired-count": entry.acquired}
+    headers = {**message.headers, **counts}
     return basic_properties({**message.values, "headers": headers})
 
 

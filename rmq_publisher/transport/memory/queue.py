@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -22,6 +22,7 @@ class Stored:
         header: AMQP's own bytes of its properties.
         body: the encoded body.
         values: the properties by name, as ``header`` has them; never changed.
+        attempts: how often a consumer had it before it was dead-lettered; RabbitMQ counts on since 4.3.
     """
 
     exchange: str
@@ -29,6 +30,7 @@ class Stored:
     header: bytes
     body: bytes
     values: Mapping[str, Any]
+    attempts: int = 0
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -43,13 +45,23 @@ class Entry:
     Attributes:
         order: what comes first: the higher priority, then the earlier arrival.
         expires_at: seconds of the broker's clock; None for never.
-        attempts: how often a consumer gave it back.
+        attempts: how often a consumer had it and did not acknowledge it, in other queues too.
     """
 
     message: Stored
     order: tuple[int, int]
     expires_at: float | None
-    attempts: int = 0
+    attempts: int
+
+    @property
+    def acquired(self) -> int:
+        """How often a consumer of this queue had it; before one has, what the queue before counted."""
+        return self.attempts - self.message.attempts or self.attempts
+
+    @property
+    def counted(self) -> Stored:
+        """The message as it leaves the queue, with its attempts."""
+        return replace(self.message, attempts=self.attempts)
 
 
 class MemoryQueue:
@@ -99,7 +111,7 @@ class MemoryQueue:
         most = self.arguments.get("x-max-priority", 0)
         priority = min(message.values.get("priority") or 0, most)
         order = (-priority, next(self._arrivals))
-        self._insert(Entry(message, order, self._expiry(message, now)))
+        self._insert(Entry(message, order, self._expiry(message, now), message.attempts))
 
     def _expiry(self, message: Stored, now: float) -> float | None:
         own = message.values.get("expiration")

@@ -121,9 +121,9 @@ class Verification:
 class Verifications:
     """Those of one connection: so many at a time, each on a channel of its own.
 
-    One of them may make the broker end the connection (an exchange type that it does not know: 503).
-    Where one alone was under way it is that one; where there were several, the next connection runs
-    one at a time.
+    One of them may make the broker end the connection (before RabbitMQ 4.3 by an exchange type that it
+    does not know: 503). Where one alone was under way it is that one; where there were several, the
+    next connection runs one at a time.
 
     Some are answered late or never (a queue whose node is ill). Such a one keeps its channel and may
     still be answered, but not its place: others are begun beside it, on further channels. Not where

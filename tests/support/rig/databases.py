@@ -3,6 +3,8 @@
 `RMQ_TEST_POSTGRES_URL` and `RMQ_TEST_MARIADB_URL` name a server whose user may make databases,
 `RMQ_TEST_POSTGRES_IMAGE` and `RMQ_TEST_MARIADB_IMAGE` the Docker image, and `RMQ_TEST_DB_RUNG`
 (url, docker or local) allows one rung only. A server is started on first use: many tests need none.
+
+MySQL is used as well where `RMQ_TEST_MYSQL_URL` names one: it cannot be installed beside MariaDB.
 """
 
 from __future__ import annotations
@@ -17,14 +19,21 @@ from dataclasses import dataclass
 
 from .dbprocess import START_TIMEOUT, PrivateServer
 from .dbserver import DatabaseServer, Login, ServerError
-from .mariadb import MariaDB, PrivateMariaDB
+from .mariadb import MariaDB, MySQL, PrivateMariaDB
 from .postgres import Postgres, PrivatePostgres
 
 _PRIVATE: dict[str, tuple[type[DatabaseServer], type[PrivateServer]]] = {
     "postgres": (Postgres, PrivatePostgres),
     "mariadb": (MariaDB, PrivateMariaDB),
 }
-KINDS = tuple(_PRIVATE)
+KINDS = tuple(_PRIVATE)  # those that the suite can start by itself
+_BY_URL: dict[str, type[DatabaseServer]] = {"mysql": MySQL}
+
+
+def kinds() -> tuple[str, ...]:
+    """All that tests of the table run on: besides `KINDS` those that a URL names."""
+    named = [kind for kind, server in _BY_URL.items() if os.environ.get(_variable(server))]
+    return (*KINDS, *named)
 
 
 class NoDatabaseError(Exception):
@@ -54,8 +63,15 @@ class Found:
 
 
 def find_database(kind: str) -> Found:
-    """Climb down the ladder for "postgres" or "mariadb"; raises `NoDatabaseError`."""
-    rungs = {"url": _at_url, "docker": _on_docker, "local": _local}
+    """Climb down the ladder for one of `kinds()`; raises `NoDatabaseError`."""
+    if kind in _BY_URL:
+        return _at_url(_BY_URL[kind])
+    public, private = _PRIVATE[kind]
+    rungs = {
+        "url": lambda: _at_url(public),
+        "docker": lambda: _on_docker(public),
+        "local": lambda: _local(private),
+    }
     wanted = os.environ.get("RMQ_TEST_DB_RUNG", "")
     if wanted and wanted not in rungs:
         raise NoDatabaseError(f"RMQ_TEST_DB_RUNG={wanted}: must be one of {', '.join(rungs)}")
@@ -65,13 +81,13 @@ def find_database(kind: str) -> Found:
             # docker-py leaves a socket open where no engine answers; later it would fail a test.
             warnings.simplefilter("ignore", ResourceWarning)
             try:
-                return rungs[name](*_PRIVATE[kind])
+                return rungs[name]()
             except _RungError as error:
                 tried.append(f"  {name}: {error}")
             except ServerError as error:
                 raise NoDatabaseError(str(error)) from error  # one that lacks its driver
             gc.collect()
-    raise NoDatabaseError(_advice(_PRIVATE[kind][1], tried))
+    raise NoDatabaseError(_advice(private, tried))
 
 
 def _advice(private: type[PrivateServer], tried: list[str]) -> str:
@@ -89,7 +105,7 @@ def _variable(server: type[DatabaseServer]) -> str:
     return f"RMQ_TEST_{server.kind.upper()}_URL"
 
 
-def _at_url(public: type[DatabaseServer], private: type[PrivateServer]) -> Found:
+def _at_url(public: type[DatabaseServer]) -> Found:
     url = os.environ.get(_variable(public))
     if not url:
         raise _RungError(f"{_variable(public)} is not set")
@@ -104,7 +120,7 @@ def _at_url(public: type[DatabaseServer], private: type[PrivateServer]) -> Found
         ) from error
 
 
-def _on_docker(public: type[DatabaseServer], private: type[PrivateServer]) -> Found:
+def _on_docker(public: type[DatabaseServer]) -> Found:
     image = os.environ.get(f"RMQ_TEST_{public.kind.upper()}_IMAGE", public.image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # testcontainers warns of itself when imported
@@ -159,7 +175,7 @@ def _await_answer(server: DatabaseServer) -> None:
         time.sleep(0.1)
 
 
-def _local(public: type[DatabaseServer], private: type[PrivateServer]) -> Found:
+def _local(private: type[PrivateServer]) -> Found:
     if private.program() is None:
         raise _RungError(f"no {private.program_name} is installed")
     return Found(

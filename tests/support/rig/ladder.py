@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ class Broker:
     def port(self) -> int:
         parts = urlsplit(self.url)
         return parts.port or (5671 if parts.scheme == "amqps" else 5672)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """For what differs between versions: (4, 3, 6)."""
+        return tuple(int(part) for part in re.findall(r"\d+", self.description)[:3])
 
     def __str__(self) -> str:
         return f"{self.description} ({self.rung}, {self.host}:{self.port})"

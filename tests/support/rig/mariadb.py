@@ -1,4 +1,4 @@
-"""MariaDB for the rig."""
+"""MariaDB and MySQL for the rig."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MariaDB(DatabaseServer):
 
     def version(self) -> str:
         number, *_ = self.query("SELECT VERSION()")[0][0].split("-")
-        return f"MariaDB {number}"
+        return f"{self.product} {number}"
 
     def backends(self) -> list[int]:
         rows = self.query(
@@ -56,6 +56,15 @@ class MariaDB(DatabaseServer):
         except self.driver().OperationalError as error:
             if error.args[0] != _UNKNOWN_THREAD:
                 raise
+
+
+class MySQL(MariaDB):
+    """A MySQL that somebody runs; it has no RETURNING, and its own rules of what an index is good for."""
+
+    kind = "mysql"
+    product = "MySQL"
+    image = "mysql:8.4"
+    container: ClassVar = {"MYSQL_ROOT_PASSWORD": "rmq", "MYSQL_DATABASE": "rmq"}
 
 
 class PrivateMariaDB(PrivateServer, MariaDB):

@@ -1,7 +1,8 @@
 """Databases for tests, as a pytest plugin: servers to ask for, and aliases of Django's on them.
 
 The suite's settings know SQLite only. A test that asks for `store` runs on each kind of database;
-`@pytest.mark.parametrize("store", ["postgres"], indirect=True)` chooses.
+`@pytest.mark.parametrize("store", ["postgres"], indirect=True)` chooses, as do `ON_SERVERS` and
+`LIKE_MYSQL`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from django.core.management import call_command
 from django.core.management.color import no_style
 from django.db import connections
 
-from .databases import KINDS, Found, NoDatabaseError, find_database
+from .databases import Found, NoDatabaseError, find_database, kinds
 from .dbprocess import PrivateServer
 from .dbserver import DatabaseServer
 from .mariadb import PrivateMariaDB
@@ -25,6 +26,10 @@ from .postgres import PrivatePostgres
 _Server = TypeVar("_Server", bound=PrivateServer)
 _FOUND = pytest.StashKey[dict[str, Found | NoDatabaseError]]()
 _SERVERS = pytest.StashKey[dict[str, DatabaseServer]]()
+ON_SERVERS = pytest.mark.parametrize("store", kinds(), indirect=True)
+LIKE_MYSQL = pytest.mark.parametrize(
+    "store", [kind for kind in kinds() if kind != "postgres"], indirect=True
+)
 # The apps whose tables a test may fill.
 _EMPTIED = ("rmq_publisher", "shop")
 
@@ -57,7 +62,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name the databases: what ran against what must be seen."""
     if config.option.collectonly or hasattr(config, "workerinput"):
         return []
-    return [f"{kind}: {' '.join(str(_find(config, kind)).split())}" for kind in KINDS]
+    return [f"{kind}: {' '.join(str(_find(config, kind)).split())}" for kind in kinds()]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -140,7 +145,7 @@ def empty(alias: str) -> None:
         connection.ops.execute_sql_flush(flush)
 
 
-@pytest.fixture(params=["sqlite", *KINDS])
+@pytest.fixture(params=["sqlite", *kinds()])
 def store(
     request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any
 ) -> Iterator[str]:
