@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import dataclass
 
 # The system's random numbers: they leave the project's seed alone, and a forked child has its own.
 _random = random.SystemRandom()
@@ -39,3 +40,29 @@ def jittered(first: float, cap: float, doublings: int) -> float:
 def monotonic() -> float:
     """Return seconds of the clock that all deadlines use."""
     return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a message is sent again within its call, by kombu's names.
+
+    Attributes:
+        max_retries: how often; None as often as the call's deadline allows.
+        interval_start: seconds before the first retry.
+        interval_step: seconds that each further wait is longer.
+        interval_max: seconds of the longest wait.
+    """
+
+    max_retries: int | None = None
+    interval_start: float = 0.0
+    interval_step: float = 0.2
+    interval_max: float = 1.0
+
+    def wait(self, retries: int) -> float | None:
+        """Return the seconds to wait after so many retries; None where there is no further one."""
+        if self.max_retries is not None and retries >= self.max_retries:
+            return None
+        return min(self.interval_max, self.interval_start + self.interval_step * retries)
+
+
+NO_RETRY = RetryPolicy(max_retries=0)

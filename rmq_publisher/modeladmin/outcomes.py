@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.modeladmin import formatting
-from rmq_publisher.outbox import transitions
+from rmq_publisher.outbox import retry_policy
 from rmq_publisher.outbox.manual_retry import Resent
 
 
@@ -85,7 +85,7 @@ class Result:
         if self.error is None:
             return str(self.outcome.line)
         kind, code = type(self.error).__name__, getattr(self.error, "reply_code", None)
-        words = formatting.visible(transitions.words(self.error))
+        words = formatting.visible(retry_policy.words(self.error))
         return str(self.outcome.line) % f"{formatting.error(kind, code)}: {words}"
 
     def logged(self) -> str:

@@ -94,7 +94,7 @@ class _Known:
     thread: threading.Thread | None = None  # that is looking
 
 
-class Looks:
+class StatusProber:
     """The looks of this process: at most one at a time for each alias."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Looks:
         except ImproperlyConfigured as error:
             return BrokerStatus(alias, DOWN, error=str(error))
         if isinstance(own, MemoryTransport):
-            return look(own, own)  # it is in this process: there is nothing to wait for
+            return probe(own, own)  # it is in this process: there is nothing to wait for
         return self._remembered(own)
 
     def _remembered(self, own: Transport) -> BrokerStatus:
@@ -136,14 +136,14 @@ class Looks:
     def _start(self, known: _Known, own: Transport) -> None:
         name = f"rmq_publisher looks at {known.settings.alias}"
         known.thread = threading.Thread(
-            target=self._look, args=(known, own), name=name, daemon=True
+            target=self._probe, args=(known, own), name=name, daemon=True
         )
         try:
             known.thread.start()
         except RuntimeError:  # the interpreter is shutting down (Python 3.12 and later)
             known.thread = None
 
-    def _look(self, known: _Known, own: Transport) -> None:
+    def _probe(self, known: _Known, own: Transport) -> None:
         settings = known.settings
         transport = AmqpTransport(
             replace(settings, connect_timeout=min(settings.connect_timeout, CONNECT_SECONDS))
@@ -151,7 +151,7 @@ class Looks:
         with self._lock:
             self._transports.add(transport)
         try:
-            status = look(transport, own)
+            status = probe(transport, own)
         finally:
             transport.close(0)
             with self._lock:
@@ -180,7 +180,7 @@ class Looks:
                 known.thread.join(timeout)
 
 
-def look(transport: Transport, own: Transport) -> BrokerStatus:
+def probe(transport: Transport, own: Transport) -> BrokerStatus:
     """Connect, ask for the depth of each declared queue, and see whether messages are taken.
 
     It takes `CONNECT_SECONDS` for each node, `QUEUES_SECONDS` and twice `ALARM_SECONDS` at most.
@@ -261,11 +261,11 @@ def _unseen(settings: loader.ConnectionSettings) -> BrokerStatus:
     return BrokerStatus(settings.alias, host=str(node), vhost=node.vhost)
 
 
-_looks = Looks()
+_prober = StatusProber()
 
 
 def _after_fork() -> None:
-    _looks.after_fork()
+    _prober.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -277,9 +277,9 @@ def statuses() -> list[BrokerStatus]:
     What is older than `EVERY_SECONDS` is looked up in the background meanwhile; whoever asks again a
     moment later learns of it. Until the first look has ended, the state is ``unknown``.
     """
-    return _looks.statuses()
+    return _prober.statuses()
 
 
 def join(timeout: float) -> None:
     """Wait until the looks that are under way have ended, at most ``timeout`` seconds for each."""
-    _looks.join(timeout)
+    _prober.join(timeout)

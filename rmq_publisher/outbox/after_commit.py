@@ -1,7 +1,7 @@
-"""What sends stored messages after commit without making the request wait.
+"""Sending stored messages after commit, without making the request wait.
 
-One daemon thread a process (`background`), made on first need. It has the messages sent, and has the
-table told of the outcomes, many at a time, over database connections of its own that it closes when idle.
+One daemon thread per process (`BackgroundSender`) sends them and completes the rows, many with one query,
+over database connections of its own, which it closes when idle.
 """
 
 import atexit
@@ -12,39 +12,38 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.db import connections as databases
 
 from rmq_publisher.conf import loader
-from rmq_publisher.outbox.background_sender import Settler, log_left, may_reach_a_broker
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.background_sender import BackgroundSender, log_left, may_reach_a_broker
+from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.row_sender import send_now
 from rmq_publisher.transport.handler import connections
 from rmq_publisher.transport.memory.transport import MemoryTransport
 
-_settler = Settler()
-_left_behind: list[Settler] = []
+_sender = BackgroundSender(connections.__getitem__)
+_left_behind: list[BackgroundSender] = []
 
 
-def send_committed(database: str, rows: Sequence[Stored]) -> None:
+def send_committed(database: str, rows: Sequence[OutboxRow]) -> None:
     """Send rows whose transaction has committed, without waiting for their outcome.
 
-    Where that would surprise, all is done within the call, on the connection of the calling thread:
-    with the memory broker, in a TestCase, and with a SQLite database in memory. Never raises what a
-    broker or a database does.
+    With the memory broker, in a TestCase, and with a SQLite database in memory it sends them within the
+    call, on the connection of the calling thread. Never raises the error of a broker or a database.
 
     Args:
         database: Django alias of the database whose transaction it was.
-        rows: those without a token are not ours, and only need a relay.
+        rows: those without a token are left to a relay, which is only notified.
     """
     ours = [row for row in rows if row.token]
     if len(ours) < len(rows):
         notify(database)
     if not ours:
         return
-    if _has_to_be_done_here(database, ours):
+    if _must_send_here(database, ours):
         _send_here(database, ours)
     else:
-        _settler.send(database, ours)
+        _sender.send(database, ours)
 
 
-def _has_to_be_done_here(database: str, rows: Sequence[Stored]) -> bool:
+def _must_send_here(database: str, rows: Sequence[OutboxRow]) -> bool:
     connection = databases[database]
     return (
         connection.in_atomic_block
@@ -56,23 +55,23 @@ def _has_to_be_done_here(database: str, rows: Sequence[Stored]) -> bool:
     )
 
 
-def _send_here(database: str, rows: Sequence[Stored]) -> None:
+def _send_here(database: str, rows: Sequence[OutboxRow]) -> None:
     try:
         # In a TestCase's transaction a savepoint, so that nothing that fails here breaks it.
         if databases[database].in_atomic_block:
             with transaction.atomic(using=database):
-                send_now(database, rows, new=True)
+                send_now(database, rows, connections.__getitem__, new=True)
         else:
-            send_now(database, rows, new=True)
+            send_now(database, rows, connections.__getitem__, new=True)
     except (DatabaseError, InterfaceError) as error:
         log_left(database, error)
 
 
 def notify(database: str) -> None:
-    """Wake the relays of a database that can be woken, soon and without waiting.
+    """Wake the relays of a PostgreSQL database soon, without waiting for it.
 
-    Called after the commit: within a transaction a NOTIFY makes all commits wait for each other. Where
-    no broker can be reached it would wake them for nothing.
+    To be called after the commit: a NOTIFY within a transaction makes all commits wait for each other.
+    Does nothing while no broker can be reached, since the relays could send nothing either.
 
     Args:
         database: Django alias.
@@ -80,8 +79,8 @@ def notify(database: str) -> None:
     connection = databases[database]
     if connection.vendor != "postgresql" or connection.in_atomic_block:
         return
-    if may_reach_a_broker():
-        _settler.notify(database)
+    if may_reach_a_broker(connections.__getitem__):
+        _sender.notify(database)
 
 
 def flush(timeout: float = 5.0) -> bool:
@@ -93,22 +92,22 @@ def flush(timeout: float = 5.0) -> bool:
         timeout: seconds.
 
     Returns:
-        Whether it came to that.
+        Whether that was reached within the timeout.
     """
-    return _settler.flush(timeout)
+    return _sender.flush(timeout)
 
 
 def _at_exit() -> None:
-    if not _settler.is_started:
+    if not _sender.is_started:
         return  # settings may not even be there
     timeouts = [settings.publish_timeout for settings in loader.usable()]
-    _settler.close(max(timeouts, default=0.0))
+    _sender.close(max(timeouts, default=0.0))
 
 
 def _after_fork() -> None:
-    global _settler  # noqa: PLW0603 (the child's own)
-    _left_behind.append(_settler)
-    _settler = Settler()
+    global _sender  # noqa: PLW0603 (the child's own)
+    _left_behind.append(_sender)
+    _sender = BackgroundSender(connections.__getitem__)
 
 
 # After the handler's was registered, and so run before it.

@@ -18,7 +18,7 @@ from rmq_publisher.db.clock import after
 from rmq_publisher.db.schema import COLUMNS, TABLE
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.outbox import ordering_keys, transitions
-from rmq_publisher.outbox.row import Stored, from_row, new_token, without_content
+from rmq_publisher.outbox.row import OutboxRow, from_row, new_token, without_content
 from rmq_publisher.outbox.sql_dialect import Dialect, by_id, places
 from rmq_publisher.timing import monotonic
 
@@ -31,7 +31,7 @@ AT_ONCE = 500  # ids that one statement names; SQLite and MySQL have limits
 
 def claim(
     database: str, *, aliases: Sequence[str], limit: int, max_bytes: int, lease: float
-) -> list[Stored]:
+) -> list[OutboxRow]:
     """Take rows without an ordering key that are due, those first that have been so for longest.
 
     Args:
@@ -58,7 +58,7 @@ def claim(
 
 def _claim_in_one(
     dialect: Dialect, aliases: Sequence[str], limit: int, max_bytes: int, lease: float
-) -> list[Stored]:
+) -> list[OutboxRow]:
     condition, params = dialect.due(aliases)
     until = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
@@ -95,7 +95,7 @@ def _within(found: Iterable[Sequence[Any]], limit: int, max_bytes: int) -> list[
 
 def _take(
     dialect: Dialect, ids: Sequence[int], aliases: Sequence[str], lease: float
-) -> list[Stored]:
+) -> list[OutboxRow]:
     """Make these rows ours, those of them that are still due; in a transaction."""
     condition, params = dialect.due(aliases)
     return _take_where(dialect, ids, condition, params, lease)
@@ -103,7 +103,7 @@ def _take(
 
 def _take_where(
     dialect: Dialect, ids: Sequence[int], condition: str, params: Sequence[Any], lease: float
-) -> list[Stored]:
+) -> list[OutboxRow]:
     until = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
     taken: list[Any] = []
@@ -128,7 +128,7 @@ def _take_where(
 
 def _stored(
     dialect: Dialect, rows: Iterable[Sequence[Any]], token: int, ends: float
-) -> list[Stored]:
+) -> list[OutboxRow]:
     """Make messages of rows, in the order of their ids; ``ends`` is that of the lease.
 
     A row that cannot be read is dead, else it would end every relay that takes it; and as any dead
@@ -136,8 +136,8 @@ def _stored(
     """
     timeouts = {one.alias: one.publish_timeout for one in loader.usable()}
     using = COLUMNS.index("using")
-    stored: list[Stored] = []
-    held: dict[str, list[Stored]] = {}
+    stored: list[OutboxRow] = []
+    held: dict[str, list[OutboxRow]] = {}
     for values in sorted(rows, key=lambda values: values[0]):
         own_until = ends - timeouts.get(values[using], 0.0)
         try:
@@ -154,10 +154,10 @@ def _stored(
     return stored
 
 
-def _bury(database: str, row: Stored, error: InvalidMessage) -> None:
-    transitions.settle_failed(database, [(row, error)])
+def _bury(database: str, row: OutboxRow, error: InvalidMessage) -> None:
+    transitions.complete_failed(database, [(row, error)])
     logger.error(
-        "database %r: stored message %s waits for a person: %s: %s",
+        "database %r: stored message %s is dead and needs a decision: %s: %s",
         database,
         row.envelope.message_id,
         type(error).__name__,
@@ -176,7 +176,7 @@ def claim_keys(
     max_bytes: int,
     lease: float,
     after_key: str = "",
-) -> tuple[list[Stored], str]:
+) -> tuple[list[OutboxRow], str]:
     """Take runs of keys: of each key its first row and what follows it, as far as it is due.
 
     A key whose first row is dead, waits for its backoff or is held by somebody is passed over. Since
@@ -209,10 +209,10 @@ def claim_keys(
             return _take(dialect, ids, aliases, lease), last
 
 
-# ---- what a person picks -------------------------------------------------------------------------
+# ---- rows that somebody picked ---------------------------------------------------------------------
 
 
-def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Stored]:
+def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[OutboxRow]:
     """Take those of these rows that are failed or dead and that nobody is sending.
 
     A row with an ordering key is taken only where nothing of its key is before it.

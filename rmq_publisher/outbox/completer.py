@@ -1,4 +1,4 @@
-"""What sent rows come to: the table is told, then those who listen."""
+"""Completing rows that were sent: first in the table, then signals, counts and logs."""
 
 import logging
 import threading
@@ -8,43 +8,41 @@ from collections.abc import Iterable
 from rmq_publisher import signals
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.outbox import transitions
-from rmq_publisher.outbox.in_flight import NOT_SENT, Outcome
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
 
 logger = logging.getLogger("rmq_publisher")
 
-TOLD_SECONDS = (
-    10.0  # between two lines about messages that are sent again: an outage fails many a second
-)
+# Between two log lines about messages that will be retried: in an outage many fail every second.
+LOG_SECONDS = 10.0
 
 
-class Tally:
-    """Counts failures of one database, and says when they are to be told: the first one at once."""
+class FailureCount:
+    """Counts failures of one database, and says when to log them: the first one at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
-        self._told_at = float("-inf")
+        self._logged_at = float("-inf")
 
     def add(self, number: int) -> int:
-        """Count some more; return how many to tell now, none where it was done a moment ago."""
+        """Add failures; return how many to log now, 0 where some were logged a moment ago."""
         with self._lock:
             self._number += number
-            if monotonic() < self._told_at + TOLD_SECONDS:
+            if monotonic() < self._logged_at + LOG_SECONDS:
                 return 0
-            self._told_at = monotonic()
-            told, self._number = self._number, 0
-            return told
+            self._logged_at = monotonic()
+            unlogged, self._number = self._number, 0
+            return unlogged
 
 
-_tallies: defaultdict[str, Tally] = defaultdict(Tally)
+_failures: defaultdict[str, FailureCount] = defaultdict(FailureCount)
 
 
-class Outcomes:
-    """Outcomes that the table was not told of yet. What cannot be told now may be told later.
+class Completer:
+    """Outcomes that are not in the table yet. Those that cannot be written now may be written later.
 
     Args:
         database: Django alias.
@@ -52,20 +50,20 @@ class Outcomes:
 
     def __init__(self, database: str) -> None:
         self.database = database
-        self.confirmed: list[Stored] = []
-        self.failed: list[tuple[Stored, PublishError]] = []
-        self.unsent: list[Stored] = []
+        self.confirmed: list[OutboxRow] = []
+        self.failed: list[tuple[OutboxRow, PublishError]] = []
+        self.unsent: list[OutboxRow] = []
 
     def __len__(self) -> int:
         return len(self.confirmed) + len(self.failed) + len(self.unsent)
 
     @property
-    def makes_way(self) -> bool:
-        """Whether rows are due once it is told: unsent ones, or those behind a confirmed one of a key."""
+    def makes_rows_due(self) -> bool:
+        """Whether completing makes rows due: unsent ones, or those behind a confirmed one of a key."""
         return bool(self.unsent) or any(row.ordering_key for row in self.confirmed)
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Take outcomes of a flight."""
+        """Take outcomes of `InFlight`."""
         for row, outcome in outcomes:
             if outcome is None:
                 self.confirmed.append(row)
@@ -75,47 +73,48 @@ class Outcomes:
                 self.failed.append((row, outcome))
 
     def forget(self) -> None:
-        """Let go of all of them: the rows' grace or lease comes to its end."""
+        """Drop all of them: the rows go to others when their grace or lease expires."""
         self.confirmed, self.failed, self.unsent = [], [], []
 
-    def settle(self) -> None:
-        """Tell the table: fenced by the rows' tokens, so that doing it twice does no harm.
+    def complete(self) -> None:
+        """Write the outcomes. Fenced by the rows' tokens, so it is safe to repeat.
 
         Raises:
-            DatabaseError, InterfaceError: what could not be told is kept.
+            DatabaseError, InterfaceError: the outcomes that could not be written are kept.
         """
         if self.confirmed:
-            transitions.settle_confirmed(self.database, self.confirmed)
+            transitions.complete_confirmed(self.database, self.confirmed)
             confirmed, self.confirmed = self.confirmed, []
-            _tell_confirmed(confirmed)
+            _announce_confirmed(confirmed)
         if self.failed:
-            states = transitions.settle_failed(self.database, self.failed)
+            states = transitions.complete_failed(self.database, self.failed)
             failed, self.failed = self.failed, []
-            self._tell_failures(failed, states)
+            self._announce_failures(failed, states)
         if self.unsent:
             transitions.release(self.database, self.unsent)
             self.unsent = []
         publish_counts.flush(self.database)
 
-    def _tell_failures(
-        self, failed: list[tuple[Stored, PublishError]], states: list[str | None]
+    def _announce_failures(
+        self, failed: list[tuple[OutboxRow, PublishError]], states: list[str | None]
     ) -> None:
         again = [
             error for (_, error), state in zip(failed, states, strict=True) if state != "dead"
         ]
-        if again and (number := _tallies[self.database].add(len(again))):
+        if again and (number := _failures[self.database].add(len(again))):
             logger.warning(
-                "database %r: %d stored messages were not published and are sent again later; one of "
-                "them: %s: %s",
+                "database %r: publishing failed for %d stored message%s, which will be retried; one of "
+                "the errors: %s: %s",
                 self.database,
                 number,
+                "" if number == 1 else "s",
                 type(again[0]).__name__,
                 again[0],
             )
         for (row, error), state in zip(failed, states, strict=True):
             if state == "dead":
                 logger.error(
-                    "database %r: stored message %s waits for a person: %s: %s",
+                    "database %r: stored message %s is dead and needs a decision: %s: %s",
                     self.database,
                     row.envelope.message_id,
                     type(error).__name__,
@@ -124,7 +123,7 @@ class Outcomes:
             tell(row.using, row.envelope, error, will_retry=state != "dead")
 
 
-def _tell_confirmed(rows: list[Stored]) -> None:
+def _announce_confirmed(rows: list[OutboxRow]) -> None:
     if signals.message_published.receivers:
         for row in rows:
             tell(row.using, row.envelope, None, will_retry=False)

@@ -17,7 +17,7 @@ ALIVE_SECONDS = 60.0  # a relay that was seen so lately is at work
 KEPT_SECONDS = 24 * 3600.0
 
 
-class Seen(NamedTuple):
+class RelayStatus(NamedTuple):
     """A relay, and when it was last at work.
 
     Attributes:
@@ -68,7 +68,7 @@ def forget(database: str, name: str) -> None:
     _relays(database).filter(name=name).delete()
 
 
-class Pulse:
+class Heartbeat:
     """The beats of a relay, and the counts that it writes with them.
 
     Args:
@@ -112,7 +112,7 @@ class Pulse:
             forget(self._database, self._name)
 
 
-def seen(database: str) -> list[Seen]:
+def seen(database: str) -> list[RelayStatus]:
     """Return the relays of a database, the one that was seen last first.
 
     Raises:
@@ -125,7 +125,8 @@ def seen(database: str) -> list[Seen]:
         return []
     now = database_now(databases[database])
     return [
-        Seen(name, started, max(0.0, (now - last).total_seconds())) for name, started, last in rows
+        RelayStatus(name, started, max(0.0, (now - last).total_seconds()))
+        for name, started, last in rows
     ]
 
 

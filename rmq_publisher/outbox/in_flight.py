@@ -1,40 +1,30 @@
-"""Rows on their way to the broker: those without a key as a pipeline, those of a key one by one."""
+"""Rows on their way to one broker: those without a key as a pipeline, those of a key one by one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
-from typing import Final, TypeAlias
 
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery, Transport
-from rmq_publisher.transport.delivery import late, submit
-from rmq_publisher.transport.handler import connections
+from rmq_publisher.transport.base import Delivery, Transport, late, submit
 
-PORTION = 64  # so many outcomes may make room for what is ready
+PORTION = 64  # after so many outcomes there may be room for rows that are ready
 EXPIRED = "its lease ended before it could be sent"
 CLOSED = "the sending process is ending"
 
 
-class _NotSent(Enum):
-    NOT_SENT = "not sent"
-
-
-NOT_SENT: Final = _NotSent.NOT_SENT  # of a row that was never given to the broker
-Outcome: TypeAlias = tuple[Stored, PublishError | _NotSent | None]  # None: confirmed
-
-
 class _Sending(Delivery):
-    """A row being sent; it tells its flight when it has its outcome, in whatever thread."""
+    """A row being sent; reports its outcome to its `InFlight`, from any thread."""
 
     __slots__ = ("_ended", "group", "row", "withdrawn")
 
-    def __init__(self, row: Stored, group: "_Group", ended: Callable[["_Sending"], None]) -> None:
+    def __init__(
+        self, row: OutboxRow, group: "_Group", ended: Callable[["_Sending"], None]
+    ) -> None:
         super().__init__(row.envelope, _nothing)
         self.row = row
         self.group = group
-        self.withdrawn = False  # by its flight, before it was written if it comes in time
+        self.withdrawn = False  # asked to be taken back, which succeeds if it was not written yet
         self._ended = ended
 
     def _finish(self, error: PublishError | None) -> None:
@@ -44,13 +34,13 @@ class _Sending(Delivery):
 
 
 def _nothing() -> None:
-    """A `_Sending` tells more than that it is done."""
+    """Do nothing: `_Sending._finish` reports more than that it is done."""
 
 
 class _Group:
     """Rows that were submitted together; each outcome among them gives the others more time."""
 
-    def __init__(self, rows: Sequence[Stored], transport: Transport) -> None:
+    def __init__(self, rows: Sequence[OutboxRow], transport: Transport) -> None:
         self.live: set[_Sending] = set()
         self.transport = transport
         self.timeout = transport.settings.publish_timeout
@@ -62,53 +52,57 @@ class _Group:
         self.deadline = min(now, self.own_until) + self.timeout
 
 
-class Flight:
-    """What is being sent over one RabbitMQ alias. Of one thread, but for the outcomes' arrival.
+class InFlight:
+    """The rows being sent over one RabbitMQ alias.
+
+    Only one thread may use it; outcomes arrive from others.
 
     Args:
-        using: RabbitMQ alias.
-        wake: called, in any thread, when it is worth looking at `outcomes`.
-        low: so many on their way make it worth it, and none at all; -1 for neither. It always is
-            when a row's successor waits for it, and now and then while rows are ready.
+        connect: returns the transport that sends them.
+        wake: called, in any thread, when it is worth calling `outcomes`.
+        low: call ``wake`` when so many rows are unanswered, and when none is; -1 for neither. It is
+            always called when a row of the same key waits, and now and then while rows are ready.
     """
 
-    def __init__(self, using: str, wake: Callable[[], object], low: int = 0) -> None:
-        self.using = using
+    def __init__(
+        self, connect: Callable[[], Transport], wake: Callable[[], object], low: int = 0
+    ) -> None:
+        self._connect = connect
         self._wake = wake
         self._low = low
         self._groups: list[_Group] = []
-        self._ready: deque[Stored] = deque()  # may be sent as soon as there is room
-        self._runs: dict[str, deque[Stored]] = {}  # of each key: what waits for the one on its way
+        self._ready: deque[OutboxRow] = deque()  # may be sent as soon as there is room
+        self._runs: dict[str, deque[OutboxRow]] = {}  # of each key: rows behind the one being sent
         self._waiting = 0  # in the runs
-        self._flying = 0
+        self._sent = 0
         self._ended: deque[_Sending] = deque()
-        self._not_sent: list[Stored] = []
+        self._not_sent: list[OutboxRow] = []
         self.bytes = 0
 
     def __len__(self) -> int:
-        """Rows whose outcome was not given out yet."""
-        return self._flying + len(self._ready) + self._waiting + len(self._not_sent)
+        """The number of rows whose outcome `outcomes` has not returned yet."""
+        return self._sent + len(self._ready) + self._waiting + len(self._not_sent)
 
     @property
     def sent(self) -> int:
-        """Rows given to the broker whose outcome was not given out yet."""
-        return self._flying
+        """Rows given to the transport whose outcome `outcomes` has not returned yet."""
+        return self._sent
 
     @property
     def unanswered(self) -> int:
-        """Those of them that have none yet."""
-        return self._flying - len(self._ended)
+        """Rows given to the transport that have no outcome yet."""
+        return self._sent - len(self._ended)
 
-    def keyed(self) -> Iterator[Stored]:
-        """Yield the rows with a key whose outcome is to come, and that will be sent if it is good."""
+    def keyed(self) -> Iterator[OutboxRow]:
+        """Yield the rows with a key that are being sent, or wait for an earlier row of their key."""
         for group in self._groups:
             yield from (sending.row for sending in group.live if sending.row.ordering_key)
         yield from (row for row in self._ready if row.ordering_key)
         for run in self._runs.values():
             yield from run
 
-    def add(self, rows: Iterable[Stored]) -> None:
-        """Take rows to be sent; those of one key in this order, behind those of it that are here."""
+    def add(self, rows: Iterable[OutboxRow]) -> None:
+        """Take rows to be sent; those of one key in this order, behind earlier ones of that key."""
         for row in rows:
             self.bytes += len(row.envelope.body)
             if not row.ordering_key:
@@ -121,11 +115,11 @@ class Flight:
                 self._ready.append(row)
 
     def send(self, most: int) -> None:
-        """Send what is ready: at most so many rows."""
+        """Send rows that are ready, ``most`` at most."""
         if not self._ready or most <= 0:
             return
         now = monotonic()
-        rows: list[Stored] = []
+        rows: list[OutboxRow] = []
         while self._ready and len(rows) < most:
             row = self._ready.popleft()
             if row.own_until > now:
@@ -135,16 +129,16 @@ class Flight:
         if rows:
             self._submit(rows)
 
-    def _submit(self, rows: Sequence[Stored]) -> None:
-        group = _Group(rows, connections[self.using])
+    def _submit(self, rows: Sequence[OutboxRow]) -> None:
+        group = _Group(rows, self._connect())
         sending = [_Sending(row, group, self._on_ended) for row in rows]
         group.live.update(sending)
         self._groups.append(group)
-        self._flying += len(sending)
+        self._sent += len(sending)
         submit(group.transport, sending)
 
     def _on_ended(self, sending: _Sending) -> None:
-        """In any thread, mostly the one that hears the broker."""
+        """Note an outcome, in any thread; mostly the I/O thread."""
         self._ended.append(sending)
         left = self.unanswered
         few = left == self._low or left <= 0 <= self._low
@@ -152,26 +146,26 @@ class Flight:
         if few or portion or (self._waiting and sending.row.ordering_key):
             self._wake()
 
-    def _drop(self, row: Stored) -> None:
-        """A row that is not sent, and what stands behind it."""
+    def _drop(self, row: OutboxRow) -> None:
+        """Give up a row without sending it, and those behind it of its key."""
         self._not_sent.append(row)
         self._end_run(row)
 
-    def _end_run(self, row: Stored) -> None:
+    def _end_run(self, row: OutboxRow) -> None:
         if row.ordering_key:
             rest = self._runs.pop(row.ordering_key, ())
             self._waiting -= len(rest)
             self._not_sent.extend(rest)
 
     def outcomes(self) -> list[Outcome]:
-        """Return what has come since the last call; what waited for it is ready then."""
+        """Return the outcomes since the last call; rows that waited for them become ready."""
         self._give_up_overdue()
         found: list[Outcome] = []
         now = monotonic()
         while self._ended:
             sending = self._ended.popleft()
             row, group = sending.row, sending.group
-            self._flying -= 1
+            self._sent -= 1
             group.live.discard(sending)
             group.moved(now)
             self.bytes -= len(row.envelope.body)
@@ -200,7 +194,7 @@ class Flight:
                 self._give_up(group, EXPIRED, withdraw=True)
 
     def _give_up(self, group: _Group, reason: str, *, withdraw: bool = False) -> None:
-        # The last first: the places of those on the wire must not be taken by those behind them.
+        # In reverse order: else the window slots of written messages go to those behind them.
         for sending in sorted(group.live, key=lambda one: one.sequence, reverse=True):
             if withdraw and sending.written:
                 continue
@@ -210,7 +204,7 @@ class Flight:
             group.transport.abandoned()
 
     def close(self) -> None:
-        """Begin nothing more: what is not on the wire comes back as not sent."""
+        """Send no more rows: those not written to the socket yet come back as not sent."""
         self._not_sent.extend(self._ready)
         self._ready.clear()
         for run in self._runs.values():
@@ -222,7 +216,7 @@ class Flight:
         self._wake()
 
     def give_up(self) -> None:
-        """Give up waiting: whatever has no outcome by now has one after this."""
+        """Stop waiting: every row has an outcome afterwards."""
         self.close()
         for group in self._groups:
             self._give_up(group, late(group.transport, group.timeout))

@@ -1,4 +1,4 @@
-"""A person's retry: rows claimed, sent and settled by this process, one row of a key after the other."""
+"""A manual retry: this process claims, sends and completes the rows, one row of a key after the other."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,28 +10,28 @@ from rmq_publisher.db.clock import After
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox.claims import being_sent, claim_rows
-from rmq_publisher.outbox.in_flight import NOT_SENT, Outcome
-from rmq_publisher.outbox.row import Stored
-from rmq_publisher.outbox.row_sender import LOOK_SECONDS, InHand
+from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
+from rmq_publisher.outbox.row_sender import POLL_SECONDS, RowSender
 from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.handler import connections
 
 ROWS_AT_ONCE = 100
 BYTES_AT_ONCE = 32 * 2**20  # of bodies in memory
-SECONDS = 20.0  # after which no more rows are begun: somebody waits for the page
+SECONDS = 20.0  # after which no more rows are begun, since a person waits for the page
 
 
 @dataclass
 class Resent:
-    """What became of rows, by their ids.
+    """The outcome of each row, by its id.
 
     Attributes:
         sent: confirmed.
         failed: tried, and failed again.
         busy: being sent by somebody else.
         waiting: behind an earlier message of their ordering key.
-        settled: neither failed nor dead: somebody has seen to them.
+        settled: neither failed nor dead: delivered or discarded meanwhile.
         unconfigured: their connection is not known to this process.
-        untouched: not begun, there was no time left.
+        untouched: not begun, since there was no time left.
         gone: no such row any more.
     """
 
@@ -69,7 +69,7 @@ def resend(database: str, ids: Sequence[int]) -> Resent:
 
 
 def _resend_portion(database: str, ids: Sequence[int], result: Resent, ends: float) -> list[int]:
-    """Send what can be had of these; return what is left."""
+    """Send those of the rows that can be claimed; return the ids of the others."""
     left = list(ids)
     while left and monotonic() < ends:
         claimed = claim_rows(database, left, lease=loader.outbox().outbox_lease)
@@ -98,19 +98,19 @@ def _portions(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
         yield portion
 
 
-def _send(database: str, rows: Sequence[Stored], result: Resent) -> None:
+def _send(database: str, rows: Sequence[OutboxRow], result: Resent) -> None:
     moved = threading.Event()
-    hand = InHand(database, moved.set)
+    sender = RowSender(database, connections.__getitem__, moved.set)
     try:
-        hand.add(rows)
-        while hand.flying:
-            moved.wait(LOOK_SECONDS)
+        sender.add(rows)
+        while sender.unfinished:
+            moved.wait(POLL_SECONDS)
             moved.clear()
-            _note(hand.collect(), result)
+            _note(sender.collect(), result)
     finally:
-        # Where this call is interrupted nothing of it is sent later.
-        _note(hand.give_up(), result)
-        hand.settle()
+        # If this call is interrupted, none of its rows may be sent later.
+        _note(sender.give_up(), result)
+        sender.complete()
 
 
 def _note(outcomes: Iterable[Outcome], result: Resent) -> None:

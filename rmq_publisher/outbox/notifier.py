@@ -8,7 +8,39 @@ from typing import Any
 from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from rmq_publisher.timing import monotonic
+
 CHANNEL = "rmq_publisher"
+
+
+class PollSchedule:
+    """When to poll for rows of one kind again: at once, unless the last poll found none.
+
+    Args:
+        every: seconds between two polls that find nothing.
+
+    Attributes:
+        at: when the next poll is due, by `timing.monotonic`.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._is_wanted = False
+        self.at = 0.0
+
+    def soon(self) -> None:
+        """Poll at once, and once more where a poll is under way."""
+        self.at = 0.0
+        self._is_wanted = True
+
+    def begin(self) -> None:
+        """Begin a poll, which may take several queries."""
+        self._is_wanted = False
+
+    def end(self) -> None:
+        """End a poll; unless `soon` was called meanwhile, the next one is due after the interval."""
+        if not self._is_wanted:
+            self.at = monotonic() + self._every
 
 
 class Sleeper:

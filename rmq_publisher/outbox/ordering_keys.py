@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from django.db import connections as databases
 
 from rmq_publisher.db.schema import TABLE
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.sql_dialect import Dialect, by_id
 
 KEYS_AT_ONCE = 500  # keys that one claim looks at
@@ -183,7 +183,9 @@ def _rows_of(
     return dialect.run(sql, [value for _, key in keys for value in (*params, key, key)])
 
 
-def waiting_keys(database: str, rows: Sequence[Stored], besides: Collection[int] = ()) -> set[int]:
+def waiting_keys(
+    database: str, rows: Sequence[OutboxRow], besides: Collection[int] = ()
+) -> set[int]:
     """Return the ids of those keyed rows that must wait: something of their key is before them.
 
     Args:

@@ -1,4 +1,4 @@
-"""A message as a row: what another process needs to send it, and nothing else."""
+"""A stored message as a row: what another process needs to send it, and nothing else."""
 
 import os
 import secrets
@@ -6,8 +6,9 @@ import struct
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from pika import BasicProperties
 from pika.compat import long
@@ -25,10 +26,10 @@ from rmq_publisher.amqp.entities import (
     Topology,
 )
 from rmq_publisher.db.schema import KEY_MAX
-from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.exceptions import InvalidMessage, PublishError
 from rmq_publisher.messages.envelope import Envelope
 
-# What pika, and declarations that are none, raise for bytes that were not made by `encoded`.
+# Raised by pika and by the declarations for bytes that were not made by `encoded`.
 _SPOILT = (
     InvalidFieldTypeException, struct.error, LookupError, ValueError, TypeError, OverflowError,
     OSError, RecursionError,
@@ -38,8 +39,8 @@ _HAS_CORRELATION_ID = 1 << (15 - PROPERTIES.index("correlation_id"))
 
 
 @dataclass(slots=True)
-class Stored:
-    """A row in the hands of a process that is to send it.
+class OutboxRow:
+    """A row that this process owns and is to send.
 
     Attributes:
         id: of the row.
@@ -60,7 +61,15 @@ class Stored:
     failed: bool = False
 
     def __repr__(self) -> str:
-        return f"<Stored {self.id} {self.envelope!r}>"
+        return f"<OutboxRow {self.id} {self.envelope!r}>"
+
+
+class _NotSent(Enum):
+    NOT_SENT = "not sent"
+
+
+NOT_SENT: Final = _NotSent.NOT_SENT  # of a row that was never given to the broker
+Outcome: TypeAlias = tuple[OutboxRow, PublishError | _NotSent | None]  # None: confirmed
 
 
 def new_token() -> int:
@@ -70,7 +79,7 @@ def new_token() -> int:
 
 @cache
 def process_token() -> int:
-    """Return the token of what this process writes: one, so that one statement settles many rows.
+    """Return the token of what this process writes: one, so that one statement completes many rows.
 
     It never takes a row twice: what it lost to a relay comes back by another token only.
     """
@@ -80,13 +89,13 @@ def process_token() -> int:
 os.register_at_fork(after_in_child=process_token.cache_clear)
 
 
-def from_row(row: Sequence[Any], *, token: int, own_until: float) -> Stored:
+def from_row(row: Sequence[Any], *, token: int, own_until: float) -> OutboxRow:
     """Make a stored message of a row's values.
 
     Args:
         row: values in the order of `COLUMNS`.
         token: the token that the row was claimed with.
-        own_until: see `Stored`.
+        own_until: see `OutboxRow`.
 
     Raises:
         InvalidMessage: its declarations are not what `encoded` made.
@@ -107,14 +116,14 @@ def from_row(row: Sequence[Any], *, token: int, own_until: float) -> Stored:
             exchange=exchange,
             routing_key=routing_key,
         ) from error
-    return Stored(id_, token, using, envelope, ordering_key, own_until, failed_at is not None)
+    return OutboxRow(id_, token, using, envelope, ordering_key, own_until, failed_at is not None)
 
 
-def without_content(row: Sequence[Any], *, token: int) -> Stored:
-    """Make what can be settled, and not sent, of a row that `from_row` cannot read."""
+def without_content(row: Sequence[Any], *, token: int) -> OutboxRow:
+    """Make what can be completed, and not sent, of a row that `from_row` cannot read."""
     id_, message_id, using, exchange, routing_key, ordering_key = row[:6]
     envelope = Envelope(message_id, exchange, routing_key, b"", b"")
-    return Stored(id_, token, using, envelope, ordering_key, 0.0)
+    return OutboxRow(id_, token, using, envelope, ordering_key, 0.0)
 
 
 def correlation_id(envelope: Envelope) -> str:
@@ -141,11 +150,11 @@ def check_storable(envelope: Envelope, using: str) -> None:
 def check_ordering_key(key: object) -> None:
     """Refuse what cannot be an ordering key.
 
-    What a collation of MySQL or MariaDB takes for nothing, or for less than nothing, would make a key
-    be taken for none: controls and formats, and keys of blanks and marks alone.
+    Collations of MySQL and MariaDB ignore control and format characters, blanks and marks: a key of those
+    alone would equal the empty key.
 
     Raises:
-        InvalidMessage: it is no str, empty, blank or too long, or holds what cannot be seen.
+        InvalidMessage: it is not a str, is empty, blank or too long, or contains invisible characters.
     """
     if not isinstance(key, str) or not 0 < len(key) <= KEY_MAX:
         raise InvalidMessage(f"ordering_key must be a str of 1 to {KEY_MAX} characters")

@@ -5,8 +5,7 @@ A row with a token belongs to whoever knows the token, until ``available_at``: t
 """
 
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -17,19 +16,17 @@ from django.db.models import Q, QuerySet
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import After, database_now
-from rmq_publisher.db.schema import ERROR_MAX, TABLE
+from rmq_publisher.db.schema import TABLE
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox.insert import columns, insert_pending
-from rmq_publisher.outbox.row import Stored, process_token
-from rmq_publisher.timing import jittered, monotonic
+from rmq_publisher.outbox.retry_policy import decide, failure_columns
+from rmq_publisher.outbox.row import OutboxRow, process_token
+from rmq_publisher.timing import monotonic
 
 logger = logging.getLogger("rmq_publisher")
 
 AT_ONCE = 500  # rows that one statement names
-HISTORY_MAX = 50
-RETRY_FIRST = 1.0  # seconds before a failed message is sent again
-ANSWERS = ("Unroutable", "Nacked", "Rejected")  # those that count as attempts
 # Nobody else's: not under a live lease or grace.
 FREE = Q(token=0) | Q(available_at__isnull=True) | Q(available_at__lte=After())
 
@@ -39,42 +36,11 @@ def messages(database: str) -> QuerySet[Any]:
     return apps.get_model("rmq_publisher", "OutboxMessage")._default_manager.using(database)
 
 
-class Place(NamedTuple):
+class OwnedRow(NamedTuple):
     """A row that is ours, without its message."""
 
     id: int
     token: int
-
-
-class Verdict(NamedTuple):
-    """What becomes of a message after a failure."""
-
-    state: str
-    delay: float | None  # seconds, None for never
-    attempts: int
-    unanswered: int
-
-
-def judge(error: PublishError, attempts: int = 0, unanswered: int = 0) -> Verdict:
-    """Say what becomes of a message: sent again after a while, or dead.
-
-    Only an answer about the message itself counts as an attempt: a broker that cannot be reached
-    leaves nothing dead, however long it is away.
-
-    Args:
-        error: the outcome.
-        attempts: answers so far, without this one.
-        unanswered: attempts without an answer so far.
-    """
-    settings = loader.outbox()
-    if type(error).__name__ in ANSWERS:
-        attempts += 1
-    else:
-        unanswered += 1
-    if not error.retryable or attempts >= settings.max_attempts:
-        return Verdict("dead", None, attempts, unanswered)
-    delay = jittered(RETRY_FIRST, settings.retry_max_backoff, attempts + unanswered - 1)
-    return Verdict("failed", delay, attempts, unanswered)
 
 
 def insert(
@@ -84,7 +50,7 @@ def insert(
     *,
     ordering_keys: Sequence[str],
     timeout: float,
-) -> list[Stored]:
+) -> list[OutboxRow]:
     """Write messages in the caller's transaction.
 
     With a grace they belong to this process until it is over; without, to whoever comes first.
@@ -105,7 +71,7 @@ def insert(
     items = list(zip(envelopes, ordering_keys, strict=True))
     ids = insert_pending(databases[database], using, items, token=token, grace=grace)
     return [
-        Stored(id_, token, using, envelope, key, own_until)
+        OutboxRow(id_, token, using, envelope, key, own_until)
         for id_, (envelope, key) in zip(ids, items, strict=True)
     ]
 
@@ -151,18 +117,20 @@ def _write_failures(
 ) -> list[bool]:
     with transaction.atomic(using=database):
         now = database_now(databases[database])
-        verdicts = [judge(error) for _, _, error in items]
+        decisions = [decide(error) for _, _, error in items]
         rows = messages(database)
         rows.bulk_create(
             [
                 rows.model(
-                    **columns(using, envelope), created_at=now, **_failure(error, verdict, now, {})
+                    **columns(using, envelope),
+                    created_at=now,
+                    **failure_columns(error, decision, now, {}),
                 )
-                for (using, envelope, error), verdict in zip(items, verdicts, strict=True)
+                for (using, envelope, error), decision in zip(items, decisions, strict=True)
             ],
             batch_size=AT_ONCE,
         )
-    return [verdict.state == "failed" for verdict in verdicts]
+    return [decision.state == "failed" for decision in decisions]
 
 
 def _log_lost(item: tuple[str, Envelope, PublishError], cause: Exception) -> None:
@@ -180,19 +148,23 @@ def _log_lost(item: tuple[str, Envelope, PublishError], cause: Exception) -> Non
     )
 
 
-def settle_confirmed(database: str, rows: Sequence[Stored]) -> int:
+def complete_confirmed(database: str, rows: Sequence[OutboxRow]) -> int:
     """Delete what was confirmed; what had failed before stays, as ``delivered``.
 
     Returns:
         How many rows were still ours.
     """
-    settled = _delete(database, [row for row in rows if not row.failed])
+    completed = _delete(database, [row for row in rows if not row.failed])
     for owned in _owned(database, [row for row in rows if row.failed]):
-        settled += owned.update(state="delivered", available_at=None, token=0, finished_at=After())
-    return settled
+        completed += owned.update(
+            state="delivered", available_at=None, token=0, finished_at=After()
+        )
+    return completed
 
 
-def settle_failed(database: str, items: Sequence[tuple[Stored, PublishError]]) -> list[str | None]:
+def complete_failed(
+    database: str, items: Sequence[tuple[OutboxRow, PublishError]]
+) -> list[str | None]:
     """Note failures and when each message is sent again.
 
     Returns:
@@ -206,14 +178,14 @@ def settle_failed(database: str, items: Sequence[tuple[Stored, PublishError]]) -
             fields = ("id", "attempts", "unanswered", "history", "failed_at")
             for found in owned.values(*fields):
                 token, error = given[found["id"]]
-                verdict = judge(error, found["attempts"], found["unanswered"])
-                changes = _failure(error, verdict, now, found)
+                decision = decide(error, found["attempts"], found["unanswered"])
+                changes = failure_columns(error, decision, now, found)
                 if messages(database).filter(id=found["id"], token=token).update(**changes):
-                    states[found["id"]] = verdict.state
+                    states[found["id"]] = decision.state
     return [states.get(row.id) for row, _ in items]
 
 
-def release(database: str, rows: Sequence[Stored | Place]) -> int:
+def release(database: str, rows: Sequence[OutboxRow | OwnedRow]) -> int:
     """Give back rows that were not sent: whoever comes next may have them.
 
     Returns:
@@ -222,7 +194,7 @@ def release(database: str, rows: Sequence[Stored | Place]) -> int:
     return sum(owned.update(token=0, available_at=After()) for owned in _owned(database, rows))
 
 
-def _delete(database: str, rows: Iterable[Stored]) -> int:
+def _delete(database: str, rows: Iterable[OutboxRow]) -> int:
     """Delete the rows that are still ours.
 
     On MySQL by the primary key whatever it believes of the table's size: a scan waits for every row
@@ -241,13 +213,13 @@ def _delete(database: str, rows: Iterable[Stored]) -> int:
     return deleted
 
 
-def _owned(database: str, rows: Iterable[Stored | Place]) -> Iterator[QuerySet[Any]]:
+def _owned(database: str, rows: Iterable[OutboxRow | OwnedRow]) -> Iterator[QuerySet[Any]]:
     """Yield, in portions, the rows that are still ours."""
     for token, ids in _portions(rows):
         yield messages(database).filter(token=token, id__in=ids)
 
 
-def _portions(rows: Iterable[Stored | Place]) -> Iterator[tuple[int, list[int]]]:
+def _portions(rows: Iterable[OutboxRow | OwnedRow]) -> Iterator[tuple[int, list[int]]]:
     """Yield tokens and ids of theirs, as many as one statement names."""
     by_token: dict[int, list[int]] = {}
     for row in rows:
@@ -255,37 +227,6 @@ def _portions(rows: Iterable[Stored | Place]) -> Iterator[tuple[int, list[int]]]
     for token, ids in by_token.items():
         for start in range(0, len(ids), AT_ONCE):
             yield token, sorted(ids[start : start + AT_ONCE])
-
-
-def _failure(
-    error: PublishError, verdict: Verdict, now: Any, before: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the columns that a failure changes."""
-    kind, code, text = type(error).__name__, getattr(error, "reply_code", None), words(error)
-    entry = {"at": now.isoformat(), "type": kind, "code": code, "text": text}
-    changes: dict[str, Any] = {
-        "state": verdict.state,
-        "attempts": verdict.attempts,
-        "unanswered": verdict.unanswered,
-        "available_at": None if verdict.delay is None else After(verdict.delay),
-        "token": 0,
-        "last_failed_at": now,
-        "last_error_type": kind,
-        "last_error_code": code,
-        "last_error_text": text,
-        "history": [*before.get("history", ()), entry][-HISTORY_MAX:],
-    }
-    if before.get("failed_at") is None:
-        changes.update(
-            failed_at=now, first_error_type=kind, first_error_code=code, first_error_text=text
-        )
-    return changes
-
-
-def words(error: PublishError) -> str:
-    """Return an error's text as it is stored: short, printable, in one line."""
-    text = getattr(error, "reply_text", None) or str(error)
-    return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text)[:ERROR_MAX]
 
 
 # ---- what people do ------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from rmq_publisher.messages.compose import (
 )
 from rmq_publisher.messages.envelope import Envelope, Message, check_options
 from rmq_publisher.outbox.row import check_ordering_key, check_storable
+from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.on_commit import on_commit, store
-from rmq_publisher.publisher.producer import refuse_in_event_loop
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic

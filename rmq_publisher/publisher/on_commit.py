@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import after_commit, transitions
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
@@ -86,7 +86,9 @@ class CommitHook:
         self.envelopes = envelopes
         self.timeout = timeout
         self.many = many
-        self.rows: Sequence[Stored] = ()  # messages that are rows; nobody waits for their outcome
+        self.rows: Sequence[
+            OutboxRow
+        ] = ()  # messages that are rows; nobody waits for their outcome
         self.sent = False
         self.commit = Commit([])
         self.position = 0
@@ -144,7 +146,7 @@ def store(
     connections[using]  # as above
     hook = CommitHook(database, using, (), timeout)
 
-    def insert() -> Sequence[Stored]:
+    def insert() -> Sequence[OutboxRow]:
         return transitions.insert(
             database, using, envelopes, ordering_keys=ordering_keys, timeout=timeout
         )

@@ -1,13 +1,11 @@
 """The confirmed producer: publishes now, inside the call, and raises what is not a confirm."""
 
-import asyncio
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
-from django.core.exceptions import SynchronousOnlyOperation
 from pika import BasicProperties
 
 from rmq_publisher.amqp.decoding import Content
@@ -27,8 +25,10 @@ from rmq_publisher.messages.compose import (
     topology_of,
 )
 from rmq_publisher.messages.envelope import check_options
+from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.retry_policy import read_policy
-from rmq_publisher.transport.delivery import NO_RETRY, RetryPolicy, deliver, retried
+from rmq_publisher.timing import NO_RETRY, RetryPolicy
+from rmq_publisher.transport.delivery import deliver, retried
 from rmq_publisher.transport.handler import connections
 
 P = ParamSpec("P")
@@ -56,22 +56,6 @@ class PublishOptions(ProducerOptions, total=False):
 
 
 PUBLISH_OPTIONS = PRODUCER_OPTIONS | {"retry", "retry_policy", "immediate"}
-
-
-def refuse_in_event_loop(name: str) -> None:
-    """Raise where a blocking call would stop a running event loop.
-
-    Raises:
-        SynchronousOnlyOperation: this thread runs an event loop.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise SynchronousOnlyOperation(
-        f"{name} would block the running event loop: use `await apublish(...)`, "
-        "or call it in a thread (asgiref's sync_to_async)"
-    )
 
 
 class Producer:

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from rmq_publisher.exceptions import InvalidMessage
-from rmq_publisher.transport.delivery import NO_RETRY, RetryPolicy
+from rmq_publisher.timing import NO_RETRY, RetryPolicy
 
 _NAMES = tuple(field.name for field in fields(RetryPolicy))
 

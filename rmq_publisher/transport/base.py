@@ -145,3 +145,19 @@ def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> floa
     if not 0 <= timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be from 0 to {int(threading.TIMEOUT_MAX)} seconds")
     return timeout
+
+
+def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
+    """Hand deliveries over; where that cannot be done any more, they fail as any other does."""
+    try:
+        transport.submit(deliveries)
+    except PublishError as error:
+        for delivery in deliveries:
+            delivery.fail(str(error))
+
+
+def late(transport: Transport, timeout: float) -> str:
+    """Return what is said of a message whose deadline has passed."""
+    status = transport.status()
+    state = f"blocked: {status.blocked}" if status.blocked else status.state
+    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"

@@ -5,62 +5,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import atell, tell
-from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery, Transport
+from rmq_publisher.timing import NO_RETRY, RetryPolicy, monotonic
+from rmq_publisher.transport.base import Delivery, Transport, late, submit
 from rmq_publisher.transport.handler import connections
 
 logger = logging.getLogger("rmq_publisher")
 
 INTERRUPTED = "the call was interrupted"
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
-
-
-def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
-    """Hand deliveries over; where that cannot be done any more, they fail as any other does."""
-    try:
-        transport.submit(deliveries)
-    except PublishError as error:
-        for delivery in deliveries:
-            delivery.fail(str(error))
-
-
-def late(transport: Transport, timeout: float) -> str:
-    """Return what is said of a message whose deadline has passed."""
-    status = transport.status()
-    state = f"blocked: {status.blocked}" if status.blocked else status.state
-    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """When a message is sent again within its call, by kombu's names.
-
-    Attributes:
-        max_retries: how often; None as often as the call's deadline allows.
-        interval_start: seconds before the first retry.
-        interval_step: seconds that each further wait is longer.
-        interval_max: seconds of the longest wait.
-    """
-
-    max_retries: int | None = None
-    interval_start: float = 0.0
-    interval_step: float = 0.2
-    interval_max: float = 1.0
-
-    def wait(self, retries: int) -> float | None:
-        """Return the seconds to wait after so many retries; None where there is no further one."""
-        if self.max_retries is not None and retries >= self.max_retries:
-            return None
-        return min(self.interval_max, self.interval_start + self.interval_step * retries)
-
-
-NO_RETRY = RetryPolicy(max_retries=0)
 
 
 def deliver(

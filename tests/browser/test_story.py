@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from rmq_publisher import QueueConfig, connections, publish
 from rmq_publisher.monitoring import broker_status
-from rmq_publisher.outbox import after_commit, transitions
+from rmq_publisher.outbox import after_commit, retry_policy
 from rmq_publisher.outbox.relay import Relay
 from tests.support.admin_rows import url
 from tests.support.calls import PATIENCE, Call, eventually
@@ -34,7 +34,7 @@ def queue(settings: Any, monkeypatch: pytest.MonkeyPatch, node: PrivateNode) -> 
     settings.RMQ_URL = node.url()
     settings.RMQ_QUEUES = [QueueConfig(name)]
     # What failed is not tried again for minutes: the operator is faster than the relay.
-    monkeypatch.setattr(transitions, "RETRY_FIRST", 3600.0)
+    monkeypatch.setattr(retry_policy, "RETRY_FIRST", 3600.0)
     monkeypatch.setattr(broker_status, "EVERY_SECONDS", 0.2)
     return name
 

@@ -51,34 +51,34 @@ def remembers_the_last_id() -> None:
 def marks_before_the_confirm() -> None:
     """What was handed over counts as delivered."""
     from rmq_publisher.outbox import transitions  # noqa: PLC0415
-    from rmq_publisher.outbox.in_flight import Flight  # noqa: PLC0415
+    from rmq_publisher.outbox.in_flight import InFlight  # noqa: PLC0415
 
-    add = Flight.add
+    add = InFlight.add
 
     def mark_and_add(self: Any, rows: Any) -> None:
         rows = list(rows)
-        transitions.settle_confirmed("default", rows)
+        transitions.complete_confirmed("default", rows)
         add(self, rows)
 
-    Flight.add = mark_and_add  # type: ignore[method-assign]
+    InFlight.add = mark_and_add  # type: ignore[method-assign]
 
 
-def settles_without_the_lease() -> None:
+def completes_without_the_lease() -> None:
     """Changes go by the row's id; whose it is by now is not asked."""
     from rmq_publisher.db.clock import After  # noqa: PLC0415
     from rmq_publisher.outbox import transitions  # noqa: PLC0415
 
-    def settle_confirmed(database: str, rows: Any) -> int:
+    def complete_confirmed(database: str, rows: Any) -> int:
         ids = [row.id for row in rows]
         return int(transitions.messages(database).filter(id__in=ids).delete()[0])
 
-    def settle_failed(database: str, items: Any) -> list[str | None]:
+    def complete_failed(database: str, items: Any) -> list[str | None]:
         rows = transitions.messages(database).filter(id__in=[row.id for row, _ in items])
         rows.update(state="failed", token=0, available_at=After(1), failed_at=After())
         return ["failed"] * len(items)
 
-    transitions.settle_confirmed = settle_confirmed
-    transitions.settle_failed = settle_failed
+    transitions.complete_confirmed = complete_confirmed
+    transitions.complete_failed = complete_failed
 
 
 def retries_with_a_new_id() -> None:
@@ -120,9 +120,9 @@ def sends_past_the_grace() -> None:
 
 def sends_two_of_a_key() -> None:
     """The relay does not wait for a confirm before it sends the next of a key."""
-    from rmq_publisher.outbox.in_flight import Flight  # noqa: PLC0415
+    from rmq_publisher.outbox.in_flight import InFlight  # noqa: PLC0415
 
-    add = Flight.add
+    add = InFlight.add
 
     def add_at_once(self: Any, rows: Any) -> None:
         rows = list(rows)
@@ -130,7 +130,7 @@ def sends_two_of_a_key() -> None:
             row.ordering_key = ""
         add(self, rows)
 
-    Flight.add = add_at_once  # type: ignore[method-assign]
+    InFlight.add = add_at_once  # type: ignore[method-assign]
 
 
 LIARS: dict[str, Callable[[], None]] = {
@@ -139,7 +139,7 @@ LIARS: dict[str, Callable[[], None]] = {
         publishes_before_commit,
         remembers_the_last_id,
         marks_before_the_confirm,
-        settles_without_the_lease,
+        completes_without_the_lease,
         retries_with_a_new_id,
         sends_past_the_grace,
         sends_two_of_a_key,

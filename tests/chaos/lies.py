@@ -112,7 +112,7 @@ def lost_lease(stage: Stage, liar: str) -> list[Broken]:
     fast.stall("client")
     until(lambda: stage.store.held_by_relay(second.life, ()), LONG)
     first.thaw()
-    # Before it ends it settles what it had sent, if it dares.
+    # Before it ends it completes what it had sent, if it dares.
     first.stop()
     first.await_end()
     stage.actors.remove(first)
@@ -163,7 +163,7 @@ LIES: dict[str, Lie] = {
     "publishes_before_commit": Lie("ghost", rolled_back),
     "remembers_the_last_id": Lie("missing", overlapping),
     "marks_before_the_confirm": Lie("missing", killed_in_flight),
-    "settles_without_the_lease": Lie("thief", lost_lease),
+    "completes_without_the_lease": Lie("thief", lost_lease),
     "retries_with_a_new_id": Lie("stranger", sent_again),
     "sends_past_the_grace": Lie("duplicate", grace_over),
     "sends_two_of_a_key": Lie("order", first_of_a_key_waits),

@@ -13,12 +13,12 @@ from rmq_publisher import ConfirmTimeout, publish
 from rmq_publisher.db.clock import After
 from rmq_publisher.db.schema import COLUMNS
 from rmq_publisher.outbox import after_commit, transitions
-from rmq_publisher.outbox.row import Stored, from_row
+from rmq_publisher.outbox.row import OutboxRow, from_row
 from tests.support.rig.stores import ON_SERVERS
 
 
 @pytest.fixture
-def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[Stored]:
+def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[OutboxRow]:
     """Three rows under our lease."""
     settings.RMQ_URL = "memory://"
     monkeypatch.setattr(after_commit, "send_committed", lambda *_: None)
@@ -31,16 +31,18 @@ def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[Sto
 
 @ON_SERVERS
 @pytest.mark.parametrize("what", ["confirmed", "failed", "delivered", "released"])
-def test_settling_waits_for_nobody_who_writes(store: str, held: list[Stored], what: str) -> None:
+def test_completing_waits_for_nobody_who_writes(
+    store: str, held: list[OutboxRow], what: str
+) -> None:
     """MySQL thought the table too small for an index, and waited for each row just being inserted."""
-    written, settled = threading.Event(), threading.Event()
+    written, completed = threading.Event(), threading.Event()
 
     def write() -> None:
         try:
             with transaction.atomic(using=store):
                 publish("x", queue="q", delivery="outbox", database=store)
                 written.set()
-                settled.wait(10)
+                completed.wait(10)
         finally:
             databases[store].close()
 
@@ -52,16 +54,16 @@ def test_settling_waits_for_nobody_who_writes(store: str, held: list[Stored], wh
             cursor.execute("SET innodb_lock_wait_timeout = 2")
     try:
         if what == "confirmed":
-            assert transitions.settle_confirmed(store, held) == 3
+            assert transitions.complete_confirmed(store, held) == 3
         elif what == "failed":
             failures = [(row, ConfirmTimeout("unknown")) for row in held]
-            assert transitions.settle_failed(store, failures) == ["failed"] * 3
+            assert transitions.complete_failed(store, failures) == ["failed"] * 3
         elif what == "delivered":
             for row in held:
                 row.failed = True
-            assert transitions.settle_confirmed(store, held) == 3
+            assert transitions.complete_confirmed(store, held) == 3
         else:
             assert transitions.release(store, held) == 3
     finally:
-        settled.set()
+        completed.set()
         writer.join()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.db import connections as databases
 
 from rmq_publisher.db.clock import After
@@ -65,7 +66,7 @@ def test_once_complains_of_a_broker_that_is_away(rmq: Any, store: str) -> None:
 @pytest.mark.usefixtures("store")
 def test_once_complains_of_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object, **__: object) -> None:
-        raise relay.OperationalError("could not connect")
+        raise OperationalError("could not connect")
 
     monkeypatch.setattr(claims, "claim", away)
     with pytest.raises(CommandError, match="database 'default': could not connect"):

@@ -21,10 +21,10 @@ from tests.support.rig.ports import SilentPort, closed_port
 
 
 @pytest.fixture
-def looks(monkeypatch) -> Iterator[broker_status.Looks]:
+def looks(monkeypatch) -> Iterator[broker_status.StatusProber]:
     """Looks that know nothing yet; none outlives its test."""
-    fresh = broker_status.Looks()
-    monkeypatch.setattr(broker_status, "_looks", fresh)
+    fresh = broker_status.StatusProber()
+    monkeypatch.setattr(broker_status, "_prober", fresh)
     yield fresh
     fresh.join(PATIENCE)
 
@@ -230,7 +230,7 @@ def test_an_alarm_by_a_message_that_no_queue_takes(configure, node):
     assert "low on memory" in found.error
     assert found.queues[0].error.startswith("404 ")  # asked before the message
     node.unblock()
-    broker_status._looks._known.clear()
+    broker_status._prober._known.clear()
     assert seen().state == "up"
 
 
@@ -257,7 +257,7 @@ def test_a_broker_that_freezes_in_the_middle(configure, node):
     assert seen().state == "up"
     node.freeze()
     try:
-        broker_status._looks._known["default"].began = None
+        broker_status._prober._known["default"].began = None
         with Took() as took:
             assert broker_status.statuses()[0].state == "up"
         assert took.seconds < AT_ONCE
@@ -351,20 +351,20 @@ def test_a_forked_child_looks_for_itself(configure, proxy):
     configure(URL=proxy.url)
     assert seen().state == "up"
     proxy.stall("client")
-    broker_status._looks._known["default"].began = None
+    broker_status._prober._known["default"].began = None
     broker_status.statuses()
     assert proxy.wait_for_connections(2)
-    eventually(lambda: broker_status._looks._transports)
+    eventually(lambda: broker_status._prober._transports)
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         try:
-            known = broker_status._looks._known["default"]
+            known = broker_status._prober._known["default"]
             said = (
                 known.status.state,
                 known.thread,
                 known.began,
-                len(broker_status._looks._transports),
+                len(broker_status._prober._transports),
             )
             os.write(writer, repr(said).encode())
         finally:

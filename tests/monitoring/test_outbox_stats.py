@@ -235,26 +235,26 @@ def test_rates(store, noon):
 def test_a_pulse(store, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(heartbeats, "monotonic", lambda: clock[0])
-    pulse = heartbeats.Pulse(store)
-    pulse.beat()
+    heartbeat = heartbeats.Heartbeat(store)
+    heartbeat.beat()
     [first] = heartbeats.seen(store)
     moved = now(store) - timedelta(seconds=50)
     heartbeats._relays(store).update(seen_at=moved)
-    pulse.beat()  # not due
+    heartbeat.beat()  # not due
     assert heartbeats.last_seen(store) > 49
-    clock[0] = pulse.due_at
-    pulse.beat()
+    clock[0] = heartbeat.due_at
+    heartbeat.beat()
     [second] = heartbeats.seen(store)
     assert second.seconds < 40
     assert (second.name, second.started_at) == (first.name, first.started_at)
-    pulse.end()
+    heartbeat.end()
     assert heartbeats.seen(store) == []
 
 
 def test_the_pulse_of_relays_that_a_timer_starts(store):
     for _ in range(2):
-        pulse = heartbeats.Pulse(store, once=True)
-        pulse.beat()
-        pulse.end()
+        heartbeat = heartbeats.Heartbeat(store, once=True)
+        heartbeat.beat()
+        heartbeat.end()
     [seen] = heartbeats.seen(store)
     assert seen.name.endswith(" --once")

@@ -248,7 +248,7 @@ MUTANTS = (
     Mutant(
         "blocking in an event loop",
         "publish() and Producer.publish() inside a running event loop raise.",
-        "publisher/producer.py",
+        "publisher/event_loop.py",
         "    raise SynchronousOnlyOperation(\n",
         "    SynchronousOnlyOperation(\n",
         (

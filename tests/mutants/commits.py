@@ -6,6 +6,7 @@ from tests.mutants.mutant import ON_COMMIT, PUBLISH, Mutant
 
 COMMIT = "publisher/on_commit.py"
 OUTBOX = "outbox/transitions.py"
+RETRIES = "outbox/retry_policy.py"
 PUBLISHING = "publisher/api.py"
 
 MUTANTS = (
@@ -182,8 +183,8 @@ MUTANTS = (
         ("outbox/test_insert.py",),
     ),
     Mutant(
-        "settled without the token",
-        "Settling is fenced by the token: what is not ours any more stays as it is.",
+        "completed without the token",
+        "Completing is fenced by the token: a row that is not ours any more stays as it is.",
         OUTBOX,
         "    for owned in _owned(database, [row for row in rows if row.failed]):\n",
         "    for owned in [messages(database).filter(id__in=[row.id for row in rows if row.failed])]:\n",
@@ -201,23 +202,23 @@ MUTANTS = (
         "failures are forgotten",
         "A row that failed at least once stays as `delivered` until retention.",
         OUTBOX,
-        "        settled += owned.update("
-        'state="delivered", available_at=None, token=0, finished_at=After())\n',
-        "        settled += owned.delete()[0]\n",
+        "        completed += owned.update(\n"
+        '            state="delivered", available_at=None, token=0, finished_at=After()\n        )\n',
+        "        completed += owned.delete()[0]\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
         "an outage counts",
         "Only an answer about the message counts as an attempt.",
-        OUTBOX,
-        "    if type(error).__name__ in ANSWERS:\n",
+        RETRIES,
+        "    if isinstance(error, ANSWERS):\n",
         "    if True:\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
         "permanent errors are tried again",
         "What cannot get better is dead at once.",
-        OUTBOX,
+        RETRIES,
         "    if not error.retryable or attempts >= settings.max_attempts:\n",
         "    if attempts >= settings.max_attempts:\n",
         ("outbox/test_transitions.py",),

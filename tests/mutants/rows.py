@@ -1,4 +1,4 @@
-"""Rows on their way: claims, order within a key, leases, the settler and the relay."""
+"""Rows on their way: claims, order within a key, leases, the background sender and the relay."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from .mutant import Mutant
 CLAIMS = "outbox/claims.py"
 KEYS = "outbox/ordering_keys.py"
 FLIGHT = "outbox/in_flight.py"
-SETTLING = "outbox/completer.py"
-RELAY = "outbox/relay.py"
+COMPLETER = "outbox/completer.py"
 DIALECT = "outbox/sql_dialect.py"
 
 MUTANTS = (
@@ -109,16 +108,16 @@ MUTANTS = (
         ("outbox/test_in_flight.py",),
     ),
     Mutant(
-        "all that is in hand is sent at once",
-        "At most a batch is sent and not settled.",
+        "all rows held are sent at once",
+        "At most a batch is sent and not completed.",
         "outbox/row_sender.py",
-        "        room = self.limit - len(self.outcomes)",
-        "        room = 10**9 - len(self.outcomes)",
+        "        room = self.limit - len(self.completer)",
+        "        room = 10**9 - len(self.completer)",
         ("outbox/test_after_commit.py",),
     ),
     Mutant(
-        "a turn takes in what comes meanwhile",
-        "However fast rows come, their outcomes are settled.",
+        "a cycle takes in rows that come meanwhile",
+        "However fast rows come, those with an outcome are completed.",
         "outbox/background_sender.py",
         "        self._take_in()\n",
         "        while self._inbox:\n            self._take_in()\n",
@@ -133,19 +132,19 @@ MUTANTS = (
         ("outbox/test_after_commit.py",),
     ),
     Mutant(
-        "what cannot be settled is sent on",
-        "A settling that fails costs at most a batch of duplicates.",
+        "rows that cannot be completed are sent on",
+        "A completion that fails costs at most a batch of duplicates.",
         "outbox/background_sender.py",
-        "                hand.close()  # else",
+        "                sender.close()  # else",
         "                pass  # else",
         ("outbox/test_after_commit.py",),
     ),
     Mutant(
         "a silent broker takes all the room",
         "A broker that does not answer leaves room for the others' rows.",
-        RELAY,
+        "outbox/claimer.py",
         "            if rows <= self._batch and size",
-        "            if len(self._hand) <= self._batch and size",
+        "            if len(self._sender) <= self._batch and size",
         (
             "outbox/test_relay.py",
             "management/test_relay.py",
@@ -162,7 +161,7 @@ MUTANTS = (
     Mutant(
         "what failed is marked as sent",
         "A row is deleted only when it was confirmed.",
-        SETTLING,
+        COMPLETER,
         "            if outcome is None:\n",
         "            if outcome is not NOT_SENT:\n",
         ("outbox/test_after_commit.py", "outbox/test_relay.py", "management/test_relay.py"),
@@ -170,7 +169,7 @@ MUTANTS = (
     Mutant(
         "what was not sent is kept",
         "Rows that were not sent are given back at once.",
-        SETTLING,
+        COMPLETER,
         "            transitions.release(self.database, self.unsent)\n",
         "            pass\n",
         ("outbox/test_after_commit.py", "outbox/test_relay.py", "management/test_relay.py"),
@@ -178,7 +177,7 @@ MUTANTS = (
     Mutant(
         "the relay claims for a broker that is away",
         "Rows are claimed only for aliases whose broker is up.",
-        RELAY,
+        "outbox/broker_watch.py",
         '            if status.state == "open" and not status.blocked:\n',
         "            if True:\n",
         (
@@ -189,8 +188,8 @@ MUTANTS = (
     Mutant(
         "the outbox counts silence as an attempt",
         "Only an answer about the message counts as an attempt.",
-        "outbox/transitions.py",
-        "    if type(error).__name__ in ANSWERS:\n",
+        "outbox/retry_policy.py",
+        "    if isinstance(error, ANSWERS):\n",
         "    if True:\n",
         ("outbox/test_transitions.py",),
     ),

@@ -1,7 +1,8 @@
-"""After commit: stored messages are sent and settled without making the request wait."""
+"""After commit: stored messages are sent and completed without making the request wait."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from rmq_publisher.conf.loader import connection
 from rmq_publisher.db.clock import After
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.outbox import after_commit, background_sender, claims, completer, transitions
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.testing import memory_broker
 from rmq_publisher.timing import monotonic
 from tests.support.calls import AT_ONCE, PATIENCE, Took, eventually
@@ -37,7 +38,7 @@ def queue(amqp: Amqp) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _settled(rmq: Any, store: str) -> Iterator[None]:
+def _completed(rmq: Any, store: str) -> Iterator[None]:
     """Nothing of a test's own is under way when its tables are emptied."""
     yield
     connections.close()
@@ -211,7 +212,7 @@ def test_a_transaction_may_name_two_aliases_for_a_key(
 
 
 @pytest.mark.parametrize("keys", [0, 1, 5])
-def test_no_more_than_a_batch_is_sent_and_not_settled(
+def test_no_more_than_a_batch_is_sent_and_not_completed(
     rmq: Any,
     store: str,
     by_proxy: Proxy,
@@ -222,26 +223,26 @@ def test_no_more_than_a_batch_is_sent_and_not_settled(
 ) -> None:
     """If the process is killed, no more than those are sent twice."""
     rmq.RMQ_OUTBOX_BATCH_SIZE = 4
-    unsettled: list[int] = []
-    settled = 0
-    settle = completer.Outcomes.settle
+    uncompleted: list[int] = []
+    completed = 0
+    complete = completer.Completer.complete
 
-    def noted(outcomes: completer.Outcomes) -> None:
-        nonlocal settled
-        unsettled.append(by_proxy.publishes - settled)
-        settled += len(outcomes.confirmed)
-        settle(outcomes)
+    def noted(outcomes: completer.Completer) -> None:
+        nonlocal completed
+        uncompleted.append(by_proxy.publishes - completed)
+        completed += len(outcomes.confirmed)
+        complete(outcomes)
 
-    monkeypatch.setattr(completer.Outcomes, "settle", noted)
+    monkeypatch.setattr(completer.Completer, "complete", noted)
     items = [Message(b"x", ordering_key=f"{n % keys}" if keys else None) for n in range(40)]
     sent = publish_many(items, routing_key=queue, database=store, delivery="outbox")
     assert after_commit.flush(PATIENCE)
     assert sorted(received(amqp, queue, 40)) == sorted(sent)
     assert column(store, "id") == []
-    assert max(unsettled) <= 4
+    assert max(uncompleted) <= 4
 
 
-def test_settlings_that_fail_cost_a_batch_each(
+def test_completions_that_fail_cost_a_batch_each(
     rmq: Any, store: str, by_proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not all that is in hand: a table may be locked for as long as it takes to send everything."""
@@ -252,7 +253,7 @@ def test_settlings_that_fail_cost_a_batch_each(
         failures.append(len(rows))
         raise OperationalError("locked")
 
-    monkeypatch.setattr(transitions, "settle_confirmed", failing)
+    monkeypatch.setattr(transitions, "complete_confirmed", failing)
     publish_many([b"x"] * 40, routing_key=queue, database=store, delivery="outbox")
     assert after_commit.flush(PATIENCE)
     assert failures
@@ -261,11 +262,11 @@ def test_settlings_that_fail_cost_a_batch_each(
 
 
 def test_what_comes_meanwhile_waits_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rows come faster than they are begun with, outcomes must be settled all the same."""
-    worked = background_sender.Settler()
+    """Where rows come faster than they are begun with, outcomes must be completed all the same."""
+    worked = background_sender.BackgroundSender(connections.__getitem__)
     begun: list[list[int]] = []
 
-    def begin(database: str, rows: Sequence[Stored]) -> None:
+    def begin(database: str, rows: Sequence[OutboxRow]) -> None:
         begun.append([row.id for row in rows])
         assert len(begun) < 3, "its turn never ends"
         worked._inbox.append((database, rows))
@@ -273,8 +274,8 @@ def test_what_comes_meanwhile_waits_for_the_next_turn(monkeypatch: pytest.Monkey
     monkeypatch.setattr(worked, "_begin", begin)
     envelope = compose(connection("default"), "x", routing_key="q")
     for number in (2, 1):  # the hooks of the later transaction have run first
-        worked._inbox.append(("default", [Stored(number, 7, "default", envelope, "k", 9e9)]))
-    worked._turn()
+        worked._inbox.append(("default", [OutboxRow(number, 7, "default", envelope, "k", 9e9)]))
+    worked._cycle()
     assert begun == [[1, 2]]
 
 
@@ -313,7 +314,7 @@ def test_what_does_not_fit_is_given_to_the_relay(
     assert after_commit.flush(PATIENCE)
     assert column(store, "message_id") == sent[2:]
     assert transitions.messages(store).filter(token=0, available_at__lte=After()).count() == 3
-    assert threads == ["rmq_publisher settler"] * 2
+    assert threads == ["rmq_publisher background sender"] * 2
     sent.append(send())
     assert after_commit.flush(PATIENCE)
     assert received(amqp, queue, 3) == [*sent[:2], sent[-1]]
@@ -413,11 +414,11 @@ def test_a_database_that_is_away_costs_nobody_anything(
         raise OperationalError("server closed the connection")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transitions, "settle_confirmed", away)
+        patch.setattr(transitions, "complete_confirmed", away)
         send()
         assert after_commit.flush(PATIENCE)
     assert asked == [1, 1]  # the second time on another connection
-    assert "are left to the relay (OperationalError)" in caplog.text
+    assert "the relay will send the stored messages (OperationalError)" in caplog.text
     assert column(store, "state") == ["pending"]
     send()
     eventually(lambda: len(column(store, "id")) == 1)
@@ -429,26 +430,29 @@ def test_an_outage_is_told_now_and_then(
     """Nobody reads forty lines a second, and they would push out the others."""
     now = [1000.0]
     monkeypatch.setattr(completer, "monotonic", lambda: now[0])
-    monkeypatch.setattr(completer, "_tallies", defaultdict(completer.Tally))
+    monkeypatch.setattr(completer, "_failures", defaultdict(completer.FailureCount))
     settings.RMQ_URL = "amqp://127.0.0.1:1"
     for _ in range(3):
         send()
         assert after_commit.flush(PATIENCE)
-    now[0] += completer.TOLD_SECONDS
+    now[0] += completer.LOG_SECONDS
     send()
     assert after_commit.flush(PATIENCE)
-    lines = [each.getMessage() for each in caplog.records if "sent again later" in each.msg]
-    assert [line.partition(": ")[2].partition(" ")[0] for line in lines] == ["1", "3"]
+    lines = [each.getMessage() for each in caplog.records if "will be retried" in each.msg]
+    assert [re.findall(r"for (\d+ stored messages?),", line) for line in lines] == [
+        ["1 stored message"],
+        ["3 stored messages"],
+    ]
 
 
 def test_after_its_death_the_next_message_starts_another(
     store: str, send: Any, amqp: Amqp, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(background_sender.InHand, "collect", lambda _: 1 / 0)
+        patch.setattr(background_sender.RowSender, "collect", lambda _: 1 / 0)
         send()
         assert after_commit.flush(PATIENCE)
-    assert "the settler died of ZeroDivisionError" in caplog.text
+    assert "the background sender failed with ZeroDivisionError" in caplog.text
     assert column(store, "state") == ["pending"]
     sent = send()
     assert after_commit.flush(PATIENCE)

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from rmq_publisher.db.clock import After
 from rmq_publisher.db.schema import TABLE
 from rmq_publisher.outbox import claims, ordering_keys, transitions
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.sql_dialect import Dialect
 from tests.support.calls import Call
 from tests.support.rig.stores import LIKE_MYSQL, ON_SERVERS
@@ -29,16 +29,16 @@ def _settings(settings: Any) -> None:
     settings.RMQ_CONNECTIONS = {"other": {"URL": "amqp://guest@127.0.0.1:9/"}}
 
 
-def claim(store: str, limit: int = 100, **options: Any) -> list[Stored]:
+def claim(store: str, limit: int = 100, **options: Any) -> list[OutboxRow]:
     given = {"aliases": ["default"], "max_bytes": 10**9, "lease": 60.0, **options}
     return claims.claim(store, limit=limit, **given)
 
 
-def claim_keys(store: str, limit: int = 100, **options: Any) -> list[Stored]:
+def claim_keys(store: str, limit: int = 100, **options: Any) -> list[OutboxRow]:
     return claim_some_keys(store, limit, **options)[0]
 
 
-def claim_some_keys(store: str, limit: int = 100, **options: Any) -> tuple[list[Stored], str]:
+def claim_some_keys(store: str, limit: int = 100, **options: Any) -> tuple[list[OutboxRow], str]:
     given = {"aliases": ["default"], "max_bytes": 10**9, "lease": 60.0, **options}
     return claims.claim_keys(store, limit=limit, **given)
 
@@ -286,7 +286,7 @@ def test_what_cannot_be_read_is_dead_and_the_others_are_not_hurt(
     assert "cannot be read" in dead.last_error_text
     if key:
         assert column(store, "token", id=ids[2]) == [0]
-        transitions.settle_confirmed(store, rows)
+        transitions.complete_confirmed(store, rows)
         assert claim_keys(store) == []
     [line] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert dead.message_id in line.getMessage()
@@ -347,7 +347,7 @@ def test_a_run_ends_where_another_alias_begins(store: str) -> None:
         rows = claim_keys(store, aliases=both)
         assert ids_of(rows) == expected
         assert claim_keys(store, aliases=both) == []
-        transitions.settle_confirmed(store, rows)
+        transitions.complete_confirmed(store, rows)
 
 
 def test_keys_with_more_rows_than_a_step_reads(
@@ -440,7 +440,7 @@ def test_a_key_is_in_one_hand_at_a_time_and_in_order(store: str) -> None:
                 with lock:
                     seen.extend((row.ordering_key, row.id) for row in sent)
                     held.subtract(mine)
-                transitions.settle_confirmed(store, sent)
+                transitions.complete_confirmed(store, sent)
                 transitions.release(store, [row for row in rows if row not in sent])
                 done += len(sent)
             return done
@@ -477,7 +477,7 @@ def test_what_is_before_a_keyed_row(store: str, columns: dict[str, Any], waits: 
     assert ordering_keys.waiting_keys(store, rows, [first]) == set()
 
 
-def claim_all(store: str) -> list[Stored]:
+def claim_all(store: str) -> list[OutboxRow]:
     """As the writer has them, whatever is before them."""
     found = transitions.messages(store).order_by("id").values_list(*claims.COLUMNS)
     return [claims.from_row(row, token=1, own_until=0.0) for row in found]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from rmq_publisher import connections
 from rmq_publisher.conf.loader import connection
 from rmq_publisher.exceptions import ConfirmTimeout, PublishError, Unroutable
 from rmq_publisher.messages.compose import compose
-from rmq_publisher.outbox.in_flight import NOT_SENT, Flight
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.in_flight import InFlight
+from rmq_publisher.outbox.row import NOT_SENT, OutboxRow
 from rmq_publisher.timing import monotonic
 from tests.support.calls import PATIENCE, eventually
 from tests.support.rig.amqp import Amqp
@@ -31,12 +32,12 @@ def by_proxy(rmq: Any, proxy: Proxy) -> Proxy:
     return proxy
 
 
-def row(number: int, queue: str, key: str = "", own_for: float = 60.0) -> Stored:
+def row(number: int, queue: str, key: str = "", own_for: float = 60.0) -> OutboxRow:
     envelope = compose(connection("default"), f"{number}", routing_key=queue)
-    return Stored(number, 7, "default", envelope, key, monotonic() + own_for)
+    return OutboxRow(number, 7, "default", envelope, key, monotonic() + own_for)
 
 
-def rows(queue: str, count: int, key: str = "", **options: Any) -> list[Stored]:
+def rows(queue: str, count: int, key: str = "", **options: Any) -> list[OutboxRow]:
     return [row(number, queue, key, **options) for number in range(count)]
 
 
@@ -46,7 +47,7 @@ class Watched:
     def __init__(self, low: int = 0) -> None:
         self.woken = threading.Event()
         self.wakes = 0
-        self.flight = Flight("default", self._wake, low)
+        self.flight = InFlight(lambda: connections["default"], self._wake, low)
         self.outcomes: dict[int, PublishError | object | None] = {}
 
     def _wake(self) -> None:
@@ -59,7 +60,7 @@ class Watched:
             self.outcomes[one.id] = outcome
         self.flight.send(sys.maxsize)
 
-    def add(self, given: Sequence[Stored]) -> None:
+    def add(self, given: Sequence[OutboxRow]) -> None:
         self.flight.add(given)
         self.flight.send(sys.maxsize)
 
@@ -81,7 +82,7 @@ class Watched:
         return [type(one) if isinstance(one, PublishError) else one for one in found]
 
 
-def flown(*given: Stored) -> Watched:
+def flown(*given: OutboxRow) -> Watched:
     watched = Watched()
     watched.add(given)
     return watched.end()
@@ -223,7 +224,7 @@ def test_it_wakes_when_few_are_left_and_not_for_each(queue: str) -> None:
 def test_it_counts_what_it_holds(by_proxy: Proxy, queue: str) -> None:
     by_proxy.swallow_acks(None)
     watched = Watched()
-    given: Callable[[int], Stored] = lambda number: row(number, queue, "a" if number else "")  # noqa: E731
+    given: Callable[[int], OutboxRow] = lambda number: row(number, queue, "a" if number else "")  # noqa: E731
     watched.add([given(number) for number in range(4)])
     assert (len(watched.flight), watched.flight.bytes) == (4, 4)
     watched.flight.give_up()

@@ -6,13 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.db import connections as databases
 
 from rmq_publisher import connections, signals
 from rmq_publisher.db.clock import After
-from rmq_publisher.outbox import after_commit, claims, ordering_keys, relay, transitions
-from rmq_publisher.outbox.in_flight import NOT_SENT
-from rmq_publisher.outbox.relay import Looks, Relay
+from rmq_publisher.outbox import after_commit, claimer, claims, ordering_keys, relay, transitions
+from rmq_publisher.outbox.notifier import PollSchedule
+from rmq_publisher.outbox.relay import Relay
+from rmq_publisher.outbox.row import NOT_SENT
 from rmq_publisher.outbox.row_sender import send_now
 from tests.support.calls import PATIENCE, Call, eventually
 from tests.support.relays import Running, ids, once
@@ -207,18 +209,18 @@ def test_keys_that_are_held_do_not_hold_the_others(
 
 
 def test_what_happens_during_a_look_is_looked_at_again() -> None:
-    looks = Looks(3600)
-    looks.begin()
-    looks.end()
-    assert looks.at > 0
-    looks.soon()
-    looks.begin()
-    looks.soon()
-    looks.end()
-    assert looks.at == 0
-    looks.begin()
-    looks.end()
-    assert looks.at > 0
+    schedule = PollSchedule(3600)
+    schedule.begin()
+    schedule.end()
+    assert schedule.at > 0
+    schedule.soon()
+    schedule.begin()
+    schedule.soon()
+    schedule.end()
+    assert schedule.at == 0
+    schedule.begin()
+    schedule.end()
+    assert schedule.at > 0
 
 
 # -- its hands -------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ def test_it_holds_a_batch_at_most(store: str, by_proxy: Proxy, queue: str) -> No
 def test_it_holds_twice_the_bytes_at_most(
     store: str, by_proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "BATCH_BYTES", 250)
+    monkeypatch.setattr(claimer, "BATCH_BYTES", 250)
     store_rows(store, 20, queue=queue, body=b"x" * 100)
     swallowed = by_proxy.swallow_acks(None)
     working = Running(Relay(store, batch_size=100))
@@ -285,7 +287,7 @@ def test_who_lost_the_lease_marks_nothing(store: str, by_proxy: Proxy, queue: st
 
 def quiet(working: Running) -> None:
     """Wait until it has looked at the table and found nothing."""
-    eventually(lambda: working.relay._plain.at > 0 and working.relay._keyed.at > 0)
+    eventually(lambda: working.relay._claimer.plain.at > 0 and working.relay._claimer.keyed.at > 0)
 
 
 @ON_POSTGRES
@@ -436,28 +438,28 @@ def test_a_database_that_was_away_is_told_once(
     assert len(ids(amqp, queue, 5)) == 5
     eventually(lambda: column(store, "id") == [])
     told = [record.getMessage() for record in caplog.records if record.name == relay.logger.name]
-    assert len([line for line in told if "is away" in line]) == 1
-    assert len([line for line in told if "answers again" in line]) == 1
+    assert len([line for line in told if "database unavailable" in line]) == 1
+    assert len([line for line in told if "database available again" in line]) == 1
 
 
-def test_outcomes_are_settled_when_the_database_is_back(
+def test_outcomes_are_written_when_the_database_is_back(
     store: str, amqp: Amqp, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    settle, refused = transitions.settle_confirmed, list[int]()
+    complete, refused = transitions.complete_confirmed, list[int]()
 
     def away(database: str, rows: Any) -> int:
         if len(refused) < 3:
             refused.append(len(rows))
-            raise relay.OperationalError("server closed the connection")
-        return settle(database, rows)
+            raise OperationalError("server closed the connection")
+        return complete(database, rows)
 
-    monkeypatch.setattr(transitions, "settle_confirmed", away)
+    monkeypatch.setattr(transitions, "complete_confirmed", away)
     store_rows(store, 3, queue=queue)
     working = Running(Relay(store))
     eventually(lambda: column(store, "id") == [])
     assert working.end().sent == 3
     assert refused == [3, 3, 3]
-    assert caplog.text.count("the database is away") == 1
+    assert caplog.text.count("database unavailable: server closed the connection") == 1
     assert len(ids(amqp, queue, 3)) == 3
 
 
@@ -479,7 +481,7 @@ def test_it_deletes_what_is_finished_and_old(rmq: Any, store: str, queue: str) -
 # -- a person's retry ------------------------------------------------------------------------------
 
 
-def test_what_a_person_sends_is_sent_and_settled_within_the_call(
+def test_what_a_person_sends_is_sent_and_completed_within_the_call(
     store: str, amqp: Amqp, queue: str
 ) -> None:
     dead = {"state": "dead", "available_at": None, "failed_at": After(-60)}
@@ -488,7 +490,7 @@ def test_what_a_person_sends_is_sent_and_settled_within_the_call(
         *store_rows(store, queue="nobody takes it", **dead),
     ]
     rows = claims.claim_rows(store, picked, lease=60.0)
-    outcomes = {row.id: outcome for row, outcome in send_now(store, rows)}
+    outcomes = {row.id: outcome for row, outcome in send_now(store, rows, connections.__getitem__)}
     assert outcomes[picked[0]] is None
     assert type(outcomes[picked[1]]).__name__ == "Unroutable"
     assert column(store, "state") == ["delivered", "failed"]

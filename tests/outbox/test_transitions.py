@@ -24,7 +24,7 @@ from rmq_publisher import (
 )
 from rmq_publisher.db.clock import After, database_now
 from rmq_publisher.db.schema import COLUMNS
-from rmq_publisher.outbox import after_commit, transitions
+from rmq_publisher.outbox import after_commit, retry_policy, transitions
 from rmq_publisher.outbox.row import from_row
 from rmq_publisher.signals import publish_failed
 from tests.support.rig.databases import KINDS
@@ -364,20 +364,20 @@ PERMANENT = [Rejected(403, "ACCESS_REFUSED"), Rejected(406, "no"), InvalidMessag
 @pytest.mark.parametrize("error", ANSWERS, ids=repr)
 def test_an_answer_counts_until_the_attempts_are_used_up(settings, error):
     settings.RMQ_MAX_ATTEMPTS = 3
-    assert transitions.judge(error, 1, 50)[::2] == ("failed", 2)
-    assert transitions.judge(error, 2, 0)[:3] == ("dead", None, 3)
+    assert retry_policy.decide(error, 1, 50)[::2] == ("failed", 2)
+    assert retry_policy.decide(error, 2, 0)[:3] == ("dead", None, 3)
 
 
 @pytest.mark.parametrize("error", SILENCES, ids=repr)
 def test_without_an_answer_nothing_dies(settings, error):
     settings.RMQ_MAX_ATTEMPTS = 3
-    verdict = transitions.judge(error, 2, 100_000)
+    verdict = retry_policy.decide(error, 2, 100_000)
     assert (verdict.state, verdict.attempts, verdict.unanswered) == ("failed", 2, 100_001)
 
 
 @pytest.mark.parametrize("error", PERMANENT, ids=repr)
 def test_what_cannot_get_better_is_dead_at_once(error):
-    assert transitions.judge(error)[:2] == ("dead", None)
+    assert retry_policy.decide(error)[:2] == ("dead", None)
 
 
 def test_delays_double_up_to_the_setting(settings):
@@ -385,18 +385,18 @@ def test_delays_double_up_to_the_setting(settings):
     for already, longest in [(0, 1), (1, 2), (2, 4), (4, 16), (5, 20), (10_000, 20)]:
         for attempts, unanswered in [(already, 0), (0, already)]:
             settings.RMQ_MAX_ATTEMPTS = 2**31 - 1
-            delay = transitions.judge(Nacked("full"), attempts, unanswered).delay
+            delay = retry_policy.decide(Nacked("full"), attempts, unanswered).delay
             assert longest / 2 <= delay <= longest
 
 
 def test_words_are_short_and_printable():
     assert (
-        transitions.words(Nacked("a\n\x1b[31mb\0" + "c" * 300)) == ("a [31mb " + "c" * 300)[:200]
+        retry_policy.words(Nacked("a\n\x1b[31mb\0" + "c" * 300)) == ("a [31mb " + "c" * 300)[:200]
     )
-    assert transitions.words(Rejected(403, "ACCESS_REFUSED", **NAMES)) == "ACCESS_REFUSED"
+    assert retry_policy.words(Rejected(403, "ACCESS_REFUSED", **NAMES)) == "ACCESS_REFUSED"
 
 
-# -- settling -----------------------------------------------------------------------------------
+# -- completing -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -406,31 +406,33 @@ def three(store, kept):
 
 
 def test_what_was_confirmed_is_deleted(store, three):
-    assert transitions.settle_confirmed(store, three[:2]) == 2
+    assert transitions.complete_confirmed(store, three[:2]) == 2
     assert list(rows(store).values_list("id", flat=True)) == [three[2].id]
 
 
 def test_what_had_failed_is_kept_as_delivered(store, three):
     three[0].failed = True
-    assert transitions.settle_confirmed(store, three) == 3
+    assert transitions.complete_confirmed(store, three) == 3
     row = rows(store).get()
     assert (row.id, row.state, row.token, row.available_at) == (three[0].id, "delivered", 0, None)
     assert row.finished_at is not None
 
 
-def test_settling_is_fenced_by_the_token(store, three):
+def test_completing_is_fenced_by_the_token(store, three):
     """One that lost its lease marks nothing."""
     rows(store).update(token=78)
     three[2].failed = True
     before = list(rows(store).values())
-    assert transitions.settle_confirmed(store, three) == 0
-    assert transitions.settle_failed(store, [(row, Nacked("full")) for row in three]) == [None] * 3
+    assert transitions.complete_confirmed(store, three) == 0
+    assert (
+        transitions.complete_failed(store, [(row, Nacked("full")) for row in three]) == [None] * 3
+    )
     assert transitions.release(store, three) == 0
     assert list(rows(store).values()) == before
 
 
 def test_a_failure_is_noted(store, three):
-    states = transitions.settle_failed(
+    states = transitions.complete_failed(
         store, [(three[0], Nacked("full")), (three[1], Rejected(403, "ACCESS_REFUSED", **NAMES))]
     )
     assert states == ["failed", "dead"]
@@ -445,11 +447,11 @@ def test_a_failure_is_noted(store, three):
 
 
 def test_the_first_failure_is_remembered_beside_the_last(store, three):
-    transitions.settle_failed(store, [(three[0], ConfirmTimeout("first"))])
+    transitions.complete_failed(store, [(three[0], ConfirmTimeout("first"))])
     first = rows(store)[0]
     [again, *_] = leased(store)
     assert again.failed
-    transitions.settle_failed(store, [(again, Unroutable(312, "NO_ROUTE", **NAMES))])
+    transitions.complete_failed(store, [(again, Unroutable(312, "NO_ROUTE", **NAMES))])
     row = rows(store)[0]
     assert (row.first_error_type, row.first_error_text) == ("ConfirmTimeout", "first")
     assert (row.last_error_type, row.last_error_code) == ("Unroutable", 312)
@@ -460,19 +462,19 @@ def test_the_first_failure_is_remembered_beside_the_last(store, three):
 
 def test_the_history_has_an_end(store, three, settings):
     settings.RMQ_MAX_ATTEMPTS = 1000
-    for number in range(transitions.HISTORY_MAX + 2):
+    for number in range(retry_policy.HISTORY_MAX + 2):
         [row, *_] = leased(store)
-        transitions.settle_failed(store, [(row, Nacked(str(number)))])
+        transitions.complete_failed(store, [(row, Nacked(str(number)))])
     history = rows(store)[0].history
-    assert len(history) == transitions.HISTORY_MAX
-    assert (history[0]["text"], history[-1]["text"]) == ("2", str(transitions.HISTORY_MAX + 1))
+    assert len(history) == retry_policy.HISTORY_MAX
+    assert (history[0]["text"], history[-1]["text"]) == ("2", str(retry_policy.HISTORY_MAX + 1))
 
 
 def test_an_outage_longer_than_all_retries_leaves_nothing_dead(store, three, settings):
     settings.RMQ_MAX_ATTEMPTS = 2
     for _ in range(5):
         items = [(row, BrokerUnavailable("down")) for row in leased(store)]
-        assert transitions.settle_failed(store, items) == ["failed"] * 3
+        assert transitions.complete_failed(store, items) == ["failed"] * 3
 
 
 def test_what_was_not_sent_is_given_back(store, three):
@@ -488,7 +490,7 @@ def test_what_was_not_sent_is_given_back(store, three):
 @pytest.fixture
 def failed(store, three):
     """Three rows: one waits for its backoff, one is dead, one is under a live lease."""
-    transitions.settle_failed(store, [(row, Nacked("full")) for row in three])
+    transitions.complete_failed(store, [(row, Nacked("full")) for row in three])
     dead, sending = rows(store)[1], rows(store)[2]
     rows(store).filter(id=dead.id).update(state="dead", available_at=None)
     rows(store).filter(id=sending.id).update(token=5, available_at=After(LEASE))

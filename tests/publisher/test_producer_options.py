@@ -20,8 +20,8 @@ from rmq_publisher import (
     publish_many,
 )
 from rmq_publisher.outbox.row import decoded, encoded, is_mandatory
+from rmq_publisher.timing import RetryPolicy
 from rmq_publisher.transport import delivery
-from rmq_publisher.transport.delivery import RetryPolicy
 from tests.publisher.test_publish import bodies, only, taken
 from tests.support.rig.proxy import closed_port
 

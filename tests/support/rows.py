@@ -7,7 +7,7 @@ from rmq_publisher.conf.loader import connection
 from rmq_publisher.db.clock import After
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.outbox import transitions
-from rmq_publisher.outbox.row import Stored
+from rmq_publisher.outbox.row import OutboxRow
 
 
 def store_rows(
@@ -40,5 +40,5 @@ def column(database: str, name: str, **which: Any) -> list[Any]:
     return list(rows.values_list(name, flat=True))
 
 
-def ids_of(rows: Sequence[Stored]) -> list[int]:
+def ids_of(rows: Sequence[OutboxRow]) -> list[int]:
     return [row.id for row in rows]

@@ -493,7 +493,7 @@ def test_a_relay(store, counted, heard):
         message_published.disconnect(listen)
 
 
-def test_the_writers_settler(store, counted, settings):
+def test_the_writers_background_sender(store, counted, settings):
     settings.RMQ_OUTBOX_GRACE = 30
     in_transaction(
         store, lambda: publish_many(["x"] * 3, queue=QUEUE, database=store, delivery="outbox")
