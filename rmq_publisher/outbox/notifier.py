@@ -104,7 +104,7 @@ class Listener:
         """Return what to sleep on; begin to listen where the connection is a new one.
 
         Raises:
-            OperationalError, InterfaceError: the database is away.
+            OperationalError, InterfaceError: the database is unavailable.
         """
         if self._connection.vendor != "postgresql":
             return ()
@@ -127,7 +127,7 @@ class Listener:
         """Return whether there was a notification since the last call.
 
         Raises:
-            OperationalError, InterfaceError: the database is away.
+            OperationalError, InterfaceError: the database is unavailable.
         """
         if self._heard is not None and self._heard is self._connection.connection:
             with self._connection.wrap_database_errors:
