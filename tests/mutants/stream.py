@@ -122,4 +122,29 @@ MUTANTS = (
         "(monotonic() + delay, -next(self._numbers), timer)",
         ("transport/rabbitmq/test_event_loop.py",),
     ),
+    Mutant(
+        "writing does not wait for reading",
+        "TLS that has to read before it can write keeps the connection and what it has to send.",
+        WIRE,
+        "        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):\n",
+        "        except ssl.SSLWantWriteError:\n",
+        ("transport/rabbitmq/test_tls_stream.py",),
+    ),
+    Mutant(
+        "reading waits for ever",
+        "TLS that has to write before it can read goes on when it can write.",
+        WIRE,
+        "            self._reading_needs_to_write = True\n"
+        "            self._loop.update_handler(self._fd, self._loop.READ | self._loop.WRITE)\n",
+        "            pass\n",
+        ("transport/rabbitmq/test_tls_stream.py",),
+    ),
+    Mutant(
+        "a handshake is watched after its end",
+        "A handshake that is refused or called off leaves no socket watched.",
+        WIRE,
+        "        if self._waits:\n            self._stop_watching()\n",
+        "",
+        ("transport/rabbitmq/test_tls_stream.py",),
+    ),
 )

@@ -1,10 +1,11 @@
-"""The stream under a connection without TLS, in the place of pika's: pika's own interface for it.
+"""The stream under a connection, with or without TLS. It replaces pika's and has pika's interface.
 
-It sends at once what the socket takes, and reads acks, nearly all that comes while publishing,
-without a pika object for each. All other frames go to pika, whole and in order.
+It sends at once what the socket takes. Nearly everything received while publishing is an ack; those
+are read here, without a pika object for each. All other frames go to pika, whole and in order.
 """
 
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -33,7 +34,7 @@ ACK_SIZE = len(_ACK) + 8 + 1 + 1
 
 
 class Wire(AbstractStreamTransport):
-    """A connected socket: what pika writes to, and where it hears from."""
+    """A stream over a connected, non-blocking socket."""
 
     def __init__(
         self, loop: Loop, sock: socket.socket, protocol: AbstractStreamProtocol, on_ack: OnAck
@@ -45,24 +46,24 @@ class Wire(AbstractStreamTransport):
         self._on_ack = on_ack
         self._unsent: deque[memoryview] = deque()
         self._unread = b""  # the beginning of a frame
-        self._framed = True  # as far as is known
+        self._framed = True  # whether all data so far was AMQP frames
         self._active = True
         loop.add_handler(self._fd, self._on_events, loop.READ)
 
     def get_protocol(self) -> AbstractStreamProtocol:
-        """Return whom it tells what it reads."""
+        """Return the protocol that receives what is read."""
         return self._protocol
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes the socket did not take yet."""
+        """Return how many bytes the socket has not taken yet."""
         return sum(map(len, self._unsent))
 
     def abort(self) -> None:
-        """Close it without sending what is left; the protocol is told in the next turn."""
+        """Close without sending what is left; the protocol is notified in the loop's next turn."""
         self._end(None)
 
     def write(self, data: bytes) -> None:
-        """Send, in order; what the socket does not take now is sent when it can be."""
+        """Send in order; what the socket does not take now is sent when it is writable."""
         if not self._active:
             return
         rest = memoryview(data)
@@ -110,6 +111,9 @@ class Wire(AbstractStreamTransport):
         except OSError as error:
             self._end(error)
             return
+        self._received(data)
+
+    def _received(self, data: bytes) -> None:
         if not data:
             self._protocol.eof_received()
             self._end(None)
@@ -120,7 +124,7 @@ class Wire(AbstractStreamTransport):
             self._hand_over(data)
 
     def _split(self, data: bytes) -> None:
-        """Take the acks out, and hand all other frames over."""
+        """Read the acks, and hand all other frames to pika."""
         at = 0
         while at < len(data) and self._active:
             if (
@@ -141,13 +145,13 @@ class Wire(AbstractStreamTransport):
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
         if data[at] not in _FRAME_TYPES:
-            self._framed = False  # what else it is, and all that follows, is pika's to judge
+            self._framed = False  # not AMQP: pika decides about this and all that follows
             return len(data)
         if len(data) - at < _FRAME.size:
             return len(data) + 1
         size = int(_FRAME.unpack_from(data, at)[2]) + _FRAME.size + 1
         if size > FRAME_MAX:
-            # We offered no more. Else a broken peer could have us keep up to 4 GiB of it.
+            # More than we negotiated: a broken peer could make us buffer up to 4 GiB.
             self._end(ConnectionError(f"a frame of {size} bytes"))
         return at + size
 
@@ -162,7 +166,7 @@ class Wire(AbstractStreamTransport):
             self._active = False
             self._unsent.clear()
             self._loop.remove_handler(self._fd)
-            # Later: whoever caused it may be in the midst of something.
+            # In the next turn, because the caller may be in the middle of a write or a read.
             self._loop.add_callback(lambda: self._ended(error))
 
     def _ended(self, error: BaseException | None) -> None:
@@ -172,11 +176,53 @@ class Wire(AbstractStreamTransport):
             self._socket.close()
 
 
+class TLSWire(Wire):
+    """A stream over TLS: its socket has completed the handshake."""
+
+    _reading_needs_to_write = False
+
+    def _send(self, data: memoryview) -> int:
+        sent = 0
+        try:
+            while sent < len(data):  # OpenSSL takes at most one record (16 KiB) at a time
+                sent += self._socket.send(data[sent:])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as error:
+            self._end(error)
+        return sent
+
+    def _on_events(self, _fd: int, _events: int) -> None:
+        # TLS may need to read in order to write, and to write in order to read.
+        if self._reading_needs_to_write:
+            self._reading_needs_to_write = False
+            self._loop.update_handler(self._fd, self._loop.READ)
+        if self._unsent:
+            self._send_rest()
+        if self._active:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            # A record is smaller than this, so OpenSSL holds back nothing that poll() would not report.
+            data = self._socket.recv(_READ_BYTES)
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLWantWriteError:
+            self._reading_needs_to_write = True
+            self._loop.update_handler(self._fd, self._loop.READ | self._loop.WRITE)
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        self._received(data)
+
+
 class Services(SelectorIOServicesAdapter):
-    """pika's services of a loop, with our stream where there is no TLS.
+    """pika's services of a loop, with our stream.
 
     Attributes:
-        wire: the stream; None with TLS and before there is one.
+        wire: the stream; None before there is one.
     """
 
     def __init__(self, loop: Loop, on_ack: OnAck) -> None:
@@ -190,46 +236,98 @@ class Services(SelectorIOServicesAdapter):
         protocol_factory: Callable[[], AbstractStreamProtocol],
         sock: socket.socket,
         on_done: Callable[[Any], None],
-        ssl_context: Any = None,
+        ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> AbstractIOReference:
-        """Bring a protocol and a connected socket together."""
-        if ssl_context is not None:
-            return super().create_streaming_connection(
-                protocol_factory, sock, on_done, ssl_context, server_hostname
-            )
-        return _LinkUp(self, self._native, protocol_factory, sock, on_done, self._on_ack)
+        """Complete the TLS handshake if there is a context, then connect protocol and stream."""
+
+        def link_up(ready: socket.socket) -> None:
+            protocol = protocol_factory()
+            kind = TLSWire if ssl_context else Wire
+            self.wire = wire = kind(self._native, ready, protocol, self._on_ack)
+            protocol.connection_made(wire)
+            on_done((wire, protocol))
+
+        if ssl_context is None:
+            return _LinkUp(self._native, sock, link_up)
+        secured = ssl_context.wrap_socket(
+            sock, server_hostname=server_hostname, do_handshake_on_connect=False
+        )
+        return _Handshake(self._native, secured, link_up, on_done)
 
 
 class _LinkUp(AbstractIOReference):
-    """The moment before a stream is made, which can still be called off."""
+    """The wait for the loop's next turn, in which the stream is made; it can be cancelled."""
 
     def __init__(
-        self,
-        services: Services,
-        loop: Loop,
-        protocol_factory: Callable[[], AbstractStreamProtocol],
-        sock: socket.socket,
-        on_done: Callable[[Any], None],
-        on_ack: OnAck,
+        self, loop: Loop, sock: socket.socket, link_up: Callable[[socket.socket], None]
     ) -> None:
         self._waits = True
+        self._loop = loop
         self._socket = sock
+        self._link_up = link_up
+        loop.add_callback(self._proceed)
 
-        def link_up() -> None:
-            if self._waits:
-                self._waits = False
-                protocol = protocol_factory()
-                services.wire = wire = Wire(loop, sock, protocol, on_ack)
-                protocol.connection_made(wire)
-                on_done((wire, protocol))
-
-        loop.add_callback(link_up)
+    def _proceed(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._link_up(self._socket)
 
     def cancel(self) -> bool:
-        """Call it off; return whether it was in time."""
+        """Close the socket; return whether that was in time."""
         if self._waits:
             self._waits = False
             self._socket.close()
             return True
         return False
+
+
+class _Handshake(_LinkUp):
+    """A TLS handshake in progress; it can be cancelled."""
+
+    _watches = False
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: ssl.SSLSocket,
+        link_up: Callable[[socket.socket], None],
+        on_failed: Callable[[OSError], None],
+    ) -> None:
+        self._on_failed = on_failed
+        self._do_handshake = sock.do_handshake
+        super().__init__(loop, sock, link_up)
+
+    def _proceed(self, *_: int) -> None:
+        if not self._waits:
+            return
+        try:
+            self._do_handshake()
+        except ssl.SSLWantReadError:
+            self._watch(self._loop.READ)
+        except ssl.SSLWantWriteError:
+            self._watch(self._loop.WRITE)
+        except OSError as error:  # ssl.SSLError is one
+            self.cancel()
+            self._on_failed(error)
+        else:
+            self._stop_watching()
+            super()._proceed()
+
+    def _watch(self, events: int) -> None:
+        if self._watches:
+            self._loop.update_handler(self._socket.fileno(), events)
+        else:
+            self._watches = True
+            self._loop.add_handler(self._socket.fileno(), self._proceed, events)
+
+    def _stop_watching(self) -> None:
+        if self._watches:
+            self._watches = False
+            self._loop.remove_handler(self._socket.fileno())
+
+    def cancel(self) -> bool:
+        """Close the socket; return whether that was in time."""
+        if self._waits:
+            self._stop_watching()
+        return super().cancel()
