@@ -7,6 +7,8 @@ body, a header value or a password: only names, sizes, ids and reply codes.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from rmq_publisher.amqp.reply_codes import NOT_FOUND
+
 
 class PublishError(Exception):
     """Base class of every outcome other than a confirm.
@@ -19,7 +21,11 @@ class PublishError(Exception):
             the topology has been fixed.
     """
 
+    __module__ = "rmq_publisher"
+
     retryable: bool = True
+    # Whether the broker answered about the message itself: only then a stored row counts an attempt.
+    answered: ClassVar[bool] = False
 
     def __init__(
         self, text: str, *, message_id: str = "", exchange: str = "", routing_key: str = ""
@@ -46,6 +52,8 @@ def _restored(
 class InvalidMessage(PublishError, ValueError):
     """Refused before a byte was sent: the message cannot be expressed in AMQP or is over a limit."""
 
+    __module__ = "rmq_publisher"
+
     retryable = False
 
 
@@ -53,6 +61,7 @@ class BrokerAnswer(PublishError):
     """Base class of the outcomes that carry the broker's reply code and reply text."""
 
     words: ClassVar[str] = "refused"
+    answered = True
 
     def __init__(
         self,
@@ -81,30 +90,42 @@ class BrokerAnswer(PublishError):
 class Unroutable(BrokerAnswer):
     """Returned by the broker (basic.return): no queue is bound for this exchange and routing key."""
 
+    __module__ = "rmq_publisher"
+
     words = "returned by the broker, no queue took it"
 
 
 class Rejected(BrokerAnswer):
     """The broker closed the channel because of it: 403 (forbidden), 404 (not found), 406 (mismatch)."""
 
+    __module__ = "rmq_publisher"
+
     words = "rejected by the broker"
 
     @property
     def retryable(self) -> bool:  # type: ignore[override]
         """Whether a retry may work: a missing exchange or queue may appear; 403 and 406 need a person."""
-        return self.reply_code == 404
+        return self.reply_code == NOT_FOUND
 
 
 class Nacked(PublishError):
     """A queue refused it (basic.nack): full with ``reject-publish``, or the queue failed."""
 
+    __module__ = "rmq_publisher"
+
+    answered = True
+
 
 class ConfirmTimeout(PublishError):
     """Outcome unknown: it was sent, and neither confirmed nor refused by the deadline."""
 
+    __module__ = "rmq_publisher"
+
 
 class BrokerUnavailable(PublishError):
     """Not sent: no connection, the login was refused, or the broker blocks publishing."""
+
+    __module__ = "rmq_publisher"
 
 
 class PublishManyError(PublishError):
@@ -113,6 +134,8 @@ class PublishManyError(PublishError):
     Attributes:
         outcomes: one entry per message, in order: None if confirmed, else its `PublishError`.
     """
+
+    __module__ = "rmq_publisher"
 
     def __init__(self, outcomes: Sequence[PublishError | None]) -> None:
         failed = [outcome for outcome in outcomes if outcome is not None]

@@ -327,3 +327,12 @@ def test_closing_waits_for_what_is_in_flight(rmq, amqp, proxy):
 def test_connections_iterates_over_the_aliases(rmq):
     rmq.RMQ_CONNECTIONS = {"events": {}}
     assert list(connections) == ["default", "events"]
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"connections"}))
+def test_the_public_names_are_of_the_package_wherever_they_are_written(name):
+    """The layout is nobody's API: what an error, a repr or a pickle names is the package."""
+    value = getattr(rmq_publisher, name)
+    if isinstance(value, type):
+        assert value.__module__ == "rmq_publisher"
+    assert pickle.loads(pickle.dumps(value)) is value

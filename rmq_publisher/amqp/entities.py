@@ -32,6 +32,8 @@ class Binding(Value):
         arguments: binding arguments (headers exchanges).
     """
 
+    __module__ = "rmq_publisher"
+
     exchange: "str | ExchangeConfig"
     routing_key: str = ""
     arguments: Arguments | None = None
@@ -106,6 +108,8 @@ class ExchangeConfig(Value):
     Raises:
         TopologyError: an argument that no broker can take.
     """
+
+    __module__ = "rmq_publisher"
 
     name: str
     type: str = "direct"
@@ -184,6 +188,8 @@ class QueueConfig(Value):
     Raises:
         TopologyError: an argument, or a combination, that no broker can take.
     """
+
+    __module__ = "rmq_publisher"
 
     name: str
     durable: bool = True

@@ -130,6 +130,8 @@ class Message:
     What it leaves out is taken from the call.
     """
 
+    __module__ = "rmq_publisher"
+
     __slots__ = ("body", "options", "ordering_key", "routing_key")
 
     def __init__(

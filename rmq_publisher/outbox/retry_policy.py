@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import After
 from rmq_publisher.db.schema import ERROR_MAX
-from rmq_publisher.exceptions import Nacked, PublishError, Rejected, Unroutable
+from rmq_publisher.exceptions import PublishError
 from rmq_publisher.timing import jittered
 
 HISTORY_MAX = 50
 RETRY_FIRST = 1.0  # seconds before a failed message is sent again
-ANSWERS = (Unroutable, Nacked, Rejected)  # those that count as attempts
 
 
 class Decision(NamedTuple):
@@ -36,7 +35,7 @@ def decide(error: PublishError, attempts: int = 0, unanswered: int = 0) -> Decis
         unanswered: attempts without an answer so far.
     """
     settings = loader.outbox()
-    if isinstance(error, ANSWERS):
+    if error.answered:
         attempts += 1
     else:
         unanswered += 1

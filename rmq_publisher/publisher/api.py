@@ -9,6 +9,7 @@ from pika import BasicProperties
 
 from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
 from rmq_publisher.conf import loader
+from rmq_publisher.conf.schema import DELIVERIES
 from rmq_publisher.db.support import check_table
 from rmq_publisher.exceptions import InvalidMessage, PublishManyError
 from rmq_publisher.messages.compose import (
@@ -30,8 +31,6 @@ from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.delivery import Batch, adeliver, deliver
-
-DELIVERIES = ("on_commit", "outbox", "now")
 
 
 class ManyOptions(NowOptions, total=False):

@@ -78,6 +78,8 @@ class Producer:
     do not publish. It holds no connection: all producers of a process share one.
     """
 
+    __module__ = "rmq_publisher"
+
     def __init__(
         self,
         exchange: Exchange = "",

@@ -14,14 +14,13 @@ from rmq_publisher.amqp.entities import (
     QueueConfig,
     QueueName,
 )
+from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected, Unroutable
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.topology import registry
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.handler import connections
-
-FORBIDDEN, NOT_FOUND, PRECONDITION_FAILED = 403, 404, 406
 
 CREATED, PRESENT, BOUND = "created", "present", "bound"
 DIFFERS, MISSING, REFUSED, FAILED = "differs", "missing", "refused", "failed"
@@ -161,7 +160,7 @@ def _compared(alias: str, entity: Bare) -> Row:
     refusal = _ask(alias, entity)
     if refusal is None:
         return _row(alias, entity, PRESENT)
-    states = {PRECONDITION_FAILED: DIFFERS, FORBIDDEN: NOT_COMPARABLE}
+    states = {PRECONDITION_FAILED: DIFFERS, ACCESS_REFUSED: NOT_COMPARABLE}
     return _refused(alias, entity, refusal, states.get(refusal.reply_code))
 
 
@@ -224,7 +223,7 @@ def _passive(entity: Bare) -> QueueName | ExchangeName:
 
 def _refused(alias: str, entity: Bare | Bound, refusal: Rejected, state: str | None = None) -> Row:
     code = refusal.reply_code
-    state = state or (REFUSED if code == FORBIDDEN else FAILED)
+    state = state or (REFUSED if code == ACCESS_REFUSED else FAILED)
     [step] = entity.steps()
     words = refusal.reply_text.removeprefix(f"{step.entity}: ")  # the row names it already
     return _row(alias, entity, state, f"{code} {words}")

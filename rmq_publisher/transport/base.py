@@ -14,9 +14,6 @@ from rmq_publisher.conf.schema import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
 from rmq_publisher.messages.envelope import Envelope
 
-# AMQP 0-9-1, 1.1: "hard" errors end the connection; below them only 320 does, by an operator.
-HARD_ERRORS = 500
-
 
 class Delivery:
     """One message on its way to the broker, and its one outcome.

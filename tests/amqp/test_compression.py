@@ -79,7 +79,7 @@ def test_a_dictionary_of_gigabytes_is_refused():
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip", gzip.compress(b"x")), ("GZIP", gzip.compress(b"x")),
+        ("gzip", gzip.compress(b"x", mtime=0)), ("GZIP", gzip.compress(b"x", mtime=0)),
         ("deflate", zlib.compress(b"x")), ("br", brotli.compress(b"x")),
     ],
 )  # fmt: skip

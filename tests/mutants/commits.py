@@ -211,7 +211,7 @@ MUTANTS = (
         "an outage counts",
         "Only an answer about the message counts as an attempt.",
         RETRIES,
-        "    if isinstance(error, ANSWERS):\n",
+        "    if error.answered:\n",
         "    if True:\n",
         ("outbox/test_transitions.py",),
     ),

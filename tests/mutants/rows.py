@@ -189,7 +189,7 @@ MUTANTS = (
         "the outbox counts silence as an attempt",
         "Only an answer about the message counts as an attempt.",
         "outbox/retry_policy.py",
-        "    if isinstance(error, ANSWERS):\n",
+        "    if error.answered:\n",
         "    if True:\n",
         ("outbox/test_transitions.py",),
     ),

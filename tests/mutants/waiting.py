@@ -114,7 +114,7 @@ MUTANTS = (
         "poison is held against its destination",
         "A 406 speaks of the message, not of where it goes.",
         GATES,
-        "        if code in (403, 404):\n",
+        "        if code in (ACCESS_REFUSED, NOT_FOUND):\n",
         "        if code:\n",
         DISPATCHER,
     ),

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rmq_publisher.amqp.arguments import EXCHANGE_TYPES
 from rmq_publisher.transport.memory.queue import MemoryQueue
 from rmq_publisher.transport.memory.routing import Exchange, Target, route, to_exchange, to_queue
 from rmq_publisher.transport.memory.validation import (
-    EXCHANGE_TYPES,
     check_binding,
     check_new_exchange,
     check_new_queue,

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from rmq_publisher.amqp.decoding import read_properties
 from rmq_publisher.amqp.encoding import FieldError, basic_properties
+from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, NOT_IMPLEMENTED, PRECONDITION_FAILED
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.transport.memory.dead_lettering import (
     DELIVERY_LIMIT,
@@ -22,9 +23,6 @@ from rmq_publisher.transport.memory.queue import Entry, MemoryQueue, Stored
 from rmq_publisher.transport.memory.validation import (
     DEAD_LETTER_EXCHANGE,
     DEAD_LETTER_KEY,
-    FORBIDDEN,
-    NOT_IMPLEMENTED,
-    PRECONDITION_FAILED,
     refuse,
 )
 
@@ -74,7 +72,7 @@ class Core:
     def _check(self, envelope: Envelope, values: Mapping[str, Any], user: str) -> None:
         if envelope.exchange and self.catalogue.exchange(envelope.exchange).internal:
             text = f"cannot publish to internal exchange '{envelope.exchange}' in vhost '/'"
-            raise refuse(FORBIDDEN, text)
+            raise refuse(ACCESS_REFUSED, text)
         named = values.get("user_id", user)
         if named != user:
             text = f"user_id property set to '{named}' but authenticated user was '{user}'"

@@ -7,6 +7,7 @@ the process; another process (a worker, xdist's, ``test --parallel``'s) has othe
 from collections.abc import Sequence
 
 from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.amqp.reply_codes import NO_ROUTE
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
@@ -18,8 +19,6 @@ from rmq_publisher.exceptions import (
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
 from rmq_publisher.transport.memory.broker import MemoryBroker
-
-NO_ROUTE = 312
 
 _brokers: dict[str, MemoryBroker] = {}
 

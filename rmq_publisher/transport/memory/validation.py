@@ -9,19 +9,23 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from rmq_publisher.amqp.arguments import EXCHANGE_TYPES
+from rmq_publisher.amqp.reply_codes import (
+    ACCESS_REFUSED,
+    NOT_FOUND,
+    NOT_IMPLEMENTED,
+    PRECONDITION_FAILED,
+)
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.transport.memory.routing import ALTERNATE, Exchange, same_value
 
-FORBIDDEN, NOT_FOUND, PRECONDITION_FAILED, NOT_IMPLEMENTED = 403, 404, 406, 540
-
 Arguments = Mapping[str, Any]
 
-EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DEAD_LETTER_KEY = "x-dead-letter-routing-key"
 
 _WORDS = {
-    FORBIDDEN: "ACCESS_REFUSED",
+    ACCESS_REFUSED: "ACCESS_REFUSED",
     NOT_FOUND: "NOT_FOUND",
     PRECONDITION_FAILED: "PRECONDITION_FAILED",
     NOT_IMPLEMENTED: "NOT_IMPLEMENTED",
@@ -66,7 +70,7 @@ def check_new_queue(name: str, durable: bool, arguments: Arguments) -> None:
         Rejected: 403 for a reserved name, 406 for an argument that it cannot have.
     """
     if name.startswith("amq."):
-        raise refuse(FORBIDDEN, f"queue name '{name}' contains reserved prefix 'amq.*'")
+        raise refuse(ACCESS_REFUSED, f"queue name '{name}' contains reserved prefix 'amq.*'")
     kind = queue_type(arguments)
     where = f"for queue '{name}' in vhost '/'"
     if kind not in _OF_TYPE:
@@ -171,7 +175,9 @@ def check_new_exchange(wanted: Exchange) -> None:
     if wanted.type not in EXCHANGE_TYPES:
         raise refuse(PRECONDITION_FAILED, f"unknown exchange type '{wanted.type}'")
     if wanted.name.startswith("amq."):
-        raise refuse(FORBIDDEN, f"exchange name '{wanted.name}' contains reserved prefix 'amq.*'")
+        raise refuse(
+            ACCESS_REFUSED, f"exchange name '{wanted.name}' contains reserved prefix 'amq.*'"
+        )
     alternate = wanted.arguments.get(ALTERNATE, "")
     if _type(alternate) != "longstr":
         raise _wrong_type(alternate, ALTERNATE, f"exchange '{wanted.name}'")

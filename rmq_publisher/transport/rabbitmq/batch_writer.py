@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from rmq_publisher.amqp.reply_codes import FRAME_ERROR
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.circuit_breakers import SameIds
 from rmq_publisher.transport.rabbitmq.frames import header_fits, marshal
 from rmq_publisher.transport.rabbitmq.publisher_confirms import Confirms
-
-FRAME_ERROR = 501
 
 
 class Writer:

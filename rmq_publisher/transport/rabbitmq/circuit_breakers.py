@@ -11,9 +11,10 @@ from operator import attrgetter
 from typing import Any
 
 from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, HARD_ERRORS, NOT_FOUND
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import Destination, Envelope
-from rmq_publisher.transport.base import HARD_ERRORS, Delivery
+from rmq_publisher.transport.base import Delivery
 
 FATAL_SECONDS = 60.0  # likewise of a declaration over which the broker ends connections
 DENIAL_SECONDS = 5.0  # how long a refused destination is answered from memory
@@ -107,7 +108,7 @@ class Denials:
 
     def remember(self, envelope: Envelope, code: int, text: str, now: float) -> None:
         """Remember a refusal; a 406 speaks of the message, not of where it goes."""
-        if code in (403, 404):
+        if code in (ACCESS_REFUSED, NOT_FOUND):
             # "access to topic" is of one routing key; the other refusals are of the exchange.
             key = envelope.routing_key if "access to topic" in text else None
             self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)

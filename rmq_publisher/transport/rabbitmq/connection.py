@@ -20,10 +20,11 @@ from pika.adapters.select_connection import SelectConnection
 from pika.exceptions import ConnectionClosedByBroker
 from pika.frame import Method
 
+from rmq_publisher.amqp.reply_codes import HARD_ERRORS
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings, Node
 from rmq_publisher.messages.envelope import FRAME_MAX
-from rmq_publisher.transport.base import HARD_ERRORS, Delivery
+from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq import tls
 from rmq_publisher.transport.rabbitmq.channel import ChannelOwner, PublishChannel
 from rmq_publisher.transport.rabbitmq.errors import describe, said

@@ -11,8 +11,9 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.frame import Method
 
 from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.amqp.reply_codes import HARD_ERRORS, INTERNAL_ERROR
 from rmq_publisher.amqp.validation import Step
-from rmq_publisher.transport.base import HARD_ERRORS, Declared
+from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.rabbitmq.errors import describe
 from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
 
@@ -23,7 +24,6 @@ OnVerified = Callable[[Replies, Refusal | None], None]
 P = ParamSpec("P")
 
 LOST = 0  # the code of a refusal that is none: the connection was lost
-INTERNAL_ERROR = 541  # AMQP 0-9-1, 1.2
 
 MOST_CHANNELS = 2047  # of a connection, where the broker names no limit
 CHANNELS_MAX = 32  # at once; more wait
