@@ -1,10 +1,14 @@
-"""The engine on a cluster of three nodes: a queue without majority, and nodes killed in turn."""
+"""The engine on a cluster of three nodes: a queue without majority, and nodes killed in turn.
+
+The rig's own test of a cluster is here too: three nodes take long to start, and a file has them once.
+"""
 
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pika.exceptions import AMQPConnectionError
 
 from rmq_publisher import BrokerUnavailable, ConfirmTimeout, QueueConfig, connections
 from tests.support.calls import (
@@ -17,6 +21,7 @@ from tests.support.calls import (
     now,
     status,
 )
+from tests.support.plain_clients import beside, client, confirming, publish
 from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.cluster import Cluster
 from tests.support.rig.proxy import Proxy
@@ -145,3 +150,27 @@ def test_the_node_that_is_closed_is_not_waited_for(
         now(queue=QueueConfig(names.queue()))
     assert took.seconds < PATIENCE / 2
     assert status().node == f"127.0.0.1:{healed.nodes[1].port}"
+
+
+# -- the rig --------------------------------------------------------------------------------------
+
+
+def test_a_quorum_queue_loses_and_regains_its_majority(cluster: Cluster, names: Names) -> None:
+    queue = names.queue()
+    cluster.kill(1)
+    with client(cluster.urls[0]) as connection:
+        channel = confirming(connection)
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        publish(channel, queue, b"two of three")
+        cluster.kill(2)
+        with Proxy.to(cluster.urls[0]) as proxy, client(proxy.url) as minority:
+            second = confirming(minority)
+            with (
+                beside(lambda: proxy.wait_for_acks(1, 1), proxy.cut),
+                pytest.raises(AMQPConnectionError),
+            ):
+                publish(second, queue, b"one of three")
+            assert (proxy.publishes, proxy.acks) == (1, 0)
+        cluster.restart(2)
+        publish(channel, queue, b"two again")
+    cluster.heal()

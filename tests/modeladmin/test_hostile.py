@@ -132,7 +132,8 @@ def test_a_thousand_of_them():
     for number in range(1, MANY // 100 + 1):
         check(text(browser.get(f"{url('changelist')}?p={number}")), number)
     kinds = set()
-    for pk in PublishFailure.objects.values_list("pk", flat=True):
+    # The list shows every one; on the pages of every fourth each piece is shown a hundred times over.
+    for pk in PublishFailure.objects.values_list("pk", flat=True)[::4]:
         page = browser.get(url("change", pk))
         check(text(page), pk)
         kinds.add(page.context["body"].kind)

@@ -6,63 +6,22 @@ import os
 import ssl
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPConnectionError, AMQPError, ConnectionClosedByBroker
 
+from tests.support.plain_clients import beside, client, confirming, publish
 from tests.support.rig import PATIENCE, wire
 from tests.support.rig.amqp import Amqp, Names
-from tests.support.rig.cluster import Cluster
 from tests.support.rig.erlang import ErlangError
 from tests.support.rig.ladder import Broker, NoBrokerError, find_broker
 from tests.support.rig.node import PrivateNode
 from tests.support.rig.ports import SilentPort, closed_port, free_port
 from tests.support.rig.proxy import Proxy
-
-PERSISTENT = pika.BasicProperties(delivery_mode=2)
-
-
-@contextmanager
-def client(url: str, **options: object) -> Iterator[pika.BlockingConnection]:
-    """Fails at the first lost connection: what a test sees is what one connection saw."""
-    parameters = pika.URLParameters(url)
-    parameters.heartbeat = 0
-    for name, value in options.items():
-        setattr(parameters, name, value)
-    connection = pika.BlockingConnection(parameters)
-    try:
-        yield connection
-    finally:
-        with suppress(AMQPError):
-            connection.close()
-
-
-def confirming(connection: pika.BlockingConnection) -> BlockingChannel:
-    channel = connection.channel()
-    channel.confirm_delivery()
-    return channel
-
-
-def publish(channel: BlockingChannel, queue: str, *bodies: bytes) -> None:
-    for body in bodies:
-        channel.basic_publish("", queue, body, PERSISTENT, mandatory=True)
-
-
-@contextmanager
-def beside(*actions: Callable[[], object]) -> Iterator[None]:
-    """Do this on a thread meanwhile: pika's blocking client does nothing else while it waits."""
-    thread = threading.Thread(target=lambda: [action() for action in actions])
-    thread.start()
-    yield
-    thread.join(10)
-
 
 # -- the ladder ---------------------------------------------------------------------------------
 
@@ -426,27 +385,3 @@ def _tls_error(node: PrivateNode, ca_file: str) -> Exception | None:
             return None
     except (ssl.SSLError, AMQPError) as error:
         return error
-
-
-# -- a cluster ----------------------------------------------------------------------------------
-
-
-def test_a_quorum_queue_loses_and_regains_its_majority(cluster: Cluster, names: Names) -> None:
-    queue = names.queue()
-    cluster.kill(1)
-    with client(cluster.urls[0]) as connection:
-        channel = confirming(connection)
-        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
-        publish(channel, queue, b"two of three")
-        cluster.kill(2)
-        with Proxy.to(cluster.urls[0]) as proxy, client(proxy.url) as minority:
-            second = confirming(minority)
-            with (
-                beside(lambda: proxy.wait_for_acks(1, 1), proxy.cut),
-                pytest.raises(AMQPConnectionError),
-            ):
-                publish(second, queue, b"one of three")
-            assert (proxy.publishes, proxy.acks) == (1, 0)
-        cluster.restart(2)
-        publish(channel, queue, b"two again")
-    cluster.heal()

@@ -76,8 +76,8 @@ def proxy(broker: Broker) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="session")
 def shared_node() -> Iterator[PrivateNode]:
-    """One node for all tests that disturb a broker; ask for `node`, which heals it."""
-    with PrivateNode() as running:
+    """One for all tests that disturb a broker or need TLS; ask for `node`, which heals it."""
+    with PrivateNode(tls=True) as running:
         yield running
 
 
@@ -107,17 +107,10 @@ def node_proxy(node: PrivateNode) -> Iterator[Proxy]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def shared_tls_node() -> Iterator[PrivateNode]:
-    with PrivateNode(tls=True) as running:
-        yield running
-
-
 @pytest.fixture
-def tls_node(shared_tls_node: PrivateNode) -> Iterator[PrivateNode]:
-    """A node with a TLS listener; afterwards it presents its good certificate again."""
-    yield shared_tls_node
-    shared_tls_node.heal()
+def tls_node(node: PrivateNode) -> PrivateNode:
+    """The same, by its TLS listener; afterwards it presents its good certificate again."""
+    return node
 
 
 @pytest.fixture(scope="module")
