@@ -186,6 +186,22 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "ids go up by one",
+        "The ids of many rows are right where the server counts in steps, without RETURNING too.",
+        "outbox/insert.py",
+        "first + count * step, step)",
+        "first + count)",
+        ("outbox/test_insert.py",),
+    ),
+    Mutant(
+        "one statement for all bodies",
+        "More bodies than a packet takes are written in portions.",
+        "outbox/insert.py",
+        " or size + len(item[0].body) > BYTES_AT_ONCE):",
+        "):",
+        ("outbox/test_insert.py",),
+    ),
+    Mutant(
         "the outbox counts silence as an attempt",
         "Only an answer about the message counts as an attempt.",
         "outbox/retry_policy.py",

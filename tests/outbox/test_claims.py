@@ -363,9 +363,10 @@ def test_keys_with_more_rows_than_a_step_reads(
 def test_keys_that_are_equal_to_the_database_are_one(store: str) -> None:
     ids = store_rows(store, 4, key=lambda number: ("a", "A", "b", "A ")[number])
     change(store, ids[:1], available_at=None, state="dead")
-    assert ids_of(claim_keys(store)) == ids[2:3]
+    pads = store == "mariadb"  # the usual collation of MySQL tells a space at the end
+    assert ids_of(claim_keys(store)) == (ids[2:3] if pads else ids[2:])
     change(store, ids[:1], state="discarded")
-    assert ids_of(claim_keys(store)) == [ids[1], ids[3]]
+    assert ids_of(claim_keys(store)) == ([ids[1], ids[3]] if pads else ids[1:2])
 
 
 def test_what_is_finished_holds_nothing(store: str) -> None:

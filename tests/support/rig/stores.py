@@ -85,6 +85,12 @@ def mariadb(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
 
 
 @pytest.fixture
+def mysql(pytestconfig: pytest.Config) -> DatabaseServer:
+    """The MySQL that a URL names; somebody else's to kill."""
+    return _server(pytestconfig, "mysql")
+
+
+@pytest.fixture
 def private_postgres() -> Iterator[Callable[..., PrivatePostgres]]:
     """Makes clusters of the test's own, durable unless told otherwise: `private_postgres()`."""
     yield from _factory(PrivatePostgres)
