@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmq_publisher.amqp.entities import Binding, ExchangeConfig, QueueConfig
+    from rmq_publisher.consumer.consumer import Consumer
     from rmq_publisher.exceptions import (
         BrokerUnavailable,
         ConfirmTimeout,
@@ -29,6 +30,7 @@ _HOMES = {
     "publish_many": "publisher.api",
     "Message": "messages.envelope",
     "Producer": "publisher.producer",
+    "Consumer": "consumer.consumer",
     "QueueConfig": "amqp.entities",
     "ExchangeConfig": "amqp.entities",
     "Binding": "amqp.entities",
@@ -47,6 +49,7 @@ __all__ = [
     "Binding",
     "BrokerUnavailable",
     "ConfirmTimeout",
+    "Consumer",
     "ExchangeConfig",
     "InvalidMessage",
     "Message",

@@ -8,3 +8,8 @@ message_published = Signal()
 # Arguments: error, message_id, exchange, routing_key, will_retry. Sent after a publish failed for
 # good within its call; will_retry says whether a stored row will be sent again without anybody's doing.
 publish_failed = Signal()
+
+# Arguments: using, queue, reason. Sent in the thread that takes messages after the broker cancelled a
+# consumer: its queue was deleted or moved, or a message was not settled in time. The queue is consumed
+# from again as soon as that is possible.
+consumer_cancelled = Signal()

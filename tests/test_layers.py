@@ -23,7 +23,12 @@ MOST_AT_ROOT = 10  # modules at the root besides __init__
 LONGEST_CHAIN = 19
 LAZY = {"pytest_plugin"}  # every run of pytest here loads it; few of them use Django
 CONNECTIONS = {"pika.connection", "pika.BlockingConnection", "pika.SelectConnection"}
-HANDS_ON = {"__init__", "testing.__init__", "contrib.celery.__init__"}  # their names are public
+HANDS_ON = {
+    "__init__",
+    "consumer.__init__",
+    "testing.__init__",
+    "contrib.celery.__init__",
+}  # their names are public
 
 TREES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text("utf-8"))

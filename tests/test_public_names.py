@@ -43,6 +43,7 @@ NAMES = [
     "publish_many",
     "Message",
     "Producer",
+    "Consumer",
     "QueueConfig",
     "ExchangeConfig",
     "Binding",

@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from rmq_publisher.amqp.encoding import FieldError, shortstr, table
 
-Operation = Literal["exchange_declare", "queue_declare", "queue_bind", "exchange_bind"]
+Operation = Literal[
+    "exchange_declare", "queue_declare", "queue_bind", "exchange_bind", "queue_purge"
+]
 Arguments: TypeAlias = Mapping[str, Any]
 Seconds: TypeAlias = float | timedelta
 

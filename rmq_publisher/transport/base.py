@@ -13,6 +13,7 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.schema import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
 from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.transport.consuming import Source
 
 
 class Delivery:
@@ -115,6 +116,9 @@ class Transport(Protocol):
 
         ``timeout`` is in seconds.
         """
+
+    def open_source(self) -> Source:
+        """Return where a consumer's messages come from, with a connection of its own."""
 
     def status(self) -> Status:
         """Return what is known now."""

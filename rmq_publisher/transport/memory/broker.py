@@ -5,14 +5,14 @@ takes time (messages that expire) happens when somebody looks, in the order in w
 once by `MemoryBroker.advance`.
 
 Not simulated: streams beyond taking messages, the expiry of unused queues (``x-expires``), priorities
-of quorum queues, exchange types of plugins, policies, permissions, and consumers that are pushed to.
+of quorum queues and of consumers, exchange types of plugins, policies and permissions.
 """
 
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -133,6 +133,45 @@ class MemoryBroker:
         self._core.advance(self._clock())
         return self._core
 
+    @contextmanager
+    def watched(self, woken: "SimpleQueue[None]") -> Iterator[None]:
+        """Have something put into ``woken`` whenever a consumer should look, within the block."""
+        self._waiting.add(woken)
+        try:
+            yield
+        finally:
+            self._waiting.discard(woken)
+
+    def patience(self, timeout: float | None) -> float | None:
+        """Return how many of these seconds a consumer may wait before it must look again."""
+        expiry = self._core.next_expiry
+        if expiry is None:
+            return timeout
+        due = max(0.0, expiry - self._clock())
+        return due if timeout is None else min(timeout, due)
+
+    def wake(self) -> None:
+        """Have all consumers look."""
+        self._wake()
+
+    def attach(self, queue: str, consumer: str) -> None:
+        """Note that a consumer is there.
+
+        Raises:
+            Rejected: 404, there is no such queue; 540, it is a stream.
+        """
+        self._alone(lambda: self._core.check_consumable(queue).attach(consumer))
+
+    def detach(self, queue: str, consumer: str) -> None:
+        """A consumer is gone; another one may be the active one now."""
+
+        def detach() -> None:
+            if (found := self._core.catalogue.queues.get(queue)) is not None:
+                found.detach(consumer)
+            self._wake()
+
+        self._alone(detach)
+
     def _wake(self) -> None:
         for woken in tuple(self._waiting):
             woken.put(None)
@@ -189,12 +228,15 @@ class MemoryBroker:
         self._wake()
         return routed
 
-    def get(self, queue: str, timeout: float = 0.0) -> Received | None:
+    def get(
+        self, queue: str, timeout: float = 0.0, consumer: str | None = None
+    ) -> Received | None:
         """Take the next message of a queue; it is the caller's until acknowledged or rejected.
 
         Args:
             queue: its name.
             timeout: seconds to wait for one.
+            consumer: who asks; one that is not the single active one gets none.
 
         Returns:
             The message, or None where there is none.
@@ -204,7 +246,7 @@ class MemoryBroker:
         """
         self._before_look()
         woken: SimpleQueue[None] = SimpleQueue()
-        take = partial(self._take, queue, monotonic() + timeout, woken)
+        take = partial(self._take, queue, monotonic() + timeout, woken, consumer)
         try:
             while isinstance(taken := self._alone(take), float):
                 with suppress(Empty):
@@ -214,10 +256,10 @@ class MemoryBroker:
         return taken
 
     def _take(
-        self, name: str, deadline: float, woken: SimpleQueue[None]
+        self, name: str, deadline: float, woken: SimpleQueue[None], consumer: str | None
     ) -> Received | float | None:
         """Take a message; where there is none yet, return the seconds until it is worth a look."""
-        taken = self._current().take(name)
+        taken = self._current().take(name, consumer)
         if taken is not None:
             return Received(*taken, partial(self._settle, *taken))
         left = deadline - monotonic()

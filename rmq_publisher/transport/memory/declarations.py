@@ -62,7 +62,7 @@ class Catalogue:
         """Make a queue or compare it with the one that is there; passively, only look.
 
         Returns:
-            How many messages wait in it, and how many consumers it has: none.
+            How many messages wait in it, and how many consumers it has.
 
         Raises:
             Rejected: 403, 404, 406 as RabbitMQ does.
@@ -73,7 +73,18 @@ class Catalogue:
             current = self.queues[queue] = MemoryQueue(queue, durable, arguments or {})
         elif not passive:
             check_same_queue(queue, durable, arguments or {}, current.durable, current.arguments)
-        return len(current), 0
+        return len(current), len(current.consumers)
+
+    def queue_purge(self, queue: str) -> tuple[int, None]:
+        """Drop all that waits in a queue.
+
+        Returns:
+            How many messages that was.
+
+        Raises:
+            Rejected: 404, it is not there.
+        """
+        return self.queue(queue).purge(), None
 
     def exchange_declare(
         self,

@@ -109,8 +109,21 @@ class Core:
             if not runs_in_circle(dead, target.name):
                 self._put(target, dead)
 
-    def take(self, name: str) -> tuple[MemoryQueue, Entry] | None:
+    def take(self, name: str, consumer: str | None = None) -> tuple[MemoryQueue, Entry] | None:
         """Take the next message of a queue for a consumer; None where there is none.
+
+        Raises:
+            Rejected: 404, there is no such queue; 540, it is a stream.
+        """
+        queue = self.check_consumable(name)
+        if not len(queue) or (consumer is not None and not queue.attach(consumer)):
+            return None
+        entry = queue.pop()
+        queue.held.add(entry)
+        return queue, entry
+
+    def check_consumable(self, name: str) -> MemoryQueue:
+        """Return a queue that can be consumed from here.
 
         Raises:
             Rejected: 404, there is no such queue; 540, it is a stream.
@@ -119,11 +132,7 @@ class Core:
         if queue.type == "stream":
             text = f"basic.get not supported by stream queues queue '{name}' in vhost '/'"
             raise refuse(NOT_IMPLEMENTED, text)
-        if not len(queue):
-            return None
-        entry = queue.pop()
-        queue.held.add(entry)
-        return queue, entry
+        return queue
 
     def settle(self, queue: MemoryQueue, entry: Entry, verdict: Verdict) -> None:
         """Do with a message that a consumer took as it says.

@@ -73,12 +73,32 @@ class MemoryQueue:
         self.arguments = arguments
         self.type = queue_type(arguments)
         self.held: set[Entry] = set()  # by consumers, neither acknowledged nor given back
+        self.consumers: list[str] = []  # their tags, the first to come first
         self._ready: list[tuple[tuple[int, int], Entry]] = []  # a heap: by its order
         self._bytes = 0
         self._arrivals = count()
 
     def __len__(self) -> int:
         return len(self._ready)
+
+    def attach(self, consumer: str) -> bool:
+        """Note that a consumer is there; return whether it may take messages."""
+        if consumer not in self.consumers:
+            self.consumers.append(consumer)
+        single = self.arguments.get("x-single-active-consumer")
+        return not single or self.consumers[0] == consumer
+
+    def detach(self, consumer: str) -> None:
+        """A consumer is gone."""
+        if consumer in self.consumers:
+            self.consumers.remove(consumer)
+
+    def purge(self) -> int:
+        """Drop all that waits; return how many messages that was."""
+        count = len(self._ready)
+        self._ready.clear()
+        self._bytes = 0
+        return count
 
     @property
     def overflow(self) -> str:

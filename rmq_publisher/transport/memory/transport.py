@@ -18,7 +18,9 @@ from rmq_publisher.exceptions import (
 )
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
+from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.memory.broker import MemoryBroker
+from rmq_publisher.transport.memory.source import MemorySource
 
 _brokers: dict[str, MemoryBroker] = {}
 
@@ -106,6 +108,10 @@ class MemoryTransport:
         """
         self._open = True
         return self.broker.declare(*topology, timeout=timeout)
+
+    def open_source(self) -> Source:
+        """Return a consumer's side of the broker."""
+        return MemorySource(self.broker)
 
     def status(self) -> Status:
         """Return what is known now."""

@@ -12,7 +12,9 @@ import functools
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
@@ -81,6 +83,17 @@ def parameters(settings: ConnectionSettings, node: Node, name: str) -> Connectio
     )
 
 
+def connection_name(settings: ConnectionSettings) -> str:
+    """Return what an operator recognises a connection by."""
+    return f"{socket.gethostname()} {_program()}[{os.getpid()}] {settings.alias}"
+
+
+def _program() -> str:
+    """What an operator recognises this process by, besides its number."""
+    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return name.encode("utf-8", "backslashreplace").decode()  # argv may hold any bytes
+
+
 class Link:
     """One connection with its publishing channel and short-lived channels for topology."""
 
@@ -105,11 +118,9 @@ class Link:
         self._one_by_one = one_by_one
         self._ready = False
         self._over = False
-        self._channel = PublishChannel(
-            loop, settings.connect_timeout, owner, self._on_channel_ready, self._on_channel_late
-        )
+        self._settings = settings
         self._verifications: Verifications | None = None
-        self._services = Services(loop, self._channel.on_ack)
+        self._services = self._make_channel()
         self._connection = SelectConnection(
             parameters(settings, node, name),
             on_open_callback=self._on_open,
@@ -119,6 +130,17 @@ class Link:
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    def _make_channel(self) -> Services:
+        """Make the channel that is opened on it, and return the services that its stream needs."""
+        self._channel: Any = PublishChannel(
+            self._loop,
+            self._settings.connect_timeout,
+            self._owner,
+            self._on_channel_ready,
+            self._on_channel_late,
+        )
+        return Services(self._loop, self._channel.on_ack)
 
     @property
     def received(self) -> int:

@@ -7,12 +7,23 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 from pika import exceptions
 from pika.adapters.utils import connection_workflow
 
 # RabbitMQ quotes the beginning of a frame that it cannot read, which may be a body's.
 _QUOTED = re.compile(r"octets = .*", re.DOTALL)
+
+
+def error_place(error: BaseException) -> str:
+    """Where an error was raised; its text may carry values and is not told."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "?"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

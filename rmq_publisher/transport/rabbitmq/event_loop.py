@@ -6,6 +6,7 @@ ones.
 
 import heapq
 import itertools
+import os
 import select
 import socket
 from collections import deque
@@ -59,8 +60,16 @@ class Loop(AbstractSelectorIOLoop):
         """Whether it watches a socket for pika, or has something to call in the next turn."""
         return bool(self._callbacks) or len(self._watched) > 1
 
-    def forget(self) -> None:
-        """In a forked child: have nothing to do any more."""
+    def leave_behind(self) -> None:
+        """In a forked child: let go of the sockets, and have nothing to do any more.
+
+        The descriptors stay taken, by the null device, so that nothing closes a number in use. Else
+        the child would hold the parent's connection open after the parent's death.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in self.descriptors:
+            os.dup2(null, descriptor)
+        os.close(null)
         self._handlers.clear()
         self._watched.clear()
         self._timers.clear()

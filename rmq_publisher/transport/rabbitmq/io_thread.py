@@ -5,11 +5,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Delivery, Status
+from rmq_publisher.transport.rabbitmq.errors import error_place
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.robust_connection import Connector
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
@@ -107,17 +107,9 @@ class Engine:
             self._thread.join(min(longest, threading.TIMEOUT_MAX))
 
     def leave_behind(self) -> None:
-        """In a forked child: let go of the parent's sockets without calling pika.
-
-        The descriptors stay taken, by the null device, so that nothing closes a number in use. Else
-        the child would hold the parent's connection open after the parent's death.
-        """
+        """In a forked child: let go of the parent's sockets without calling pika."""
         self._left = True
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in self._loop.descriptors:
-            os.dup2(null, descriptor)
-        os.close(null)
-        self._loop.forget()
+        self._loop.leave_behind()
 
     def status(self) -> Status:
         """Return what is known."""
@@ -140,7 +132,7 @@ class Engine:
                 self._cycle()
         except Exception as error:  # noqa: BLE001 (rule 12: whatever it died of, nobody may wait for it)
             reason = f"the I/O thread died of {type(error).__name__}"
-            logger.error("%s: %s at %s", self._settings.alias, reason, _place(error))
+            logger.error("%s: %s at %s", self._settings.alias, reason, error_place(error))
         finally:
             self._end(reason)
 
@@ -207,13 +199,3 @@ class Engine:
         if self.dispatcher.idle or monotonic() >= self._close_by:
             self.dispatcher.fail_all("the connection was closed before the confirm")
             self.connector.close(CLOSE_SECONDS)
-
-
-def _place(error: BaseException) -> str:
-    """Where an error was raised; its text may carry values and is not told."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "?"
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -1,18 +1,14 @@
 """Keeps one connection: which node is tried when, and what is done with what it tells."""
 
 import logging
-import os
-import socket
-import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Delivery, Status
-from rmq_publisher.transport.rabbitmq.connection import Link
+from rmq_publisher.transport.rabbitmq.connection import Link, connection_name
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.node_selection import Route
@@ -77,7 +73,7 @@ class Connector:
         if self.closing:
             return
         settings, node = self._settings, self._route.node
-        name = f"{socket.gethostname()} {_program()}[{os.getpid()}] {settings.alias}"
+        name = connection_name(settings)
         try:
             self._link = Link(self._loop, settings, node, name, self, one_by_one=self._one_by_one)
         except TLSFileError as error:
@@ -228,9 +224,3 @@ class Connector:
 
         steps = [step for entity in topology for step in entity.steps()]
         self._open_link.verify(steps, done)
-
-
-def _program() -> str:
-    """What an operator recognises this process by, besides its number."""
-    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    return name.encode("utf-8", "backslashreplace").decode()  # argv may hold any bytes

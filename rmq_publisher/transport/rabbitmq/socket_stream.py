@@ -9,7 +9,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from pika.adapters.utils.nbio_interface import (
     AbstractIOReference,
@@ -23,6 +23,15 @@ from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
 
 OnAck = Callable[[int, bool], None]  # delivery tag, multiple
+
+
+class FrameReader(Protocol):
+    """Takes frames off the stream before pika sees them."""
+
+    def take_frame(self, data: bytes, at: int, end: int) -> bool: ...  # noqa: D102
+    def after_read(self, taken: int) -> None: ...  # noqa: D102
+
+
 _READ_BYTES = 65_536
 _FRAME = struct.Struct(">BHI")  # type, channel, size
 _FRAME_TYPES = (1, 2, 3, 8)
@@ -37,8 +46,14 @@ class Wire(AbstractStreamTransport):
     """A stream over a connected, non-blocking socket."""
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, protocol: AbstractStreamProtocol, on_ack: OnAck
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        protocol: AbstractStreamProtocol,
+        on_ack: OnAck,
+        reader: FrameReader | None = None,
     ) -> None:
+        self._reader = reader
         self._loop = loop
         self._socket = sock
         self._fd = sock.fileno()
@@ -125,7 +140,7 @@ class Wire(AbstractStreamTransport):
 
     def _split(self, data: bytes) -> None:
         """Read the acks, and hand all other frames to pika."""
-        at = 0
+        at = taken = 0
         while at < len(data) and self._active:
             if (
                 data.startswith(_ACK, at)
@@ -139,9 +154,14 @@ class Wire(AbstractStreamTransport):
             end = self._end_of_frame(data, at)
             if end > len(data):
                 break
-            self._hand_over(data[at:end])
+            if self._reader is not None and self._reader.take_frame(data, at, end):
+                taken += end - at
+            else:
+                self._hand_over(data[at:end])
             at = end
         self._unread = data[at:]
+        if taken and self._reader is not None:
+            self._reader.after_read(taken)
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
         if data[at] not in _FRAME_TYPES:
@@ -225,8 +245,9 @@ class Services(SelectorIOServicesAdapter):
         wire: the stream; None before there is one.
     """
 
-    def __init__(self, loop: Loop, on_ack: OnAck) -> None:
+    def __init__(self, loop: Loop, on_ack: OnAck, reader: FrameReader | None = None) -> None:
         super().__init__(loop)
+        self._reader = reader
         self.wire: Wire | None = None
         self._native = loop
         self._on_ack = on_ack
@@ -244,7 +265,7 @@ class Services(SelectorIOServicesAdapter):
         def link_up(ready: socket.socket) -> None:
             protocol = protocol_factory()
             kind = TLSWire if ssl_context else Wire
-            self.wire = wire = kind(self._native, ready, protocol, self._on_ack)
+            self.wire = wire = kind(self._native, ready, protocol, self._on_ack, self._reader)
             protocol.connection_made(wire)
             on_done((wire, protocol))
 

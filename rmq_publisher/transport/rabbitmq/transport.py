@@ -11,6 +11,8 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
+from rmq_publisher.transport.consuming import Source
+from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
 from rmq_publisher.transport.rabbitmq.frames import marshal
 from rmq_publisher.transport.rabbitmq.io_thread import Engine
 from rmq_publisher.transport.rabbitmq.topology_channels import Request
@@ -84,6 +86,16 @@ class AmqpTransport:
             return request.replies
         code, text = request.refusal
         raise _refused(topology, len(request.replies), code, text)
+
+    def open_source(self) -> Source:
+        """Return a consumer's connection, which begins to connect.
+
+        Raises:
+            BrokerUnavailable: no thread can be started, for the interpreter is shutting down.
+        """
+        thread = ConsumeThread(self.settings)
+        thread.start()
+        return thread
 
     def status(self) -> Status:
         """Return what is known now; nothing is asked."""

@@ -1,0 +1,284 @@
+"""A received message: read when asked, settled once, and only on the channel that brought it."""
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rmq_publisher.amqp.compression import HEADER
+from rmq_publisher.amqp.decoding import read_properties
+from rmq_publisher.serialization import DecodeError, decode
+from rmq_publisher.transport.consuming import (
+    ACK,
+    ACK_MULTIPLE,
+    REJECT,
+    REQUEUE,
+    STREAM_OFFSET,
+    Delivered,
+)
+
+ATTEMPTS = "x-rmq-attempts"  # failures that were handed over to a queue of retries
+_SETTLED = ("acknowledged", "rejected", "requeued", "acknowledged")  # by verdict
+
+
+class MessageStateError(Exception):
+    """A message that cannot be settled: it is settled already, or its channel is lost."""
+
+
+class Origin:
+    """What a message needs to know of the consumer that received it.
+
+    Args:
+        settle: sends a verdict; returns False where the channel is lost.
+        accept: content types that are decoded, as `serialization.accepted` returns them.
+        limit: bytes that a body may have.
+    """
+
+    __slots__ = ("accept", "limit", "settle", "upto")
+
+    def __init__(
+        self,
+        settle: Callable[[Delivered, int], bool],
+        accept: Collection[str] | None,
+        limit: int,
+    ) -> None:
+        self.settle = settle
+        self.accept = accept
+        self.limit = limit
+        self.upto = (0, 0)  # session and tag of the last multiple ack
+
+
+class ReceivedMessage:
+    """A message from a queue. It may be settled from any thread, once.
+
+    Attributes:
+        queue: name of the queue that it came from.
+        no_ack: whether it was acknowledged before it was handed out.
+    """
+
+    __slots__ = ("_delivered", "_origin", "_payload", "_properties", "_state", "no_ack", "queue")
+
+    def __init__(
+        self, delivered: Delivered, origin: Origin, queue: str, no_ack: bool = False
+    ) -> None:
+        self._delivered = delivered
+        self._origin = origin
+        self._state = ""
+        self._properties: dict[str, Any] | None = None
+        self._payload: tuple[Any] | None = None
+        self.queue = queue
+        self.no_ack = no_ack
+
+    def __repr__(self) -> str:
+        one = self._delivered
+        return (
+            f"<ReceivedMessage {one.tag} exchange={one.exchange!r} routing_key={one.routing_key!r} "
+            f"{one.size} bytes{', ' + self._state if self._state else ''}>"
+        )
+
+    # What it says
+
+    @property
+    def body(self) -> bytes:
+        """The body as it came.
+
+        Raises:
+            DecodeError: it is larger than RMQ_MAX_BODY_SIZE, and is not kept.
+        """
+        one = self._delivered
+        if one.size > self._origin.limit:
+            raise DecodeError(
+                f"the body has {one.size} bytes, RMQ_MAX_BODY_SIZE allows {self._origin.limit}"
+            )
+        return one.body
+
+    @property
+    def payload(self) -> Any:
+        """The decoded body; see `decode`."""
+        return self.decode()
+
+    def decode(self) -> Any:
+        """Return the decompressed and decoded body; bytes where no serializer is of its type.
+
+        Raises:
+            DecodeError: its type is not accepted, or it is not what its properties say.
+        """
+        __traceback_hide__ = True  # as in compose()
+        if self._payload is None:
+            values = self._values
+            value = decode(
+                self.body,
+                values.get("content_type"),
+                values.get("content_encoding"),
+                compression=(values.get("headers") or {}).get(HEADER),
+                accept=self._origin.accept,
+                limit=self._origin.limit,
+            )
+            self._payload = (value,)
+        return self._payload[0]
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        """All properties by name, headers among them; read once."""
+        if self._properties is None:
+            try:
+                self._properties = read_properties(self._delivered.header)
+            except Exception as error:  # noqa: BLE001 (whatever other clients wrote there)
+                kind = type(error).__name__
+                raise DecodeError(f"the properties cannot be read ({kind})") from None
+        return self._properties
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers; empty where there are none."""
+        return dict(self._values.get("headers") or {})
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """AMQP's properties by name, those that are set, without the headers."""
+        return {name: value for name, value in self._values.items() if name != "headers"}
+
+    @property
+    def content_type(self) -> str | None:
+        """The property."""
+        value: str | None = self._values.get("content_type")
+        return value
+
+    @property
+    def content_encoding(self) -> str | None:
+        """The property."""
+        value: str | None = self._values.get("content_encoding")
+        return value
+
+    @property
+    def message_id(self) -> str:
+        """The property; empty where there is none."""
+        return str(self._values.get("message_id") or "")
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """How it came: consumer_tag, delivery_tag, redelivered, exchange, routing_key, queue."""
+        one = self._delivered
+        return {
+            "consumer_tag": one.consumer_tag,
+            "delivery_tag": one.tag,
+            "redelivered": one.redelivered,
+            "exchange": one.exchange,
+            "routing_key": one.routing_key,
+            "queue": self.queue,
+        }
+
+    @property
+    def delivery_tag(self) -> int:
+        """Its number on the channel that brought it."""
+        return self._delivered.tag
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the broker has delivered it before."""
+        return self._delivered.redelivered
+
+    @property
+    def attempts(self) -> int:
+        """Which attempt this is, from 1: one more than the failures that its headers count."""
+        counted = (self._values.get("headers") or {}).get(ATTEMPTS)
+        valid = isinstance(counted, int) and not isinstance(counted, bool) and counted > 0
+        return 1 + counted if valid else 1  # type: ignore[operator]
+
+    # Settling
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether it is settled: acknowledged, rejected or given back."""
+        return bool(self._state) or self.no_ack or self._is_covered
+
+    @property
+    def _is_covered(self) -> bool:
+        """Whether a later message of its channel was acknowledged with ``multiple=True``."""
+        session, tag = self._origin.upto
+        one = self._delivered
+        return one.session == session and one.tag <= tag
+
+    def ack(self, multiple: bool = False) -> None:
+        """Acknowledge it: it is gone.
+
+        Args:
+            multiple: this one and all of its channel that came before it.
+
+        Raises:
+            MessageStateError: it is settled, or its channel is lost: it will come again.
+        """
+        if self.no_ack:
+            return
+        self._settle(ACK_MULTIPLE if multiple else ACK)
+        if multiple:
+            self._origin.upto = (self._delivered.session, self._delivered.tag)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Reject it: to the dead letters where its queue has them, else it is dropped.
+
+        Args:
+            requeue: back to its place in the queue instead.
+
+        Raises:
+            MessageStateError: it is settled, its channel is lost, or it is of a stream, which keeps all.
+        """
+        if self.no_ack:
+            raise MessageStateError("the message was acknowledged as it was taken (no_ack)")
+        if self._is_of_stream():
+            raise MessageStateError(
+                "a stream keeps its messages: ack() this one; it can be neither rejected nor requeued"
+            )
+        self._settle(REQUEUE if requeue else REJECT)
+
+    def requeue(self) -> None:
+        """Give it back to its queue; raises as `reject`."""
+        self.reject(requeue=True)
+
+    def _is_of_stream(self) -> bool:
+        try:
+            return STREAM_OFFSET in (self._values.get("headers") or {})
+        except DecodeError:
+            return False
+
+    def _settle(self, verdict: int) -> None:
+        if self._state or self._is_covered:
+            state = self._state or "acknowledged"
+            raise MessageStateError(f"message {self._delivered.tag} is {state} already")
+        if not self._origin.settle(self._delivered, verdict):
+            raise MessageStateError(
+                f"message {self._delivered.tag}: the channel that brought it is lost; it comes again"
+            )
+        self._state = _SETTLED[verdict]
+
+    def ack_log_error(
+        self,
+        logger: logging.Logger,
+        errors: type[Exception] | tuple[type[Exception], ...],
+        multiple: bool = False,
+    ) -> bool:
+        """Acknowledge it, and log those ``errors`` instead of raising; return whether it went."""
+        return _logged(logger, errors, "ack", self, lambda: self.ack(multiple))
+
+    def reject_log_error(
+        self,
+        logger: logging.Logger,
+        errors: type[Exception] | tuple[type[Exception], ...],
+        requeue: bool = False,
+    ) -> bool:
+        """Reject it, and log those ``errors`` instead of raising; return whether it went."""
+        return _logged(logger, errors, "reject", self, lambda: self.reject(requeue))
+
+
+def _logged(
+    logger: logging.Logger,
+    errors: type[Exception] | tuple[type[Exception], ...],
+    what: str,
+    message: ReceivedMessage,
+    settle: Callable[[], None],
+) -> bool:
+    try:
+        settle()
+    except errors as error:
+        logger.critical("cannot %s message %d: %s", what, message.delivery_tag, error)
+        return False
+    return True

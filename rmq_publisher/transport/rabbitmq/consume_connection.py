@@ -1,0 +1,322 @@
+"""Keeps one connection to consume on: reconnects over all nodes, and takes its queues up again."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rmq_publisher.amqp.validation import Step
+from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.timing import Backoff, monotonic
+from rmq_publisher.transport.consuming import Buffer, Cancelled, Subscription
+from rmq_publisher.transport.rabbitmq.connection import Link, connection_name
+from rmq_publisher.transport.rabbitmq.consume_channel import ConsumeChannel, Sessions
+from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.node_selection import Route
+from rmq_publisher.transport.rabbitmq.socket_stream import Services
+from rmq_publisher.transport.rabbitmq.tls import TLSFileError
+from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Replies
+
+logger = logging.getLogger("rmq_publisher.transport")
+
+Answer = Callable[[Replies, Refusal | None], None]
+
+
+class _Wanted:
+    """A queue that is consumed from whenever that is possible."""
+
+    def __init__(self, subscription: Subscription, answer: Answer | None) -> None:
+        self.subscription = subscription
+        self.answer = answer  # of the call that waits for its beginning
+        self.active = False
+        self.backoff = Backoff()
+
+
+class ConsumeLink(Link):
+    """A connection whose channel consumes."""
+
+    def __init__(self, buffer: Buffer, sessions: Sessions, *args: Any) -> None:
+        self._buffer, self._sessions = buffer, sessions
+        super().__init__(*args)
+
+    def _make_channel(self) -> Services:
+        owner: Any = self._owner
+        settings = self._settings
+        self.channel = self._channel = ConsumeChannel(
+            self._loop,
+            settings.connect_timeout,
+            settings.max_body_size,
+            self._sessions,
+            self._buffer,
+            owner,
+            self._on_channel_ready,
+            self._on_channel_late,
+        )
+        self.channel.services = Services(self._loop, _no_acks, self.channel)
+        return self.channel.services
+
+
+def _no_acks(_tag: int, _multiple: bool) -> None:
+    """Nothing is published on such a connection, so that nothing is confirmed."""
+
+
+class ConsumeConnection:
+    """One link after the other, and the queues that are consumed from; all on the I/O thread.
+
+    Attributes:
+        over: whether it was closed, and the thread has nothing left to do.
+        crash: what a callback raised; the thread must end with it.
+    """
+
+    def __init__(
+        self, loop: Loop, settings: ConnectionSettings, buffer: Buffer, sessions: Sessions
+    ) -> None:
+        self.over = False
+        self.closing = False
+        self.crash: Exception | None = None
+        self._loop = loop
+        self._settings = settings
+        self._buffer = buffer
+        self._sessions = sessions
+        self._link: ConsumeLink | None = None
+        self._ready = False
+        self._used = False
+        self._route = Route(settings.nodes)
+        self._wanted: dict[str, _Wanted] = {}
+        self._waiting: deque[tuple[tuple[Step, ...], Answer]] = deque()
+
+    # What the thread asks for
+
+    def connect(self) -> None:
+        """Try the next node; a round tries each once."""
+        if self.closing:
+            return
+        node = self._route.node
+        name = f"{connection_name(self._settings)} consumer"
+        try:
+            self._link = ConsumeLink(
+                self._buffer, self._sessions, self._loop, self._settings, node, name, self
+            )
+        except TLSFileError as error:
+            self._failed(str(error))
+
+    def settle(self, settled: list[tuple[int, int]]) -> None:
+        """Write what was settled on the present channel."""
+        if self._link is not None:
+            self._used = True
+            self._link.channel.settle(settled)
+
+    def subscribe(self, subscription: Subscription, answer: Answer) -> None:
+        """Consume from a queue; the answer is that of the first time."""
+        wanted = self._wanted[subscription.tag] = _Wanted(subscription, answer)
+        if self._ready:
+            self._take_up(wanted)
+
+    def cancel(self, tag: str, answer: Answer) -> None:
+        """Consume from a queue no more."""
+        wanted = self._wanted.pop(tag, None)
+        if wanted is not None and wanted.active and self._ready and self._link is not None:
+            self._link.channel.cancel(tag, lambda _refusal: answer([], None))
+        else:
+            answer([], None)
+
+    def renew(self, answer: Answer) -> None:
+        """Open another channel, on which all that is wanted is consumed from."""
+        if self._ready and self._link is not None:
+            self._pause()
+            self._link.channel.renew()
+        answer([], None)
+
+    def run(self, steps: Iterable[Step], answer: Answer) -> None:
+        """Run steps of topology as soon as there is a connection."""
+        self._waiting.append((tuple(steps), answer))
+        self._run_waiting()
+
+    def _run_waiting(self) -> None:
+        while self._waiting and self._ready and self._link is not None:
+            self._link.verify(*self._waiting.popleft())
+
+    def close(self, timeout: float) -> None:
+        """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
+        self.closing = True
+        if self._link is not None and self._ready:
+            self._ready = False
+            self._link.close()
+            self._loop.call_later(timeout, self._stop)
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.over = True
+
+    def abort(self) -> bool:
+        """Cut the connection off, if there is one; return whether there is."""
+        self.closing = True
+        if self._link is not None:
+            self._link.abort()
+        return self._link is not None
+
+    def fail_all(self, reason: str) -> None:
+        """Answer all calls that wait, and want nothing any more of what they asked for."""
+        waiting, self._waiting = self._waiting, deque()
+        for _, answer in waiting:
+            answer([], (LOST, reason))
+        for tag, wanted in list(self._wanted.items()):
+            if wanted.answer is not None:
+                del self._wanted[tag]
+                self._answer(wanted, (LOST, reason))
+
+    # Taking queues up
+
+    def _take_up(self, wanted: _Wanted) -> None:
+        link, session = self._link, self._sessions.current
+        if (
+            link is None
+            or wanted.active
+            or self._wanted.get(wanted.subscription.tag) is not wanted
+        ):
+            return
+        steps = [step for entity in wanted.subscription.topology for step in entity.steps()]
+
+        def verified(_replies: Replies, refusal: Refusal | None) -> None:
+            if self._link is not link or self._sessions.current != session:
+                return  # all is taken up on the channel that has followed
+            if refusal is not None:
+                self._refused(wanted, refusal)
+            elif self._wanted.get(wanted.subscription.tag) is wanted:
+                link.channel.subscribe(wanted.subscription, subscribed)
+
+        def subscribed(refusal: Refusal | None) -> None:
+            if refusal is not None:
+                self._refused(wanted, refusal)
+                return
+            wanted.active = True
+            wanted.backoff.reset()
+            self._answer(wanted, None)
+
+        link.verify(steps, verified)
+
+    def _answer(self, wanted: _Wanted, refusal: Refusal | None) -> None:
+        answer, wanted.answer = wanted.answer, None
+        if answer is not None:
+            answer([], refusal)
+
+    def _refused(self, wanted: _Wanted, refusal: Refusal) -> None:
+        code, text = refusal
+        if code == LOST:
+            return  # it is taken up on the channel or the connection that follows
+        queue, tag = wanted.subscription.queue, wanted.subscription.tag
+        if wanted.answer is not None:
+            self._wanted.pop(tag, None)
+            self._answer(wanted, refusal)
+            return
+        logger.warning(
+            "%s: cannot consume from queue %r: %d %s", self._settings.alias, queue, code, text
+        )
+        self._loop.call_later(wanted.backoff.delay(), lambda: self._again(wanted))
+
+    def _again(self, wanted: _Wanted) -> None:
+        if self._ready:
+            self._take_up(wanted)
+
+    def _pause(self) -> list[_Wanted]:
+        active = [wanted for wanted in self._wanted.values() if wanted.active]
+        for wanted in active:
+            wanted.active = False
+        return active
+
+    def _take_all_up(self) -> None:
+        for wanted in list(self._wanted.values()):
+            self._take_up(wanted)
+
+    # What a channel tells
+
+    def cancelled(self, tag: str, reason: str) -> None:
+        """The broker cancelled a consumer."""
+        wanted = self._wanted.get(tag)
+        if wanted is None:
+            return
+        wanted.active = False
+        self._tell_cancelled(wanted, reason)
+        self._loop.call_later(wanted.backoff.delay(), lambda: self._again(wanted))
+
+    def channel_closed(self, code: int, text: str) -> None:
+        """The broker closed the channel: nobody acknowledged in time, or a queue was refused."""
+        for wanted in self._pause():
+            self._tell_cancelled(wanted, f"{code} {text}")
+
+    def _tell_cancelled(self, wanted: _Wanted, reason: str) -> None:
+        queue = wanted.subscription.queue
+        logger.warning("%s: consumer of queue %r: %s", self._settings.alias, queue, reason)
+        self._buffer.put([Cancelled(wanted.subscription.tag, reason)])
+
+    # What a link tells
+
+    def link_ready(self, link: Link) -> None:
+        """Consuming may begin."""
+        self._ready = True
+        self._used = False
+        self._route.opened(monotonic())
+        logger.info("%s: consuming from %s (%s)", self._settings.alias, link.node, link.product)
+        self._run_waiting()
+        self._take_all_up()
+
+    def link_channel_reopened(self) -> None:
+        """Consuming may go on."""
+        self._take_all_up()
+
+    def link_failed(self, link: Link, reason: str) -> None:
+        """A node could not be reached."""
+        if link is self._link:
+            self._link = None
+            self._failed(reason)
+
+    def _failed(self, reason: str) -> None:
+        text = (
+            f"cannot use RabbitMQ at {self._route.node} (alias {self._settings.alias!r}): {reason}"
+        )
+        logger.warning("%s", text)
+        if self._route.failed():
+            self.connect()
+            return
+        self.fail_all(text)
+        self._loop.call_later(self._route.delay(), self.connect)
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """An open connection is gone."""
+        if link is not self._link:
+            return
+        self._link = None
+        self._ready = False
+        self._sessions.end()
+        self._pause()
+        if self.closing:
+            self._stop()
+            return
+        self._route.lost(monotonic(), used=self._used)
+        logger.warning(
+            "%s: consumer's connection to %s lost: %s", self._settings.alias, link.node, reason
+        )
+        self._loop.call_later(self._route.delay(), self.connect)
+
+    def link_blocked(self, reason: str | None) -> None:
+        """A broker that blocks publishers does not block a connection that only consumes."""
+
+    def link_is_publishing(self) -> bool:
+        """Nothing is published here."""
+        return False
+
+    def link_crashed(self, error: Exception) -> None:
+        """A callback raised: the thread ends."""
+        self.crash = error
+
+    # Of a publishing channel only; a link's owner must have them.
+
+    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
+        """Nothing is confirmed here."""
+
+    def link_returned(self, message_id: str, code: int, text: str) -> None:
+        """Nothing is returned here."""
+
+    def link_channel_closed(self, code: int, text: str) -> None:
+        """The consuming channel tells it by `channel_closed`."""
