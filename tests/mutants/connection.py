@@ -214,7 +214,7 @@ MUTANTS = (
     Mutant(
         "the parent's sockets stay open",
         "A child does not hold a dead parent's connection open.",
-        ENGINE,
+        "transport/rabbitmq/event_loop.py",
         "            os.dup2(null, descriptor)\n",
         "            pass\n",
         ("integration/test_processes.py",),
