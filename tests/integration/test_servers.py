@@ -134,7 +134,7 @@ def test_an_asgi_view_publishes_a_hundred_at_once(proxy: Proxy, amqp: Amqp, queu
         proxy.resume()
         second = call.value()
         server.ended()
-    assert second["turns"] > 100
+    assert second["turns"] > 5  # held up, the loop would turn once or twice
     assert second["connects"] == 1
     assert proxy.connections_made == 1
     assert sorted(ids(amqp, queue, 200)) == sorted([*first["ids"], *second["ids"]])
