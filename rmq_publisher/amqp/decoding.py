@@ -1,4 +1,4 @@
-"""A message's bytes, read back: exactly what `rmq_publisher.fields` writes, and nothing else.
+"""A message's bytes, read back: all that `rmq_publisher.amqp.encoding` writes, and what other clients do.
 
 pika reads too, but makes whole numbers of floats, so that what is read could not be written again.
 """
@@ -76,7 +76,10 @@ def _value(data: bytes, at: int) -> Read:
 
 def _text(data: bytes, at: int) -> Read:
     piece, end = _sized(data, at)
-    return piece.decode(), end
+    try:
+        return piece.decode(), end
+    except UnicodeDecodeError:
+        return piece, end  # AMQP's long strings may be any bytes; other clients put them there
 
 
 def _fixed(form: str, make: Callable[..., Any]) -> Callable[[bytes, int], Read]:
@@ -108,6 +111,14 @@ _READERS: dict[bytes, Callable[[bytes, int], Read]] = {
     b"F": _table,
     b"A": _array,
     b"V": lambda _, at: (None, at),
+    # What this package never writes, and other clients do (RabbitMQ's errata to AMQP 0-9-1, table 3).
+    b"b": _fixed(">b", int),
+    b"B": _fixed(">B", int),
+    b"s": _fixed(">h", int),
+    b"u": _fixed(">H", int),
+    b"i": _fixed(">I", int),
+    b"L": _fixed(">q", int),  # Qpid's and py-amqp's; RabbitMQ reads it as l
+    b"f": _fixed(">f", float),
 }
 
 _TEXT_MAX = 2**27  # bytes of a decompressed body; RabbitMQ 3 takes no larger one
