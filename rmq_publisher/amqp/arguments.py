@@ -20,15 +20,16 @@ _LIMITS = (
 )  # fmt: skip
 
 
-def check_exchange_type(what: str, kind: str) -> None:
-    """Refuse what is no type of an exchange.
+def check_exchange_type(what: str, kind: str) -> str:
+    """Return the type of an exchange.
 
     Raises:
         TopologyError: neither one of AMQP's nor a plugin's ``x-...``.
     """
-    check_name(f"{what}: type", kind)
+    kind = check_name(f"{what}: type", kind)
     if kind not in EXCHANGE_TYPES and not kind.startswith("x-"):
         raise TopologyError(f"{what}: type must be one of {EXCHANGE_TYPES} or x-..., not {kind!r}")
+    return kind
 
 
 def queue_arguments(what: str, options: Mapping[str, Any]) -> tuple[Arguments | None, Arguments]:

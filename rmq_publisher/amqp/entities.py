@@ -39,10 +39,12 @@ class Binding(Value):
     arguments: Arguments | None = None
 
     def __post_init__(self) -> None:
-        check_name("Binding(exchange)", self.source)
-        check_name("Binding(routing_key)", self.routing_key, empty=True)
+        source = check_name("Binding(exchange)", self.source)
+        if not isinstance(self.exchange, ExchangeConfig):
+            self.keep(exchange=source)
+        key = check_name("Binding(routing_key)", self.routing_key, empty=True)
         arguments = plain_arguments("Binding", self.arguments)
-        self.keep(arguments=None if self.arguments is None else arguments)
+        self.keep(routing_key=key, arguments=None if self.arguments is None else arguments)
         # A source given as a config is declared too: another value than its name alone.
         config = self.exchange if isinstance(self.exchange, ExchangeConfig) else None
         self.seal(self.source, config and config._key, self.routing_key, arguments)
@@ -124,12 +126,12 @@ class ExchangeConfig(Value):
     x_arguments: Arguments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.keep(name=check_name("ExchangeConfig(name)", self.name))
         what = f"ExchangeConfig({self.name!r})"
-        check_name("ExchangeConfig(name)", self.name)
         check_flags(
             what, durable=self.durable, auto_delete=self.auto_delete, internal=self.internal
         )
-        check_exchange_type(what, self.type)
+        self.keep(type=check_exchange_type(what, self.type))
         if self.alternate_exchange is not None:
             check_name(f"{what}: alternate_exchange", self.alternate_exchange)
         own, merged = merge_arguments(
@@ -211,8 +213,8 @@ class QueueConfig(Value):
     x_arguments: Arguments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.keep(name=check_name("QueueConfig(name)", self.name))
         what = f"QueueConfig({self.name!r})"
-        check_name("QueueConfig(name)", self.name)
         check_flags(what, durable=self.durable, single_active_consumer=self.single_active_consumer)
         own, merged = queue_arguments(what, vars(self))
         bindings = _checked_bindings(f"{what}: bindings", self.bindings)

@@ -43,18 +43,29 @@ def check_name(what: str, name: object, *, empty: bool = False) -> str:
         raise TopologyError(str(error)) from error
     if not name and not empty:
         raise TopologyError(f"{what} must not be empty")
-    return str(name)
+    return plain_str(name)
+
+
+def plain_str(name: Any) -> str:
+    """Return a str as one of no subclass: an Enum's members compare equal and show otherwise."""
+    return str.__str__(name)
 
 
 def milliseconds(what: str, value: Seconds) -> int:
-    """Return seconds or a timedelta as AMQP's whole milliseconds."""
+    """Return seconds or a timedelta as AMQP's whole milliseconds, to the nearest one.
+
+    More than zero stays more than zero: a time to live of 0 drops what no consumer waits for.
+
+    Raises:
+        TopologyError: it is not a number of seconds, or out of range.
+    """
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TopologyError(f"{what} must be seconds or a timedelta, not {type(value).__name__}")
     if not 0 <= value * 1000 <= MILLISECONDS_MAX:
         raise TopologyError(f"{what} must be from 0 to {MILLISECONDS_MAX // 1000} seconds")
-    return round(value * 1000)
+    return max(1, round(value * 1000)) if value > 0 else 0
 
 
 def _frozen(value: Any) -> Any:
@@ -118,7 +129,7 @@ def merge_arguments(
         TopologyError: the same argument given twice, or a value that cannot be sent.
     """
     own = plain_arguments(what, given)
-    merged = {key: value for key, value in named.items() if value is not None}
+    merged = {key: _plain(what, value) for key, value in named.items() if value is not None}
     for key, value in own.items():
         if key in merged and merged[key] != value:
             raise TopologyError(f"{what} gives {key!r} both as a keyword and in arguments")
@@ -140,14 +151,19 @@ def plain_arguments(what: str, arguments: Arguments | None) -> dict[str, Any]:
         table(f"{what}: arguments", arguments)
     except FieldError as error:
         raise TopologyError(str(error)) from error
-    return {key: _plain(f"{what}: arguments[{key!r}]", value) for key, value in arguments.items()}
+    return {
+        plain_str(key): _plain(f"{what}: arguments[{key!r}]", value)
+        for key, value in arguments.items()
+    }
 
 
 def _plain(what: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(f"{what}[{key!r}]", item) for key, item in value.items()}
+        return {plain_str(key): _plain(f"{what}[{key!r}]", item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(f"{what}[]", item) for item in value]
     if isinstance(value, float):
         raise TopologyError(f"{what} is a float; RabbitMQ's arguments take whole numbers")
-    return value
+    if isinstance(value, str):
+        return plain_str(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value

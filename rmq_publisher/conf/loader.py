@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections as databases
 
+from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf.broker_url import Node
 from rmq_publisher.conf.schema import (
     PREFIX,
@@ -80,7 +81,7 @@ def alias_for(using: str | None) -> str:
     """
     known = _reading().connections
     if isinstance(using, str) and using in known:
-        return using
+        return plain_str(using)
     if not known:
         raise ImproperlyConfigured(_no_such(using))
     if using is None:

@@ -5,7 +5,7 @@ Pure: `conf` brings the raw settings. Problems are collected, not raised, so tha
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from rmq_publisher.conf import broker_url, validators
 from rmq_publisher.conf.broker_url import Broker, Node
@@ -126,7 +126,8 @@ Rule: TypeAlias = Callable[[object], Any]
 Table: TypeAlias = Mapping[str, tuple[Any, Rule]]  # name without prefix: default, rule
 Found: TypeAlias = Mapping[str, tuple[str, Any]]  # name without prefix: where it stands, its value
 
-DELIVERIES = ("on_commit", "outbox", "now")
+Delivery: TypeAlias = Literal["on_commit", "outbox", "now"]
+DELIVERIES = get_args(Delivery)
 SCHEDULES = ("table", "worker", "broker")
 TLS_KEYS = ("CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_HOSTNAME")
 LOGIN: Table = {

@@ -126,11 +126,13 @@ def _checked_destination(
 ) -> tuple[str, str, Topology]:
     try:
         if not isinstance(queue, QueueConfig):
-            check_name("queue (unless it is a QueueConfig)", queue, empty=True)
+            queue = check_name("queue (unless it is a QueueConfig)", queue, empty=True)
         if not isinstance(exchange, ExchangeConfig):
-            check_name("exchange (unless it is an ExchangeConfig)", exchange, empty=True)
+            exchange = check_name(
+                "exchange (unless it is an ExchangeConfig)", exchange, empty=True
+            )
         if routing_key is not None:
-            check_name("routing_key", routing_key, empty=True)
+            routing_key = check_name("routing_key", routing_key, empty=True)
     except TopologyError as error:
         raise InvalidMessage(str(error)) from error
     queue_name = queue.name if isinstance(queue, QueueConfig) else queue

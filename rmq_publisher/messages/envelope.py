@@ -16,7 +16,7 @@ from pika import BasicProperties
 from rmq_publisher import serialization
 from rmq_publisher.amqp.encoding import SHORTSTR_MAX, FieldError, basic_properties, shortstr, utf8
 from rmq_publisher.amqp.entities import Topology
-from rmq_publisher.amqp.validation import Seconds, TopologyError, milliseconds
+from rmq_publisher.amqp.validation import Seconds, TopologyError, milliseconds, plain_str
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.messages.ids import new_id
 
@@ -211,7 +211,7 @@ def seal(
             f"properties and headers take {len(header)} bytes; a frame of {FRAME_MAX} must hold them",
             **names,
         )
-    message_id = values["message_id"]
+    message_id = plain_str(values["message_id"])
     return Envelope(message_id, exchange, routing_key, header, encoded.body, topology, mandatory)
 
 
@@ -335,8 +335,6 @@ def _expiration(value: Seconds) -> str:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     expiration = milliseconds("expiration", value)
-    if expiration == 0 and value > 0:
-        expiration = 1  # 0 means: drop it unless a consumer waits
     if expiration > EXPIRATION_MAX:
         raise FieldError(f"expiration must be at most {EXPIRATION_MAX // 1000} seconds")
     return str(expiration)

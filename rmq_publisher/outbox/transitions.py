@@ -14,6 +14,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 from django.db import connections as databases
 from django.db.models import Q, QuerySet
 
+from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import After, database_now
 from rmq_publisher.db.schema import TABLE
@@ -68,7 +69,7 @@ def insert(
     grace = loader.outbox().outbox_grace
     token = process_token() if grace else 0
     own_until = monotonic() + grace - timeout  # before the database's clock is read
-    items = list(zip(envelopes, ordering_keys, strict=True))
+    items = list(zip(envelopes, map(plain_str, ordering_keys), strict=True))
     ids = insert_pending(databases[database], using, items, token=token, grace=grace)
     return [
         OutboxRow(id_, token, using, envelope, key, own_until)

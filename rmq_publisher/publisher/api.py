@@ -9,7 +9,7 @@ from pika import BasicProperties
 
 from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
 from rmq_publisher.conf import loader
-from rmq_publisher.conf.schema import DELIVERIES
+from rmq_publisher.conf.schema import DELIVERIES, Delivery
 from rmq_publisher.db.support import check_table
 from rmq_publisher.exceptions import InvalidMessage, PublishManyError
 from rmq_publisher.messages.compose import (
@@ -37,7 +37,7 @@ class ManyOptions(NowOptions, total=False):
     """What `publish_many` takes besides the bodies: as `publish`, without ``message_id``."""
 
     database: str | None
-    delivery: str | None
+    delivery: Delivery | None
     ordering_key: str | None
 
 
@@ -52,7 +52,7 @@ def publish(
     routing_key: str | None = None,
     using: str | None = None,
     database: str | None = None,
-    delivery: str | None = None,
+    delivery: Delivery | None = None,
     ordering_key: str | None = None,
     properties: BasicProperties | None = None,
     headers: Mapping[str, Any] | None = None,
@@ -264,7 +264,7 @@ def _later(
         on_commit(using, envelopes, timeout, database, many=True)
 
 
-def _delivery(using: str, delivery: str | None, ordering_keys: Sequence[str | None]) -> str:
+def _delivery(using: str, delivery: Delivery | None, ordering_keys: Sequence[str | None]) -> str:
     """Return the delivery of a call.
 
     Raises:
