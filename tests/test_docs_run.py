@@ -151,14 +151,14 @@ def test_outbox(run, failures):
     assert sorted(shop.bodies(expected=3)) == ["1", "2", '{"order": 7}']
 
 
-def test_consume(run, capsys, amqp):
-    shop = run("docs/how-to/consume.md")
-    queue, handle = shop.names["orders"], sys.modules["consumer"].handle
+def test_consume(run, told, capsys, amqp):
+    queue = told["orders"]
+    rmq_publisher.publish('{"id": 1}', queue=rmq_publisher.QueueConfig(queue), delivery="now")
+    run("docs/how-to/consume.md")
     for body, message_id in (('{"id": 7}', "a"), ('{"id": 7}', "a"), ("no JSON", "b")):
         rmq_publisher.publish(body, queue=queue, message_id=message_id, delivery="now")
-    for _ in range(3):
-        handle(amqp.channel, *amqp.channel.basic_get(queue))
-    assert capsys.readouterr().out == "order 7\n"
+    sys.modules["consumer"].main()
+    assert capsys.readouterr().out == "{'id': 1}\norder 7\n"
     assert amqp.depth(queue) == 0
 
 
