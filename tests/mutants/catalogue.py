@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from . import answers, calls, commits, connection, memory, producing, rows, stream, waiting
+from . import (
+    answers,
+    calls,
+    commits,
+    connection,
+    consuming,
+    memory,
+    producing,
+    rows,
+    stream,
+    waiting,
+)
 from .mutant import Mutant
 
 GROUPS: dict[str, tuple[Mutant, ...]] = {
@@ -14,6 +25,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "Producer and bodies": producing.MUTANTS,
     "Transactions and the table": commits.MUTANTS,
     "Rows on their way": rows.MUTANTS,
+    "Consumers": consuming.MUTANTS,
     "The memory broker, and what is never shown": memory.MUTANTS,
 }
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)

@@ -1,0 +1,196 @@
+"""Consumers: what is delivered, what is settled, what is taken up again."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+READER = "transport/rabbitmq/delivery_reader.py"
+CHANNEL = "transport/rabbitmq/consume_channel.py"
+CONNECTION = "transport/rabbitmq/consume_connection.py"
+THREAD = "transport/rabbitmq/consume_thread.py"
+MESSAGE = "consumer/message.py"
+CONSUMER = "consumer/consumer.py"
+RECEIVER = "consumer/receiver.py"
+CONTRACT = ("integration/test_consumer_contract.py",)
+FAULTS = ("integration/test_consumer_faults.py",)
+UNIT = ("transport/rabbitmq/test_delivery_reader.py",)
+
+MUTANTS = (
+    Mutant(
+        "a run over a gap",
+        "One ack settles an unbroken run of acked messages, and no other.",
+        READER,
+        "            elif floor + 1 in above:\n",
+        "            elif floor + 1 in above or floor + 2 in acked:\n",
+        UNIT,
+    ),
+    Mutant(
+        "a tag is settled twice on the wire",
+        "Each delivery tag is settled once on the wire.",
+        READER,
+        "            if tag <= self._floor or tag in self._above:\n",
+        "            if False:\n",
+        UNIT,
+    ),
+    Mutant(
+        "a large body is kept",
+        "A body over RMQ_MAX_BODY_SIZE is not kept.",
+        READER,
+        "        if self._size <= self._body_max:\n",
+        "        if True:\n",
+        UNIT,
+    ),
+    Mutant(
+        "half a delivery of a lost channel",
+        "What a lost channel brought in part is forgotten.",
+        READER,
+        "        self.session = session\n        self._forget()\n",
+        "        self.session = session\n",
+        UNIT,
+    ),
+    Mutant(
+        "an ack on another channel",
+        "A message is settled on the channel that brought it only.",
+        THREAD,
+        "        if session != self._sessions.current or self._ended:\n",
+        "        if self._ended:\n",
+        FAULTS,
+    ),
+    Mutant(
+        "stale messages are handed out",
+        "What a lost channel brought is not handed out.",
+        RECEIVER,
+        "            elif source.is_current(item):  # else it comes again\n",
+        "            else:\n",
+        FAULTS,
+    ),
+    Mutant(
+        "a message is settled twice",
+        "A second ack, reject or requeue raises.",
+        MESSAGE,
+        "        if self._state or self._is_covered:\n",
+        "        if False:\n",
+        CONTRACT,
+    ),
+    Mutant(
+        "what a multiple ack covers is open",
+        "ack(multiple=True) settles what came before it.",
+        MESSAGE,
+        "        return one.session == session and one.tag <= tag\n",
+        "        return False\n",
+        CONTRACT,
+    ),
+    Mutant(
+        "a stream is rejected",
+        "On a stream reject and requeue raise.",
+        MESSAGE,
+        "        if self._is_of_stream():\n",
+        "        if False:\n",
+        FAULTS,
+    ),
+    Mutant(
+        "a stream begins again",
+        "A stream goes on where it was after a lost connection.",
+        RECEIVER,
+        "message.headers[STREAM_OFFSET] + 1",
+        "0",
+        FAULTS,
+    ),
+    Mutant(
+        "a cancelled consumer stays cancelled",
+        "A consumer that the broker cancelled is taken up again.",
+        CONNECTION,
+        "        self._tell_cancelled(wanted, reason)\n"
+        "        self._loop.call_later(wanted.backoff.delay(), lambda: self._again(wanted))\n",
+        "        self._tell_cancelled(wanted, reason)\n",
+        CONTRACT,
+    ),
+    Mutant(
+        "a cancelled consumer is not told",
+        "A consumer that the broker cancelled is told by a signal.",
+        RECEIVER,
+        "        if one is not None:\n            signals",
+        "        if False:\n            signals",
+        CONTRACT,
+    ),
+    Mutant(
+        "a closed channel stays closed",
+        "A channel that the broker closed is opened again.",
+        CHANNEL,
+        "        self._loop.call_later(delay, self._open)\n",
+        "",
+        FAULTS,
+    ),
+    Mutant(
+        "a refused queue costs the others their channel",
+        "A queue is verified before it is consumed from.",
+        "consumer/subscriptions.py",
+        "        return (QueueName(self.name),)\n",
+        "        return ()\n",
+        FAULTS,
+    ),
+    Mutant(
+        "prefetch is unlimited",
+        "No more than prefetch_count unsettled messages are held.",
+        CHANNEL,
+        "        channel.basic_qos(prefetch_count=subscription.prefetch)\n",
+        "",
+        CONTRACT,
+    ),
+    Mutant(
+        "no bound over all queues",
+        "qos(apply_global=True) counts over all queues.",
+        RECEIVER,
+        "        while self._unsettled.wait_for_room(left, over) and not over():\n",
+        "        while not over():\n",
+        CONTRACT,
+    ),
+    Mutant(
+        "qos is for later queues only",
+        "qos() holds for queues that are consumed from.",
+        CONSUMER,
+        "                self._open.end(one)\n                self._begin(one)\n",
+        "                pass\n",
+        CONTRACT,
+    ),
+    Mutant(
+        "what cannot be read stays",
+        "What is not accepted or cannot be read is rejected.",
+        CONSUMER,
+        "        if not message.no_ack:\n            message.reject()\n",
+        "",
+        CONTRACT,
+    ),
+    Mutant(
+        "no_ack is not acknowledged",
+        "With no_ack messages are acknowledged as they are taken.",
+        RECEIVER,
+        "            self.source.settle(delivered, ACK)\n",
+        "            pass\n",
+        CONTRACT,
+    ),
+    Mutant(
+        "a child acknowledges for its parent",
+        "A forked child does not touch its parent's consumer.",
+        THREAD,
+        "os.register_at_fork(after_in_child=_after_fork)\n",
+        "",
+        FAULTS,
+    ),
+    Mutant(
+        "a dead thread is waited for",
+        "When a consumer's thread has ended, nobody waits for it.",
+        THREAD,
+        "        self._loop.close()\n        self._buffer.wake()\n",
+        "        self._loop.close()\n",
+        FAULTS,
+    ),
+    Mutant(
+        "other clients' headers are unreadable",
+        "Headers of other clients are read, whatever their types.",
+        "amqp/decoding.py",
+        "    except UnicodeDecodeError:\n",
+        "    except ZeroDivisionError:\n",
+        ("amqp/test_decoding_of_others.py",),
+    ),
+)
