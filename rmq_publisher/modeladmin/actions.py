@@ -15,7 +15,6 @@ from rmq_publisher.modeladmin import changelist, export, operations
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import PublishFailure
 
-SENT_MAX = 500  # rows that one request sends; the user waits for it
 REPEATED = ("action", "index")  # form fields that say which action it is
 ID_MAX = 2**63 - 1  # the largest id that the database's column holds
 
@@ -29,10 +28,12 @@ class FailureActionsMixin(FailureAdminBase):
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[PublishFailure]) -> None:
         """Send them from this process; the relay retries those that fail again."""
         rows = self._selected(request, queryset)
-        if len(rows) > SENT_MAX:
+        if len(rows) > operations.SENT_MAX:
             text = _("This action takes at most %(most)d messages. Nothing was changed.")
             advice = _("To retry more, use “Retry all matching messages”.")
-            self.message_user(request, f"{text % {'most': SENT_MAX}} {advice}", messages.ERROR)
+            self.message_user(
+                request, f"{text % {'most': operations.SENT_MAX}} {advice}", messages.ERROR
+            )
         elif rows:
             operations.retry(self, request, rows)
 
@@ -44,8 +45,6 @@ class FailureActionsMixin(FailureAdminBase):
         rows = self._selected(request, queryset)
         if rows and (_is_across(request) or not confirmed(request)):
             form = [(key, each) for key in REPEATED for each in request.POST.getlist(key)]
-            # The confirmation names these rows, so that none is discarded that matched only later.
-            form.append((ACTION_CHECKBOX_NAME, ",".join(str(row.pk) for row in rows)))
             back = request.get_full_path()
             return operations.ask_before_discarding(self, request, rows, back, form)
         if rows:

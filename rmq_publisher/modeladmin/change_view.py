@@ -5,19 +5,26 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Q, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
+from rmq_publisher.conf import loader
+from rmq_publisher.exceptions import Nacked, Rejected, Unroutable
 from rmq_publisher.modeladmin import formatting, payload
+from rmq_publisher.modeladmin.filters import only_filters
 from rmq_publisher.modeladmin.guards import or_unavailable, outside_transactions
 from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
 from rmq_publisher.models import OutboxMessage
 from rmq_publisher.outbox.claims import being_sent
 
 OPEN = ("pending", "failed", "dead")
+# Names of the errors by which the broker answered about the message, as a row's history has them.
+ANSWERED = frozenset(each.__name__ for each in (Nacked, Rejected, Unroutable) if each.answered)
 
 
 class FailureDetailMixin(FailureAdminBase):
@@ -50,6 +57,9 @@ class FailureDetailMixin(FailureAdminBase):
             "facts": self._facts(row),
             "attempts": _attempts(row),
             "buttons": self._buttons(request, row),
+            "closed": closed(row),
+            "neighbours": self._neighbours(request, row),
+            "list_url": self.with_filters(request, self.address("changelist")),
             "command": self._command(row),
             **self._payload(request, row),
             **(extra_context or {}),
@@ -84,8 +94,8 @@ class FailureDetailMixin(FailureAdminBase):
             (_("Created"), formatting.moment(row.created_at, row.now)),
             (_("First failed"), formatting.moment(row.failed_at, row.now)),
             (_("Last failed"), formatting.moment(row.last_failed_at, row.now)),
-            (_("Refused by the broker"), row.attempts),
-            (_("No response"), row.unanswered),
+            (_("Attempts"), _attempts_counted(row)),
+            (_("Refusals since the last retry of all"), _refusals(row)),
             (_("Next attempt"), formatting.next_attempt(row)),
         ]
         if row.finished_at is not None:
@@ -96,13 +106,41 @@ class FailureDetailMixin(FailureAdminBase):
 
     def _buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
         """Return the buttons that this user may press, each with the reason if it is disabled."""
-        buttons = []
+        buttons: list[dict[str, Any]] = []
+        if row.state in ("delivered", "discarded"):
+            return buttons
         if self.has_retry_permission(request):
             reason = closed(row) or self._behind(row)
-            buttons.append({"what": "retry", "label": _("Retry now"), "reason": reason})
+            url = self.with_filters(request, self.address("retry", row.pk))
+            buttons.append(
+                {"what": "retry", "label": _("Retry now"), "reason": reason, "url": url}
+            )
         if self.has_discard_permission(request):
-            buttons.append({"what": "discard", "label": _("Discard"), "reason": closed(row)})
+            url = self.with_filters(request, self.address("discard", row.pk))
+            buttons.append(
+                {"what": "discard", "label": _("Discard"), "reason": closed(row), "url": url}
+            )
         return buttons
+
+    def _neighbours(self, request: HttpRequest, row: Any) -> dict[str, str]:
+        """Return the addresses of the messages before and after this one in the user's list."""
+        listing = only_filters(request, request.GET.get("_changelist_filters", ""))
+        try:
+            rows = self.get_changelist_instance(listing).queryset
+        except (IncorrectLookupParameters, SuspiciousOperation):
+            return {}
+        # Read by the database itself: SQLite compares times as text, which may differ in precision.
+        when = Subquery(self.rows().filter(pk=row.pk).values("last_failed_at"))
+        later = Q(last_failed_at__gt=when) | Q(last_failed_at=when, pk__gt=row.pk)
+        earlier = Q(last_failed_at__lt=when) | Q(last_failed_at=when, pk__lt=row.pk)
+        return {
+            "previous": self._neighbour(request, rows.filter(later), "last_failed_at", "pk"),
+            "next": self._neighbour(request, rows.filter(earlier), "-last_failed_at", "-pk"),
+        }
+
+    def _neighbour(self, request: HttpRequest, rows: Any, *order: str) -> str:
+        found = rows.order_by(*order).values_list("pk", flat=True)[:1]
+        return self.with_filters(request, self.address("change", *found)) if found else ""
 
     def _behind(self, row: Any) -> str:
         """Return which message with the same ordering key must be sent first; empty if none."""
@@ -147,6 +185,28 @@ class FailureDetailMixin(FailureAdminBase):
             ]
             found["body"] = payload.shown(self.redact_body(request, row, bytes(row.body)))
         return found
+
+
+def _attempts_counted(row: Any) -> str:
+    """Return how many attempts the table below lists, by outcome."""
+    kinds = [str(each.get("type", "")) for each in row.history if isinstance(each, Mapping)]
+    refused = sum(kind in ANSWERED for kind in kinds)
+    delivered = row.state == "delivered"
+    parts = [
+        (refused, _("refused by the broker: %d")),
+        (len(row.history) - refused, _("no response: %d")),
+        (int(delivered), _("confirmed: %d")),
+    ]
+    counted = ", ".join(text % number for number, text in parts if number)
+    return f"{len(row.history) + delivered} ({counted})" if counted else "0"
+
+
+def _refusals(row: Any) -> str:
+    """Return how close a message is to being dead."""
+    return _("%(number)d of %(most)d") % {
+        "number": row.attempts,
+        "most": loader.outbox().max_attempts,
+    }
 
 
 def closed(row: Any) -> str:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from rmq_publisher.modeladmin import formatting
-from rmq_publisher.modeladmin.filters import FILTERS
+from rmq_publisher.modeladmin.filters import ALL, FILTERS, filters_only
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import PublishFailure
 
@@ -71,7 +71,9 @@ class FailureList(ChangeList):
         return found
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch the page's rows."""
+        """Fetch the page's rows, unless only the filters are wanted."""
+        if filters_only(request):
+            return
         super().get_results(request)
         self.page_num = min(self.page_num, self.paginator.num_pages)  # the one that is shown
         if not self.multi_page or (self.show_all and self.can_show_all):
@@ -83,7 +85,7 @@ def narrowed_by(changes: Any) -> list[tuple[str, str]]:
     """Return the list's active filters in words: title and choice of each, and the search term."""
     found = []
     for spec in changes.filter_specs:
-        if not spec.used_parameters:
+        if not spec.used_parameters or spec.value() == ALL:
             continue
         chosen = [each["display"] for each in spec.choices(changes) if each["selected"]]
         # An address may hold a value that is not among the choices.
@@ -98,8 +100,8 @@ class FailureListMixin(FailureAdminBase):
     """Columns, filters and search."""
 
     list_display = (
-        "message", "state_shown", "failed_shown", "error_shown", "exchange_shown", "key_shown",
-        "using_shown", "attempts_shown", "next_shown", "size_shown",
+        "message", "state_shown", "failed_shown", "error_shown", "destination_shown", "using_shown",
+        "attempts_shown", "next_shown", "size_shown",
     )  # fmt: skip
     list_filter = FILTERS
     list_per_page = 100
@@ -164,22 +166,20 @@ class FailureListMixin(FailureAdminBase):
         """The RabbitMQ alias."""
         return formatting.name(row.using, NAME_SHOWN)
 
-    @admin.display(description=gettext_lazy("exchange"))
-    def exchange_shown(self, row: Any) -> SafeString | str:
-        """The exchange."""
-        return formatting.exchange(row.exchange, NAME_SHOWN)
-
-    @admin.display(description=gettext_lazy("routing key"))
-    def key_shown(self, row: Any) -> SafeString:
-        """The routing key."""
-        return formatting.name(row.routing_key, NAME_SHOWN)
+    @admin.display(description=gettext_lazy("exchange, routing key"))
+    def destination_shown(self, row: Any) -> SafeString:
+        """The exchange, with the routing key below."""
+        return formatting.two_lines(
+            formatting.exchange(row.exchange, NAME_SHOWN),
+            formatting.name(row.routing_key, NAME_SHOWN),
+        )
 
     @admin.display(description=gettext_lazy("error"))
     def error_shown(self, row: Any) -> SafeString:
         """What went wrong, with the error message below."""
-        return format_html(
-            '{}<br><span class="rmq-quiet">{}</span>',
-            formatting.error(row.last_error_type, row.last_error_code),
+        error = formatting.error(row.last_error_type, row.last_error_code)
+        return formatting.two_lines(
+            format_html('<span title="{}">{}</span>', error, error),
             formatting.name(row.last_error_text, 2 * NAME_SHOWN),
         )
 

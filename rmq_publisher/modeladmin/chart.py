@@ -9,11 +9,10 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-# In units of the drawing. Each half has a scale of its own: a few failures among thousands must be seen.
+# In units of the drawing.
 WIDTH = 960
-UP = 90  # height of the published half
-DOWN = 50  # height of the failed half
-LEAST = 3  # height of the smallest bar
+HEIGHT = 100  # of both halves, which share one scale
+LEAST = 3  # height of the smallest bar: a few failures among thousands must be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,8 @@ class Chart:
         begins: the first bucket's time.
         times: labels beneath the drawing: position, SVG's text-anchor, and time.
         width: of the drawing, which the buckets fill.
+        line: height of the published half, which is above the line.
+        height: of the drawing.
     """
 
     bars: list[Bar]
@@ -51,8 +52,8 @@ class Chart:
     begins: str
     times: list[tuple[str, str, str]]
     width: int
-    line: int = UP
-    height: int = UP + DOWN
+    line: int
+    height: int = HEIGHT
 
 
 def chart(buckets: Sequence[Any]) -> Chart:
@@ -60,18 +61,20 @@ def chart(buckets: Sequence[Any]) -> Chart:
     most_published = max((bucket.published for bucket in buckets), default=0)
     most_failed = max((bucket.failed for bucket in buckets), default=0)
     step = WIDTH // max(1, len(buckets))
+    line = _line(most_published, most_failed)
+    most = max(1, most_published + most_failed)
     bars, rows = [], []
     for index, bucket in enumerate(buckets):
         label = _label(bucket.start)
-        up = _height(bucket.published, most_published, UP)
-        down = _height(bucket.failed, most_failed, DOWN)
+        up = min(line, _height(bucket.published, most))
+        down = min(HEIGHT - line, _height(bucket.failed, most))
         title = _("%(time)s: %(published)d published, %(failed)d failed") % {
             "time": label,
             "published": bucket.published,
             "failed": bucket.failed,
         }
         if up or down:
-            bars.append(Bar(index * step, max(1, step - 2), UP - up, up, down, title))
+            bars.append(Bar(index * step, max(1, step - 2), line - up, up, down, title))
             rows.append((label, bucket.published, bucket.failed))
     return Chart(
         bars=bars,
@@ -83,11 +86,20 @@ def chart(buckets: Sequence[Any]) -> Chart:
         begins=_label(buckets[0].start) if buckets else "",
         times=_times([bucket.start for bucket in buckets]),
         width=step * max(1, len(buckets)),
+        line=line,
     )
 
 
-def _height(number: int, most: int, room: int) -> int:
-    return max(LEAST, number * room // most) if number else 0
+def _line(most_published: int, most_failed: int) -> int:
+    """Return the height of the published half, so that one message is as tall in both halves."""
+    if not most_failed:
+        return HEIGHT - LEAST
+    exact = HEIGHT * most_published // (most_published + most_failed)
+    return min(HEIGHT - LEAST, max(LEAST, exact))
+
+
+def _height(number: int, most: int) -> int:
+    return max(LEAST, number * HEIGHT // most) if number else 0
 
 
 def _label(moment: datetime) -> str:

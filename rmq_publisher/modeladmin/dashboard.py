@@ -1,14 +1,16 @@
 """The dashboard around the list: how many failures, whether a relay runs, whether RabbitMQ answers."""
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.changelist import PERIOD
 from rmq_publisher.modeladmin.chart import chart
+from rmq_publisher.modeladmin.filters import STATE, default_state
 from rmq_publisher.monitoring import broker_status, outbox_stats
 from rmq_publisher.outbox import heartbeats
 
@@ -36,16 +38,17 @@ def dashboard(request: HttpRequest, database: str) -> dict[str, Any]:
     Raises:
         DatabaseError, InterfaceError: from Django, such as for a missing table.
     """
+    statuses = broker_status.statuses()
     summary = outbox_stats.summary(database, at_most=COUNTED_MAX)
     chosen = request.GET.get(PERIOD, "")
     period = chosen if chosen in get_args(outbox_stats.Period) else "60m"
     return {
-        "tiles": _tiles(summary),
+        "tiles": _tiles(summary, request, statuses),
         "warnings": _warnings(summary),
         "announcement": _announcement(summary),
         "periods": [(_with_period(request, key), PERIODS[key], key == period) for key in PERIODS],
         "chart": chart(outbox_stats.series(database, period)),  # type: ignore[arg-type]
-        "brokers": [_broker(status) for status in broker_status.statuses()],
+        "brokers": [_broker(status) for status in statuses],
     }
 
 
@@ -89,42 +92,59 @@ def _number(summary: outbox_stats.Summary, name: str) -> str:
     return _("%s or more") % text if more else text
 
 
-def _tiles(summary: outbox_stats.Summary) -> list[dict[str, Any]]:
+def _tiles(
+    summary: outbox_stats.Summary, request: HttpRequest, statuses: Sequence[Any]
+) -> list[dict[str, Any]]:
     """Return the tiles; a tile's tone is a colour, which is never the only sign."""
     oldest, seen = summary.oldest_pending, summary.relay_seen
+    state = request.GET.get(STATE, default_state(request))
+    up = sum(status.state == "up" for status in statuses)
     return [
         {
             "label": _("Unresolved"),
             "value": _number(summary, "unresolved"),
             "tone": "bad" if summary.unresolved else "good",
             "query": "?state=unresolved",
+            "current": state == "unresolved",
         },
         {
             "label": _("Dead"),
             "value": _number(summary, "dead"),
             "tone": "bad" if summary.dead else "good",
             "query": "?state=dead",
+            "current": state == "dead",
         },
-        {"label": _("Pending"), "value": _number(summary, "pending")},
         {
-            "label": _("Oldest pending"),
-            "value": "-" if oldest is None else formatting.duration(oldest),
-            "words": True,
+            "label": _("Pending"),
+            "value": _number(summary, "pending"),
+            "note": "" if oldest is None else _("oldest: %s") % formatting.duration(oldest),
         },
-        {"label": _("Published in 24 hours"), "value": _number(summary, "published_24h")},
+        {"label": _("Published, 24 h"), "value": _number(summary, "published_24h")},
         {
-            "label": _("Failed attempts in 24 hours"),
+            "label": _("Failed, 24 h"),
             "value": _number(summary, "failed_24h"),
             "tone": "bad" if summary.failed_24h else "",
         },
         {
-            "label": _("Relay last seen"),
-            "value": pgettext("no time", "never") if seen is None else formatting.ago(seen),
-            "words": True,
+            "label": _("Relay"),
+            "value": ngettext("%d running", "%d running", summary.relays) % summary.relays,
             "tone": "bad" if _relay_missing(seen) else "good",
-            "note": ngettext("%d running", "%d running", summary.relays) % summary.relays,
+            "note": _("never seen") if seen is None else _("seen %s") % formatting.ago(seen),
+        },
+        {
+            "label": _("RabbitMQ up"),
+            "value": _("%(up)d of %(all)d") % {"up": up, "all": len(statuses)},
+            "tone": _brokers_tone(statuses),
+            "query": "#rmq-brokers-heading",
         },
     ]
+
+
+def _brokers_tone(statuses: Sequence[Any]) -> str:
+    states = {status.state for status in statuses}
+    if states & {"down", "blocked"}:
+        return "bad"
+    return "good" if states == {"up"} else ""
 
 
 def _announcement(summary: outbox_stats.Summary) -> str:

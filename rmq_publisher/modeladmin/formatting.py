@@ -12,6 +12,7 @@ from typing import Any
 
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -61,9 +62,17 @@ def name(text: str, longest: int = 0) -> SafeString:
         longest: characters; the tooltip has the whole name.
     """
     shown = visible(text)
-    if not longest or len(shown) <= longest:
+    if not longest:
         return format_html('<bdi class="rmq-name">{}</bdi>', shown)
-    return format_html('<bdi class="rmq-name" title="{}">{}…</bdi>', shown, shown[: longest - 1])
+    # The page may cut it further, so that the tooltip is there for short names as well.
+    short = shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return format_html('<bdi class="rmq-cut" title="{}">{}</bdi>', shown, short)
+
+
+def two_lines(first: SafeString | str, second: SafeString | str) -> SafeString:
+    """Return a cell's content: what matters first, and details below."""
+    markup = '<span class="rmq-cut">{}</span><span class="rmq-below">{}</span>'
+    return format_html(markup, first, second)
 
 
 def exchange(text: str, longest: int = 0) -> SafeString | str:
@@ -107,6 +116,8 @@ def duration(seconds: float) -> str:
 
 def ago(seconds: float) -> str:
     """Return how long ago something was, such as "5 minutes ago"."""
+    if seconds < 1:
+        return _("just now")
     count, unit = _unit(seconds)
     return {
         "seconds": ngettext("%(count)d second ago", "%(count)d seconds ago", count),
@@ -118,6 +129,8 @@ def ago(seconds: float) -> str:
 
 def ahead(seconds: float) -> str:
     """Return when something will be, such as "in 5 minutes"."""
+    if seconds < 1:
+        return _("now")
     count, unit = _unit(seconds)
     return {
         "seconds": ngettext("in %(count)d second", "in %(count)d seconds", count),
@@ -129,8 +142,7 @@ def ahead(seconds: float) -> str:
 
 def exact(moment: datetime) -> str:
     """Return a time to the millisecond, with its zone."""
-    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
-    return local.isoformat(sep=" ", timespec="milliseconds")
+    return _local(moment).isoformat(sep=" ", timespec="milliseconds")
 
 
 def written(text: Any, now: datetime) -> datetime | None:
@@ -153,7 +165,7 @@ def written(text: Any, now: datetime) -> datetime | None:
 
 
 def moment(then: datetime | None, now: datetime) -> SafeString | str:
-    """Return a time as HTML: relative to now, with the exact time as its tooltip.
+    """Return a time as HTML: relative to now, then the time of day, and the exact time as tooltip.
 
     Args:
         then: the time, by the database's clock.
@@ -162,12 +174,27 @@ def moment(then: datetime | None, now: datetime) -> SafeString | str:
     if then is None:
         return pgettext("no time", "never")
     seconds = (now - then).total_seconds()
+    relative = ago(seconds) if seconds >= 0 else ahead(-seconds)
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
+        '<time datetime="{}" title="{}">{} <span class="rmq-below">{}</span></time>',
         then.isoformat(),
         exact(then),
-        ago(seconds) if seconds >= 0 else ahead(-seconds),
+        relative,
+        clock_time(then, now),
     )
+
+
+def clock_time(then: datetime, now: datetime) -> str:
+    """Return a time in the reader's zone, with the date unless it is today's."""
+    local, today = _local(then), _local(now).date()
+    if local.date() == today:
+        return f"{local:%H:%M:%S}"
+    form = "MONTH_DAY_FORMAT" if local.year == today.year else "SHORT_DATE_FORMAT"
+    return f"{date_format(local, form)}, {local:%H:%M}"
+
+
+def _local(moment: datetime) -> datetime:
+    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
 
 
 # ---- a row ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q, QuerySet
@@ -21,6 +22,7 @@ from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import notifier, transitions
 from rmq_publisher.outbox.manual_retry import resend
 
+SENT_MAX = 500  # rows that one request sends; the user waits for it
 TOLD_MAX = 20  # rows that a message to the user lists one by one
 DUE_AT_ONCE = 1000  # rows that one statement makes due, so that none holds many locks for long
 DUE_MAX = 100_000  # rows that one request makes due
@@ -66,14 +68,25 @@ def _discarded(page: FailureAdminBase, ids: Sequence[int]) -> set[int]:
     return set(found.values_list("pk", flat=True))
 
 
+def _open(page: FailureAdminBase, ids: Sequence[int]) -> set[int]:
+    """Return which rows can still be discarded."""
+    found: set[int] = set()
+    for start in range(0, len(ids), transitions.AT_ONCE):
+        rows = page.rows().filter(OPEN, pk__in=ids[start : start + transitions.AT_ONCE])
+        found.update(rows.values_list("pk", flat=True))
+    return found
+
+
 def ask_before_discarding(
     page: FailureAdminBase,
     request: HttpRequest,
     rows: Rows,
     back: str,
     form: Sequence[tuple[str, str]] = (),
-) -> TemplateResponse:
+) -> TemplateResponse | None:
     """Return the page that asks whether to discard rows, which cannot be undone.
+
+    Only those that can still be discarded are counted and named. If there are none, the user is told.
 
     Args:
         page: the admin.
@@ -82,15 +95,24 @@ def ask_before_discarding(
         back: where to go without discarding.
         form: names and values of the form fields that confirm it.
     """
+    found = _open(page, [row.pk for row in rows])
+    open_rows = [row for row in rows if row.pk in found]
+    if not open_rows:
+        text = _("Nothing to discard: already delivered, discarded or being sent.")
+        page.message_user(request, text, messages.WARNING)
+        return None
+    # The confirmation names these rows, so that none is discarded that matched only later.
+    ids = ",".join(str(row.pk) for row in open_rows)
     context = {
         **page.admin_site.each_context(request),
         "opts": page.opts,
         "media": page.media,
         "title": _("Discard messages"),
-        "count": len(rows),
-        "names": [formatting.name(row.message_id) for row in rows[:TOLD_MAX]],
-        "more": len(rows) > TOLD_MAX,
-        "form": form,
+        "count": len(open_rows),
+        "skipped": len(rows) - len(open_rows),
+        "names": [formatting.name(row.message_id) for row in open_rows[:TOLD_MAX]],
+        "more": len(open_rows) > TOLD_MAX,
+        "form": [*form, (ACTION_CHECKBOX_NAME, ids)] if form else (),
         "back": back,
     }
     request.current_app = page.admin_site.name

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.db import router
 from django.db.models import QuerySet
@@ -59,6 +60,11 @@ class FailureAdminBase(Base):
         """Return the address of one of this admin's pages, on the same admin site."""
         name = f"admin:{self.url_name(what)}"
         return reverse(name, args=args, current_app=self.admin_site.name)
+
+    def with_filters(self, request: HttpRequest, address: str) -> str:
+        """Return an address that remembers the filters of the list from which the user came."""
+        filters = self.get_preserved_filters(request)
+        return add_preserved_filters({"opts": self.opts, "preserved_filters": filters}, address)
 
     # ---- permissions: rows change only through actions, never by a form ----
 

@@ -17,9 +17,10 @@ from django.urls import URLPattern, path
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from rmq_publisher.modeladmin import changelist, formatting, operations
+from rmq_publisher.modeladmin import changelist, formatting, groups, operations
 from rmq_publisher.modeladmin.actions import confirmed
 from rmq_publisher.modeladmin.dashboard import dashboard, relay_missing
+from rmq_publisher.modeladmin.filters import ALL, STATE
 from rmq_publisher.modeladmin.guards import or_unavailable, outside_transactions
 from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
 from rmq_publisher.models import PublishFailure
@@ -67,10 +68,12 @@ class FailureViewsMixin(FailureAdminBase):
             "title": capfirst(self.opts.verbose_name_plural),
             "listed_max": changelist.LISTED_MAX,
             "strip": dashboard(request, self.get_database()),
+            "groups": groups.groups(self),
             "live_url": self.address("live"),
             "retry_all_url": f"{self.address('retry_all')}?{query}",
             "may_retry": self.has_retry_permission(request),
             "nothing_yet": self._nothing_yet,  # the template asks only if the list is empty
+            "all_states_url": f"?{STATE}={ALL}",
         }
 
     def _nothing_yet(self) -> bool:
@@ -110,7 +113,7 @@ class FailureViewsMixin(FailureAdminBase):
 
         def discard(rows: Sequence[PublishFailure]) -> HttpResponseBase | None:
             if not confirmed(request):
-                back = self.address("change", rows[0].pk)
+                back = self.with_filters(request, self.address("change", rows[0].pk))
                 return operations.ask_before_discarding(self, request, rows, back)
             operations.discard(self, request, rows)
             return None
@@ -131,13 +134,17 @@ class FailureViewsMixin(FailureAdminBase):
         row = self.get_failure(object_id)
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        return action([row]) or HttpResponseRedirect(self.address("change", row.pk))
+        address = self.with_filters(request, self.address("change", row.pk))
+        return action([row]) or HttpResponseRedirect(address)
 
     # ---- all that match ----
 
     @or_unavailable
     def retry_all_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Say how many messages match the list's filters; on POST have a relay send them."""
+        """Say how many messages match the list's filters; on POST have a relay send them.
+
+        Without a relay, this process can send the first of them itself.
+        """
         if not self.has_retry_permission(request):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD", "POST"):
@@ -151,6 +158,10 @@ class FailureViewsMixin(FailureAdminBase):
         filters = changelist.narrowed_by(changes)
         matching = changes.queryset.order_by().filter(state__in=("failed", "dead"))
         warning = relay_missing(self.get_database())
+        if request.method == "POST" and "now" in request.POST:
+            rows = matching.filter(operations.OPEN).only("pk", "message_id", "state", "size")
+            operations.retry(self, request, list(rows.order_by("pk")[: operations.SENT_MAX]))
+            return HttpResponseRedirect(back)
         if request.method == "POST":
             which = f" ({query})" if filters else ""
             done, more = operations.make_due(self, request, matching, which)
@@ -165,6 +176,7 @@ class FailureViewsMixin(FailureAdminBase):
             "left_alone": matching.exclude(operations.NOT_DUE).count(),
             "filters": [(capfirst(title), formatting.name(value)) for title, value in filters],
             "most": operations.DUE_MAX,
+            "most_now": operations.SENT_MAX,
             "relay_missing": warning,
             "back": back,
         }

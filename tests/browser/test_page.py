@@ -85,7 +85,14 @@ ROOM = """() => {
     const list = document.querySelector("#rmq-results .results");
     return [list.scrollWidth - list.clientWidth, list.getBoundingClientRect().right];
 }"""
-DECIDES_BY = ("message", "state_shown", "failed_shown", "error_shown", "key_shown", "next_shown")
+DECIDES_BY = (
+    "message",
+    "state_shown",
+    "failed_shown",
+    "error_shown",
+    "destination_shown",
+    "next_shown",
+)
 
 
 def test_a_phone_shows_what_one_decides_by(look: Look) -> None:
@@ -95,7 +102,7 @@ def test_a_phone_shows_what_one_decides_by(look: Look) -> None:
     assert page.evaluate(ROOM)[0] == 0
     for column in DECIDES_BY:
         inside(page, page.locator(f"#result_list .field-{column}"), 375)
-    for column in ("using_shown", "exchange_shown", "attempts_shown", "size_shown"):
+    for column in ("using_shown", "attempts_shown", "size_shown"):
         expect(page.locator(f"#result_list .field-{column}")).to_be_hidden()
     assert rows(page).bounding_box()["height"] < 140
     message, state, error = (
@@ -122,10 +129,41 @@ def test_a_screen_shows_all_columns(look: Look, width: int) -> None:
     over, right = page.evaluate(ROOM)
     assert over == 0
     assert right <= width
-    for column in (*DECIDES_BY, "exchange_shown", "using_shown", "attempts_shown"):
+    for column in (*DECIDES_BY, "attempts_shown"):
         inside(page, page.locator(f"#result_list .field-{column}"), width)
-    size = page.locator("#result_list .field-size_shown")
-    expect(size).to_be_visible(visible=width >= 1400)
+    for column in ("using_shown", "size_shown"):
+        cell = page.locator(f"#result_list .field-{column}")
+        expect(cell).to_be_visible(visible=width >= 1400)
+    assert rows(page).bounding_box()["height"] < 50, "more than two lines"
+    name = page.locator("#result_list .field-message bdi")
+    assert name.evaluate("each => getComputedStyle(each).whiteSpace") == "nowrap"
+
+
+def test_the_list_is_seen_before_one_scrolls(look: Look) -> None:
+    for state in ("failed", "dead"):
+        failure(state=state, error=("Rejected", 403, "ACCESS_REFUSED"))
+    failure(error=("BrokerUnavailable", None, "refused"))
+    page = look().open(url("changelist"))
+    assert page.locator("#result_list tbody tr").nth(2).bounding_box()["y"] < 700
+    chart, brokers = (page.locator(f"#rmq-{each}-heading") for each in ("chart", "brokers"))
+    for below in (chart, brokers):
+        assert below.bounding_box()["y"] > page.locator("#result_list").bounding_box()["y"]
+
+
+def test_what_is_told_of_each_message_is_one_box(look: Look) -> None:
+    """On Django 5.2, too, whose look of messages reaches into lists within them."""
+    for number in range(2):
+        failure(message_id=f"m{number}", using="not-configured", state="dead")
+    page = look().open(url("changelist"))
+    page.locator("#action-toggle").check()
+    page.get_by_label("Action:").select_option("retry_selected")
+    page.get_by_role("button", name=re.compile("^(Go|Run)")).click()
+    expect(page.locator(".messagelist li")).to_have_count(1)
+    expect(page.locator(".messagelist .rmq-told")).to_have_count(2)
+    assert (
+        page.locator(".rmq-told").first.evaluate("each => getComputedStyle(each).backgroundImage")
+        == "none"
+    )
 
 
 def inside(page: Page, what: Any, width: int) -> None:
@@ -142,7 +180,7 @@ def test_the_button_for_all_is_drawn_over_nothing(look: Look, phone: bool) -> No
     failure()
     page = look(phone=phone).open(url("changelist"))
     button = page.get_by_role("link", name="Retry all matching messages").bounding_box()
-    for other in ("#rmq-strip", ".rmq-refreshing", "#toolbar"):
+    for other in ("#rmq-strip", "#rmq-pause", ".rmq-filters", "#toolbar"):
         box = page.locator(other).bounding_box()
         assert button
         assert box
@@ -212,7 +250,7 @@ def test_discarding_asks_first(look: Look, scripts: bool) -> None:
     page.get_by_role("button", name="Discard").click()
     page.get_by_role("button", name="Discard 1 message").click()
     expect(page.locator(".rmq-head")).to_contain_text("discarded")
-    expect(page.get_by_role("button", name="Discard")).to_be_disabled()
+    expect(page.get_by_role("button", name="Discard")).to_have_count(0)
 
 
 # -- without scripts -------------------------------------------------------------------------------
@@ -231,7 +269,8 @@ def test_without_scripts_everything_works(look: Look) -> None:
     page.get_by_role("button", name=re.compile("^(Go|Run)")).click()
     expect(page.locator(".messagelist")).to_contain_text("Sent 1.")
     page.goto(page.url.partition("?")[0])
-    page.get_by_role("link", name="dead", exact=True).first.click()
+    page.locator(".rmq-filter summary").first.click()
+    page.get_by_role("link", name="dead", exact=True).click()
     page.get_by_role("link", name="Retry all matching messages").click()
     page.get_by_role("button", name="Retry 2 messages").click()
     expect(page.locator(".messagelist")).to_contain_text("2 messages are due")

@@ -243,13 +243,13 @@ def test_it_says_when_it_cannot_refresh(look: Look) -> None:
     page = window.page
     page.route("**/live/**", lambda route: route.abort())
     page.clock.fast_forward(6000)
-    expect(page.locator("#rmq-note")).to_contain_text("tried again")
+    expect(page.locator("#rmq-note")).to_contain_text("Trying again")
     page.unroute("**/live/**")
     refreshed(page)
     expect(page.locator("#rmq-note")).to_have_text("")
     window.context.clear_cookies()
     refreshed(page)
-    expect(page.locator("#rmq-note")).to_contain_text("Not refreshed any more")
+    expect(page.locator("#rmq-note")).to_contain_text("No longer refreshed")
     expect(page.get_by_role("button", name="Pause refreshing")).to_have_count(0)
     # What the browser itself says of the address that we made fail.
     assert all("ERR_FAILED" in complaint for complaint in window.complaints)

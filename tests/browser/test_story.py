@@ -104,9 +104,10 @@ def test_from_outage_to_all_delivered(
     expect(listed(page, "failed")).to_have_count(MESSAGES)
 
     # What is it? Only those that failed because of the broker; one of them, whole.
-    sidebar = page.locator("#changelist-filter")
-    hands.press(sidebar.get_by_role("link", name="RabbitMQ unavailable"))
-    hands.press(sidebar.get_by_role("link", name="failed", exact=True))
+    for title, choice in (("Error", "RabbitMQ unavailable"), ("State", "failed")):
+        menu = page.locator(".rmq-filter").filter(has_text=f"{title}:")
+        hands.press(menu.locator("summary"))
+        hands.press(menu.get_by_role("link", name=choice, exact=True))
     expect(page).to_have_url(re.compile("state=failed"))
     filtered = page.url
     hands.press(page.get_by_role("link", name=ids[0][:8]))
@@ -120,13 +121,13 @@ def test_from_outage_to_all_delivered(
     eventually(lambda: connections["default"].status().state == "open")
     for number in range(SELECTED):
         hands.tick(page.locator(".action-select").nth(number))
-    hands.choose(page.get_by_label("Action:"), "Send selected messages again, now")
+    hands.choose(page.get_by_label("Action:"), "Retry selected messages now")
     hands.press(page.get_by_role("button", name=re.compile("^(Go|Run)")))
-    expect(page.locator(".messagelist")).to_contain_text(f"{SELECTED} sent.")
+    expect(page.locator(".messagelist")).to_contain_text(f"Sent {SELECTED}.")
     expect(listed(page)).to_have_count(MESSAGES - SELECTED)
     hands.press(page.get_by_role("link", name="Retry all matching messages"))
-    expect(page.locator("#content")).to_contain_text("messages match the list's filters")
-    hands.press(page.get_by_role("button", name=f"Send {MESSAGES - SELECTED} messages again"))
+    expect(page.locator("#content")).to_contain_text("messages match the filters")
+    hands.press(page.get_by_role("button", name=f"Retry {MESSAGES - SELECTED} messages"))
     expect(page.locator(".messagelist")).to_contain_text(f"{MESSAGES - SELECTED} messages are due")
 
     # All delivered, says the page, again by itself; and so it is.
@@ -134,6 +135,7 @@ def test_from_outage_to_all_delivered(
     hands.press(page.locator(".rmq-tile a").first)
     expect(page.locator(".rmq-empty")).to_contain_text("No failure matches")
     hands.press(page.get_by_role("link", name="Clear all filters"))
+    hands.press(page.get_by_role("link", name="Show delivered and discarded messages"))
     expect(listed(page, "delivered")).to_have_count(MESSAGES)
     received = [message.properties.message_id for message in node_amqp.drain(queue, MESSAGES)]
     assert sorted(received) == sorted(ids)

@@ -12,7 +12,7 @@ from django.utils.text import capfirst
 
 from rmq_publisher import BrokerUnavailable, QueueConfig, Rejected
 from rmq_publisher.db.clock import After
-from rmq_publisher.modeladmin import actions, export, operations
+from rmq_publisher.modeladmin import export, operations
 from rmq_publisher.modeladmin.filters import SinceFilter
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import claims, manual_retry, transitions
@@ -213,7 +213,7 @@ def test_when_time_is_up_no_more_are_begun(monkeypatch):
 
 
 def test_too_many_are_refused(monkeypatch):
-    monkeypatch.setattr(actions, "SENT_MAX", 1)
+    monkeypatch.setattr(operations, "SENT_MAX", 1)
     rows = [failure(message_id="a"), failure(message_id="b")]
     [message] = told(act(operator(), "retry_selected", *rows))
     assert "at most 1 messages" in message

@@ -12,7 +12,7 @@ from django.urls import reverse
 from rmq_publisher.admin import PublishFailureAdminMixin
 from rmq_publisher.db.clock import After
 from rmq_publisher.modeladmin import changelist
-from rmq_publisher.modeladmin.chart import LEAST, UP, chart
+from rmq_publisher.modeladmin.chart import HEIGHT, LEAST, chart
 from rmq_publisher.models import OutboxMessage, PublishCount, PublishFailure, RelaySeen
 from rmq_publisher.monitoring import broker_status, outbox_stats
 from tests.support.admin_rows import client, failure, fresh_broker, operator, text, url
@@ -53,12 +53,12 @@ def test_the_columns_say_what_happened():
     shown = cells(page)
     assert shown["message"] == "m1"
     assert shown["state_shown"] == "failed"
-    assert shown["failed_shown"] == "1 minute ago"
-    assert (shown["using_shown"], shown["exchange_shown"]) == ("default", "shop")
-    assert shown["key_shown"] == "orders.placed"
+    assert shown["failed_shown"].startswith("1 minute ago")
+    assert shown["using_shown"] == "default"
+    assert re.fullmatch(r"shop\s+orders.placed", shown["destination_shown"])
     assert re.fullmatch(r"No matching queue \(312\)\s+NO_ROUTE", shown["error_shown"])
     assert shown["attempts_shown"] == "3"
-    assert shown["next_shown"] == "in 3 minutes"
+    assert shown["next_shown"].startswith("in 3 minutes")
     assert shown["size_shown"] == "2.0\xa0KB"
     row = PublishFailure.objects.get()
     assert f'<time datetime="{row.last_failed_at.isoformat()}" title="' in text(page)
@@ -77,7 +77,7 @@ def test_the_columns_say_what_happened():
 )
 def test_what_comes_next(columns, state, following):
     failure(**columns)
-    shown = cells(operator().get(url("changelist")))
+    shown = cells(operator().get(url("changelist") + "?state=all"))
     assert (shown["state_shown"], shown["next_shown"]) == (state, following)
 
 
@@ -108,14 +108,20 @@ def test_the_latest_comes_first_and_the_order_can_be_turned():
         ("state=delivered", "c"),
         ("state=nonsense", ""),
         ("error=Rejected", "bd"),
-        ("error=Unroutable", "ac"),
-        ("using=default", "abc"),
+        ("error=Unroutable&state=all", "ac"),
+        ("using=default&state=all", "abc"),
+        ("", "abd"),
+        ("state=all", "abcd"),
+        ("error=Rejected:403", "bd"),
+        ("error=Rejected:404", ""),
+        ("error=:404", ""),
+        ("error=Rejected:٣٣٣", ""),
         ("using=audit", "d"),
-        ("exchange=", "acd"),
+        ("exchange=&state=all", "acd"),
         ("exchange=shop", "b"),
         ("since=hour", "a"),
         ("since=day", "ab"),
-        ("since=week", "abc"),
+        ("since=week", "ab"),
         ("state=unresolved&error=Rejected&since=day", "b"),
         ("q=b", "b"),
         ("q=corr-c", "c"),
@@ -123,7 +129,7 @@ def test_the_latest_comes_first_and_the_order_can_be_turned():
         ("q=access_ref", "bd"),
         ("q=unroutable", "ac"),
         ("q=nothing", ""),
-        ("q=+", "abcd"),
+        ("q=+", "abd"),
     ],
 )
 def test_filters_and_search(query, expected):
@@ -218,10 +224,12 @@ def test_the_tiles():
     assert values["Unresolved"] == "3"
     assert values["Dead"] == "2"
     assert values["Pending"] == "0"
-    assert values["Oldest pending"] == "-"
-    assert values["Published in 24 hours"] == "1\u202f234"
-    assert values["Failed attempts in 24 hours"] == "3"
-    assert re.fullmatch(r"[567] seconds ago", values["Relay last seen"])
+    assert values["Published, 24 h"] == "1\u202f234"
+    assert values["Failed, 24 h"] == "3"
+    assert values["Relay"] == "1 running"
+    notes = {tile["label"]: tile.get("note") for tile in shown["tiles"]}
+    assert re.fullmatch(r"seen [567] seconds ago", notes["Relay"])
+    assert notes["Pending"] == ""
     assert shown["warnings"] == []
     assert shown["announcement"] == "3 unresolved, including 2 dead"
 
@@ -274,8 +282,8 @@ def test_a_single_failure_among_thousands_is_seen():
         return outbox_stats.Bucket(row.created_at, published, failed)
 
     drawn = chart([bucket(100_000, 1000), bucket(0, 0), bucket(1, 1)])
-    assert [bar.up for bar in drawn.bars] == [UP, LEAST]
-    assert drawn.bars[1].down == LEAST
+    assert [bar.up for bar in drawn.bars] == [HEIGHT - LEAST, LEAST]
+    assert [bar.down for bar in drawn.bars] == [LEAST, LEAST]
     assert len(drawn.rows) == 2
 
 
@@ -397,8 +405,6 @@ def test_every_attempt_is_shown_with_its_outcome():
     [
         ({}, "", ""),
         ({"state": "dead"}, "", ""),
-        ({"state": "delivered"}, "It has been delivered.", "It has been delivered."),
-        ({"state": "discarded"}, "It was discarded.", "It was discarded."),
         ({"token": 5, "available_at": After(50)}, "being sent", "being sent"),
         ({"token": 5, "available_at": After(-1)}, "", ""),
         ({"ordering_key": "k"}, "Retry or discard message earlier first", ""),

@@ -16,7 +16,7 @@ from tests.support.admin_rows import act, failure, fresh_broker, operator, text,
 pytestmark = pytest.mark.django_db
 
 SEED = 20260102
-MANY = 1000
+MANY = 400
 PIECES = [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg/onload=alert(1)>",
     "</td></table>", "</code></pre></section>", "{{ 7|add:7 }}{% load x %}", "javascript:alert(1)",
@@ -123,7 +123,7 @@ def hostile_row(template: PublishFailure, chance: random.Random) -> PublishFailu
     return PublishFailure(**values)
 
 
-def test_a_thousand_of_them():
+def test_hundreds_of_them():
     print("seed", SEED)
     chance = random.Random(SEED)
     template = failure(state="dead")

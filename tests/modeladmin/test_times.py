@@ -62,7 +62,7 @@ def test_attempts_are_told_in_local_time_however_they_were_written(
     settings.USE_TZ = use_tz
     entry = {"at": written, "type": "Nacked", "code": None, "text": "full"}
     [(when, exact, outcome, words)] = attempts(entry)
-    assert when.endswith("days ago")
+    assert "days ago" in when
     assert (exact, outcome, words) == (shown, "Refused by a queue", "full")
 
 

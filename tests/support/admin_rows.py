@@ -94,8 +94,8 @@ def url(what: str, *args: Any) -> str:
     return reverse(f"admin:rmq_publisher_publishfailure_{what}", args=args)
 
 
-def act(browser: Client, action: str, *rows: PublishFailure, query: str = "") -> Any:
-    """Run an action of the list and follow to the page that tells what became of it."""
+def act(browser: Client, action: str, *rows: PublishFailure, query: str = "?state=all") -> Any:
+    """Run an action of the list and follow to the page that tells the outcome."""
     data = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0"}
     if action == "discard_selected":
         data["confirmed"] = "1"

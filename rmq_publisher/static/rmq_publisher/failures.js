@@ -1,5 +1,5 @@
-/* The list refreshes itself while its tab is seen and nobody is at work in it. Without this script the pages
-   are the same, and stand still. */
+/* Refreshes the list while its tab is visible and nobody is working in it. Without this script the pages
+   are the same, but are not refreshed. */
 "use strict";
 {
     const EVERY_MS = 5000;
@@ -24,8 +24,8 @@
             return "marked";
         }
         // Whoever has unfolded something reads on; the focus is given back after the exchange.
-        const passive = focused.matches("#rmq-strip summary[id]");
-        return !passive && focused.closest("#rmq-results, #rmq-pages, #rmq-strip") ? "focused" : "";
+        const passive = focused.matches("#rmq-below summary[id]");
+        return !passive && focused.closest("#rmq-results, #rmq-pages, #rmq-strip, #rmq-below, .rmq-filters") ? "focused" : "";
     };
 
     const explain = (why) => {
@@ -87,7 +87,7 @@
                 return true;
             }
             say(fresh.getElementById("rmq-strip").dataset.announcement);
-            ["rmq-strip", "rmq-results", "rmq-pages"].forEach((id) => exchange(fresh, id));
+            ["rmq-strip", "rmq-results", "rmq-pages", "rmq-below"].forEach((id) => exchange(fresh, id));
             stale = true;
         }
         return true;
