@@ -25,7 +25,8 @@ from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import check_options
 from rmq_publisher.testing.captured import Capture, OnCommit, Published, PublishedMessage
 from rmq_publisher.transport.handler import connections
-from rmq_publisher.transport.memory.broker import MemoryBroker, Received
+from rmq_publisher.transport.memory.broker import MemoryBroker
+from rmq_publisher.transport.memory.received import Received
 from rmq_publisher.transport.memory.transport import broker_of
 
 __all__ = [

@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "qos is for later queues only",
         "qos() holds for queues that are consumed from.",
-        CONSUMER,
+        "consumer/queue_control.py",
         "                self._open.end(one)\n                self._begin(one)\n",
         "                pass\n",
         CONTRACT,

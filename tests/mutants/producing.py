@@ -38,8 +38,10 @@ MUTANTS = (
         "any codec is a charset",
         "Charsets are those that only decode.",
         SERIALIZATION,
-        "    if name not in _CHARSETS:\n",
-        "    if False:\n",
+        "    if name not in _CHARSETS:\n"
+        '        raise DecodeError(f"unknown content_encoding {content_encoding[:50]!r}")\n'
+        "    return data.decode(_CHARSETS[name]).encode()\n",
+        "    return data.decode(name).encode()\n",
         ("test_serialization.py",),
     ),
     Mutant(

@@ -14,7 +14,8 @@ from rmq_publisher import (
     publish,
 )
 from rmq_publisher.amqp.entities import Entity
-from rmq_publisher.transport.memory.broker import MemoryBroker, Received
+from rmq_publisher.transport.memory.broker import MemoryBroker
+from rmq_publisher.transport.memory.received import Received
 from tests.support.rig import PATIENCE
 from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.ladder import Broker

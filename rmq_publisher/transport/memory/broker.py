@@ -17,15 +17,15 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from rmq_publisher.amqp.decoding import Content
 from rmq_publisher.amqp.entities import Entity
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Declared
-from rmq_publisher.transport.memory.message_flow import Core, Routed, Verdict, delivered_header
+from rmq_publisher.transport.memory.message_flow import Core, Routed, Verdict
 from rmq_publisher.transport.memory.queue import Entry, MemoryQueue
+from rmq_publisher.transport.memory.received import Received
 
 T = TypeVar("T")
 
@@ -36,41 +36,6 @@ _LOCK = threading.RLock()
 os.register_at_fork(
     before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
 )
-
-
-class Received(Content):
-    """A message that a consumer took, to be acknowledged or rejected.
-
-    Attributes:
-        queue: where it was.
-        redelivered: whether a consumer had it before, in this queue or in the one where it was rejected.
-    """
-
-    def __init__(
-        self, queue: MemoryQueue, entry: Entry, settle: Callable[[Verdict], object]
-    ) -> None:
-        message = entry.message
-        header = delivered_header(queue, entry)
-        super().__init__(message.exchange, message.keys[0], header, message.body)
-        self.queue = queue.name
-        self.redelivered = entry.attempts > 0
-        self._settle = settle
-
-    def ack(self) -> None:
-        """Acknowledge it: it is gone.
-
-        Raises:
-            Rejected: 406, it was acknowledged or rejected before.
-        """
-        self._settle("ack")
-
-    def reject(self, *, requeue: bool = False) -> None:
-        """Reject it: to the dead letters where the queue has them, or back to its place.
-
-        Raises:
-            Rejected: 406, it was acknowledged or rejected before.
-        """
-        self._settle("requeue" if requeue else "reject")
 
 
 class MemoryBroker:
@@ -150,10 +115,6 @@ class MemoryBroker:
         due = max(0.0, expiry - self._clock())
         return due if timeout is None else min(timeout, due)
 
-    def wake(self) -> None:
-        """Have all consumers look."""
-        self._wake()
-
     def attach(self, queue: str, consumer: str) -> None:
         """Note that a consumer is there.
 
@@ -168,11 +129,12 @@ class MemoryBroker:
         def detach() -> None:
             if (found := self._core.catalogue.queues.get(queue)) is not None:
                 found.detach(consumer)
-            self._wake()
+            self.wake()
 
         self._alone(detach)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have all consumers look."""
         for woken in tuple(self._waiting):
             woken.put(None)
 
@@ -225,7 +187,7 @@ class MemoryBroker:
 
     def _publish(self, envelope: Envelope, user: str) -> Routed:
         routed = self._current().publish(envelope, user)
-        self._wake()
+        self.wake()
         return routed
 
     def get(
@@ -272,7 +234,7 @@ class MemoryBroker:
     def _settle(self, queue: MemoryQueue, entry: Entry, verdict: Verdict) -> None:
         def settle() -> None:
             self._current().settle(queue, entry, verdict)
-            self._wake()
+            self.wake()
 
         self._alone(settle)
 
@@ -310,7 +272,7 @@ class MemoryBroker:
         def advance() -> None:
             self._ahead += seconds
             self._current()
-            self._wake()
+            self.wake()
 
         self._before_look()
         self._alone(advance)
@@ -320,7 +282,7 @@ class MemoryBroker:
 
         def delete() -> None:
             self._core.catalogue.delete_queue(name)
-            self._wake()
+            self.wake()
 
         self._alone(delete)
 
@@ -335,6 +297,6 @@ class MemoryBroker:
             self.epoch += 1
             self._ahead = 0.0
             self._core = Core(self._clock())
-            self._wake()
+            self.wake()
 
         self._alone(reset)

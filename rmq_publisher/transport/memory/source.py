@@ -24,7 +24,8 @@ from rmq_publisher.transport.consuming import (
     Item,
     Subscription,
 )
-from rmq_publisher.transport.memory.broker import MemoryBroker, Received
+from rmq_publisher.transport.memory.broker import MemoryBroker
+from rmq_publisher.transport.memory.received import Received
 
 
 class _Held:

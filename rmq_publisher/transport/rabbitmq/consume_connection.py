@@ -52,12 +52,9 @@ class ConsumeLink(Link):
             self._on_channel_ready,
             self._on_channel_late,
         )
-        self.channel.services = Services(self._loop, _no_acks, self.channel)
+        # Nothing is published on such a connection, so that nothing is confirmed.
+        self.channel.services = Services(self._loop, lambda *_: None, self.channel)
         return self.channel.services
-
-
-def _no_acks(_tag: int, _multiple: bool) -> None:
-    """Nothing is published on such a connection, so that nothing is confirmed."""
 
 
 class ConsumeConnection:
@@ -309,14 +306,3 @@ class ConsumeConnection:
     def link_crashed(self, error: Exception) -> None:
         """A callback raised: the thread ends."""
         self.crash = error
-
-    # Of a publishing channel only; a link's owner must have them.
-
-    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
-        """Nothing is confirmed here."""
-
-    def link_returned(self, message_id: str, code: int, text: str) -> None:
-        """Nothing is returned here."""
-
-    def link_channel_closed(self, code: int, text: str) -> None:
-        """The consuming channel tells it by `channel_closed`."""
