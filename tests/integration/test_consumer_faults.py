@@ -60,6 +60,7 @@ def test_what_was_buffered_on_a_lost_connection_is_not_handed_out(
     with Consumer([queue], using="broken") as consumer:
         take(consumer)
         through.cut()
+        assert through.wait_for_connections(2)
         seen = []
         for _ in range(20):
             message = take(consumer)
@@ -157,6 +158,7 @@ def test_a_stream_is_read_from_an_offset_and_goes_on_where_it_was(
                 refused()
         message.ack()
         through.cut()
+        assert through.wait_for_connections(2)  # what was buffered is void from then on
         assert take(consumer).body == b"2"
     amqp.delete_queue(stream.name)
 
