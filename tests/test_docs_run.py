@@ -169,6 +169,23 @@ def test_migrate(run, failures, amqp):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_celery(run, failures, rmq, broker, told):
+    rmq.CELERY_BROKER_URL = broker.url
+    rmq.CELERY_TASK_DEFAULT_QUEUE = told["emails"]
+    shop = run("docs/how-to/celery.md")
+    (receipt,) = shop.amqp.drain(shop.names["emails"], 1)
+    assert receipt.properties.message_id == shop.namespace["result"].id
+    assert json.loads(receipt.body)[0] == [shop.namespace["order"].pk]
+    invoices = shop.amqp.drain(shop.names["orders"], 8)
+    assert [invoice.properties.headers["task"] for invoice in invoices] == [
+        "billing.tasks.create_invoice"
+    ] * 8
+    assert invoices[0].properties.message_id == shop.namespace["task_id"]
+    arguments = [json.loads(invoice.body)[0][0] for invoice in invoices]
+    assert sorted(arguments) == list(range(42, 50))
+
+
+@pytest.mark.django_db(transaction=True)
 def test_several_brokers(run, failures, rmq, broker, told):
     # The page's aliases bear the names of its queues.
     rmq.RMQ_CONNECTIONS = {told[name]: {"URL": broker.url} for name in ("orders", "audit")}
