@@ -130,7 +130,7 @@ def test_without_our_own_stream_below_pika(
     """As with TLS; and a later pika may have renamed the one method that is not public."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    link = connections["default"]._engine.connector._link  # type: ignore[attr-defined]
+    link = connections["default"]._engine.connection._link  # type: ignore[attr-defined]
     link._services.wire = None
     if not has_the_method:
         link._channel._emit = None
@@ -234,7 +234,7 @@ def test_an_exchange_deleted_behind_our_back(
     through: Proxy, amqp: Amqp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was verified on this connection; the broker closes the channel over the next message."""
-    monkeypatch.setattr(circuit_breakers, "DENIAL_SECONDS", PATIENCE)
+    monkeypatch.setattr(circuit_breakers, "REFUSAL_SECONDS", PATIENCE)
     exchange, queue = amqp.declare_exchange(kind="fanout"), amqp.declare_queue()
     amqp.bind(queue, exchange)
     now(exchange=exchange)
@@ -253,7 +253,7 @@ def test_an_exchange_deleted_behind_our_back(
 def test_a_deleted_exchange_is_asked_for_again_after_a_while(
     through: Proxy, amqp: Amqp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(circuit_breakers, "DENIAL_SECONDS", 0.0)
+    monkeypatch.setattr(circuit_breakers, "REFUSAL_SECONDS", 0.0)
     exchange, queue = amqp.declare_exchange(kind="fanout"), amqp.declare_queue()
     amqp.bind(queue, exchange)
     now(exchange=exchange)
@@ -379,7 +379,7 @@ def test_what_comes_after_the_goodbye_is_not_written(through: Proxy, amqp: Amqp)
     engine = connections["default"]._engine  # type: ignore[attr-defined]
     held = through.stall("client")
     closing = Call(connections.close)
-    eventually(lambda: engine.connector.closing)
+    eventually(lambda: engine.connection.closing)
     late = Told("late", ("", queue))
     engine._inbox.append((late,))
     engine.wake()

@@ -293,7 +293,7 @@ def test_a_late_answer_says_nothing_of_the_next_connection(through: Proxy, amqp:
     """Else what was verified on the lost one would count as verified on its successor."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    link = connections["default"]._engine.connector._link  # type: ignore[attr-defined]
+    link = connections["default"]._engine.connection._link  # type: ignore[attr-defined]
     through.cut()
     now(queue=queue)
     told: list[Any] = []

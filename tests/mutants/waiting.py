@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tests.mutants.mutant import DISPATCHER, PUBLISH, Mutant
 
-BACKLOG = "transport/rabbitmq/send_queue.py"
-CONNECTOR = "transport/rabbitmq/robust_connection.py"
+SEND_QUEUE = "transport/rabbitmq/send_queue.py"
+ROBUST = "transport/rabbitmq/robust_connection.py"
 DISPATCH = "transport/rabbitmq/dispatcher.py"
-GATES = "transport/rabbitmq/circuit_breakers.py"
+BREAKERS = "transport/rabbitmq/circuit_breakers.py"
+PARKING = "transport/rabbitmq/parking.py"
 
 MUTANTS = (
     Mutant(
@@ -29,7 +30,7 @@ MUTANTS = (
     Mutant(
         "sent again last",
         "What was lost goes to the head of the next connection.",
-        BACKLOG,
+        SEND_QUEUE,
         "        self.pending = in_order(deliveries, self.pending)\n",
         "        self.pending.extend(in_order(deliveries))\n",
         DISPATCHER,
@@ -37,7 +38,7 @@ MUTANTS = (
     Mutant(
         "sent again out of order",
         "What was lost is sent again in its order.",
-        GATES,
+        PARKING,
         '    return deque(sorted(chain(*groups), key=attrgetter("sequence")))\n',
         "    return deque(list(chain(*groups))[::-1])\n",
         DISPATCHER,
@@ -45,7 +46,7 @@ MUTANTS = (
     Mutant(
         "given up and sent again",
         "A message whose caller has its outcome is never sent again.",
-        BACKLOG,
+        SEND_QUEUE,
         "        self.put_back(delivery for delivery in rest if not delivery.claimed)\n",
         "        self.put_back(rest)\n"
         "        for delivery in rest:\n"
@@ -82,7 +83,7 @@ MUTANTS = (
         DISPATCH,
         "        if len(unanswered) == 1:\n",
         "        for culprit in unanswered:\n"
-        "            self._backlog.condemn(culprit, code, text, self._clock())\n"
+        "            self._queue.condemn(culprit, code, text, self._clock())\n"
         "        if False:\n",
         DISPATCHER,
     ),
@@ -105,15 +106,15 @@ MUTANTS = (
     Mutant(
         "poison is forgotten",
         "A destination refused with 403 or 404 is answered from memory for 5 s.",
-        GATES,
-        "            self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)\n",
+        BREAKERS,
+        "            self._until[envelope.exchange, key] = (now + REFUSAL_SECONDS, code, text)\n",
         "            self._until[envelope.exchange, key] = (now, code, text)\n",
         DISPATCHER,
     ),
     Mutant(
         "poison is held against its destination",
         "A 406 speaks of the message, not of where it goes.",
-        GATES,
+        BREAKERS,
         "        if code in (ACCESS_REFUSED, NOT_FOUND):\n",
         "        if code:\n",
         DISPATCHER,
@@ -121,15 +122,15 @@ MUTANTS = (
     Mutant(
         "refused for good",
         "A new connection asks again: permissions may differ.",
-        BACKLOG,
-        "        self.denials.clear()\n",
+        SEND_QUEUE,
+        "        self.refusals.clear()\n",
         "",
         DISPATCHER,
     ),
     Mutant(
         "a fatal declaration again and again",
         "A declaration that ended the connection is answered from memory.",
-        GATES,
+        BREAKERS,
         "        if code >= HARD_ERRORS:\n",
         "        if False:\n",
         ("integration/test_isolation.py::test_a_declaration_that_ends_the_connection",),
@@ -137,7 +138,7 @@ MUTANTS = (
     Mutant(
         "sick queues are not noticed",
         "A destination unanswered for over a second while others are confirmed is set aside.",
-        GATES,
+        BREAKERS,
         "            if late and silent and (answered or given_up):\n",
         "            if False:\n",
         DISPATCHER,
@@ -145,7 +146,7 @@ MUTANTS = (
     Mutant(
         "a sick broker is a sick queue",
         "A destination is sick only while others are being confirmed.",
-        GATES,
+        BREAKERS,
         "            if late and silent and (answered or given_up):\n",
         "            if late and silent:\n",
         DISPATCHER,
@@ -161,7 +162,7 @@ MUTANTS = (
     Mutant(
         "a sick queue gets all",
         "A destination set aside has one message in flight at a time.",
-        GATES,
+        BREAKERS,
         "            while queue and not self._live[where]:\n",
         "            while queue:\n",
         DISPATCHER,
@@ -219,8 +220,8 @@ MUTANTS = (
     Mutant(
         "what ends the connection is innocent",
         "A message over which the broker ends the connection is rejected alone.",
-        CONNECTOR,
-        "        self.dispatcher.lost(link.ended_by)\n",
+        ROBUST,
+        "        self.dispatcher.lost(connection.ended_by)\n",
         "        self.dispatcher.lost()\n",
         (
             "integration/test_engine_faults.py::test_a_message_that_ends_the_connection_is_rejected_alone",
@@ -237,7 +238,7 @@ MUTANTS = (
     Mutant(
         "blocked is silence",
         "Blocked by an alarm the connection is kept, however long nothing comes.",
-        CONNECTOR,
+        ROBUST,
         "        elif not self.dispatcher.blocked and now",
         "        elif now",
         ("transport/rabbitmq/test_robust_connection.py",),
@@ -245,7 +246,7 @@ MUTANTS = (
     Mutant(
         "silence is never noticed",
         "A stream with something unconfirmed is dead after RMQ_CONFIRM_TIMEOUT of silence.",
-        CONNECTOR,
+        ROBUST,
         "        elif not self.dispatcher.blocked and now",
         "        elif False and now",
         ("transport/rabbitmq/test_robust_connection.py",),
@@ -253,7 +254,7 @@ MUTANTS = (
     Mutant(
         "known down and waited for",
         "While the broker is known to be down, publishes fail at once.",
-        CONNECTOR,
+        ROBUST,
         "        self.dispatcher.refuse(self._last_error)\n",
         "",
         ("transport/rabbitmq/test_robust_connection.py",),
@@ -261,7 +262,7 @@ MUTANTS = (
     Mutant(
         "the first reconnection is not waited for",
         "The first reconnection after a loss is waited for.",
-        CONNECTOR,
+        ROBUST,
         '        self._state = "reconnecting"\n',
         '        self._state = "reconnecting"\n        self.dispatcher.refuse(self._last_error)\n',
         ("integration/test_engine_outages.py::test_the_first_reconnection_is_waited_for",),
@@ -277,7 +278,7 @@ MUTANTS = (
     Mutant(
         "topology is cached over connections",
         "Topology is verified again after a reconnect.",
-        GATES,
+        PARKING,
         "        self._verified.clear()\n",
         "",
         (
@@ -288,7 +289,7 @@ MUTANTS = (
     Mutant(
         "verified each time",
         "Topology is verified once per connection.",
-        GATES,
+        PARKING,
         "            self._verified.add(topology)\n",
         "            pass\n",
         DISPATCHER,
@@ -296,7 +297,7 @@ MUTANTS = (
     Mutant(
         "not verified again after a closed channel",
         "What a closed channel used is verified again.",
-        GATES,
+        PARKING,
         "        self._verified.discard(topology)\n",
         "        pass\n",
         DISPATCHER,
@@ -304,7 +305,7 @@ MUTANTS = (
     Mutant(
         "refused topology hurts others",
         "Refused topology rejects what needs it and nothing else.",
-        BACKLOG,
+        SEND_QUEUE,
         "                if delivery.envelope.topology == topology:\n",
         "                if True:\n",
         DISPATCHER,
@@ -312,7 +313,7 @@ MUTANTS = (
     Mutant(
         "a batch overtakes itself",
         "What one transaction published stays in order behind its topology.",
-        GATES,
+        PARKING,
         "        if delivery.batch is not None:\n",
         "        if False:\n",
         DISPATCHER,

@@ -6,12 +6,12 @@ from rmq_publisher.amqp.reply_codes import FRAME_ERROR
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
-from rmq_publisher.transport.rabbitmq.circuit_breakers import SameIds
 from rmq_publisher.transport.rabbitmq.frames import header_fits, marshal
-from rmq_publisher.transport.rabbitmq.publisher_confirms import Confirms
+from rmq_publisher.transport.rabbitmq.parking import SameIdParking
+from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 
 
-class Writer:
+class BatchWriter:
     """Collects messages, and writes them.
 
     Args:
@@ -27,8 +27,8 @@ class Writer:
     def __init__(
         self,
         write: Callable[[Sequence[Delivery]], None],
-        confirms: Confirms,
-        same_ids: SameIds,
+        confirms: PublisherConfirms,
+        same_ids: SameIdParking,
     ) -> None:
         self.frame_max = FRAME_MAX
         self.last = 0.0

@@ -19,10 +19,10 @@ from rmq_publisher.transport.rabbitmq.topology_channels import guarded
 class ChannelOwner(Protocol):
     """Who is told what the broker says of messages."""
 
-    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None: ...  # noqa: D102
-    def link_returned(self, message_id: str, code: int, text: str) -> None: ...  # noqa: D102
-    def link_channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
-    def link_crashed(self, error: Exception) -> None: ...  # noqa: D102
+    def on_answered(self, tag: int, *, multiple: bool, nack: bool) -> None: ...  # noqa: D102
+    def on_returned(self, message_id: str, code: int, text: str) -> None: ...  # noqa: D102
+    def on_channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
+    def on_crashed(self, error: Exception) -> None: ...  # noqa: D102
 
 
 class PublishChannel:
@@ -60,7 +60,7 @@ class PublishChannel:
 
     def crashed(self, error: Exception) -> None:
         """A callback raised."""
-        self._owner.link_crashed(error)
+        self._owner.on_crashed(error)
 
     # Opening
 
@@ -120,7 +120,7 @@ class PublishChannel:
         if self.silent or not isinstance(reason, ChannelClosedByBroker | ChannelClosedByClient):
             return  # the connection's own end is told by itself
         if isinstance(reason, ChannelClosedByBroker):
-            self._owner.link_channel_closed(reason.reply_code, reason.reply_text)
+            self._owner.on_channel_closed(reason.reply_code, reason.reply_text)
         # Not at once: pika still has to forget the channel of this number.
         self._loop.add_callback(self._open)
 
@@ -137,7 +137,7 @@ class PublishChannel:
                 self._publish(delivery)
 
     def _publish(self, delivery: Delivery) -> None:
-        assert self._channel is not None  # noqa: S101 (narrowing; the dispatcher waits for link_ready)
+        assert self._channel is not None  # noqa: S101 (narrowing; the dispatcher waits for on_ready)
         envelope = delivery.envelope
         properties = BasicProperties()
         properties.decode(envelope.header)
@@ -158,13 +158,13 @@ class PublishChannel:
             return  # of one that the broker closed, or of none at all
         self._connection.bytes_received += ACK_SIZE
         if not self.silent and self._channel.is_open:
-            self._owner.link_answered(tag, multiple=multiple, nack=False)
+            self._owner.on_answered(tag, multiple=multiple, nack=False)
 
     @guarded
     def _on_answer(self, frame: "Method[Any]") -> None:
         if not self.silent:
             method = frame.method
-            self._owner.link_answered(
+            self._owner.on_answered(
                 method.delivery_tag,
                 multiple=bool(method.multiple),
                 nack=isinstance(method, Basic.Nack),
@@ -175,6 +175,6 @@ class PublishChannel:
         self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes
     ) -> None:
         if not self.silent:
-            self._owner.link_returned(
+            self._owner.on_returned(
                 properties.message_id or "", method.reply_code or 0, method.reply_text or ""
             )

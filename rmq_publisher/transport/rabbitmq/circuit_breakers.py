@@ -1,14 +1,10 @@
-"""What keeps a message from being written at once: topology, a broker's refusal, a sick queue.
+"""What keeps one bad destination from stopping the others: unanswered, refused or nacked messages.
 
-Small rooms of the dispatcher, without I/O. All run on the I/O thread only, but for their length,
-which is a part of the status.
+No I/O. The I/O thread alone calls this, except for what a status asks: lengths and destinations.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, HARD_ERRORS, NOT_FOUND
@@ -16,83 +12,13 @@ from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import Destination, Envelope
 from rmq_publisher.transport.base import Delivery
 
-FATAL_SECONDS = 60.0  # likewise of a declaration over which the broker ends connections
-DENIAL_SECONDS = 5.0  # how long a refused destination is answered from memory
+REFUSAL_SECONDS = 5.0  # how long a refused destination is answered from memory
+FATAL_SECONDS = 60.0  # the same, for a declaration over which the broker closes connections
 SICK_SECONDS = 1.0  # unanswered for longer, while others are answered: set aside
 REFUSING_SECONDS = 2.0  # nacked for longer, and never acked: perhaps only on this channel
 
 
-def in_order(*groups: Iterable[Delivery]) -> deque[Delivery]:
-    """Return the messages of all groups in the order of their arrival."""
-    return deque(sorted(chain(*groups), key=attrgetter("sequence")))
-
-
-def _held(queues: Mapping[Any, Collection[Delivery]]) -> int:
-    return sum(map(len, tuple(queues.values())))  # a copy, since other threads ask
-
-
-class TopologyGate:
-    """Parks messages until their topology is verified, once per connection and by value.
-
-    A batch (what one transaction published) stays in order: while one of its messages is parked, the
-    later ones park behind it.
-    """
-
-    def __init__(self, verify: Callable[[Topology], None]) -> None:
-        self._verify = verify
-        self._verified: set[Topology] = set()
-        self._parked: dict[Topology, list[Delivery]] = {}
-        self._batches: dict[object, Topology] = {}
-
-    def admits(self, delivery: Delivery) -> bool:
-        """Return whether it may go on; else it is parked and its topology is being verified."""
-        topology = delivery.envelope.topology
-        if self._batches and delivery.batch in self._batches:
-            self._parked[self._batches[delivery.batch]].append(delivery)
-            return False
-        if not topology or topology in self._verified:
-            return True
-        if delivery.batch is not None:
-            self._batches[delivery.batch] = topology
-        if topology in self._parked:
-            self._parked[topology].append(delivery)
-        else:
-            self._parked[topology] = [delivery]
-            self._verify(topology)
-        return False
-
-    def answered(self, topology: Topology, *, verified: bool) -> list[Delivery]:
-        """Return what was parked for it, in order; remember it if it was verified."""
-        if verified:
-            self._verified.add(topology)
-        self._batches = {
-            batch: waited_for
-            for batch, waited_for in self._batches.items()
-            if waited_for != topology
-        }
-        return self._parked.pop(topology, [])
-
-    def forget(self, topology: Topology) -> None:
-        """Verify it again before the next message."""
-        self._verified.discard(topology)
-
-    def reset(self) -> list[Delivery]:
-        """Forget everything, as a new connection must; return what was parked."""
-        parked = list(self)
-        self._verified.clear()
-        self._parked.clear()
-        self._batches.clear()
-        return parked
-
-    def __iter__(self) -> Iterator[Delivery]:
-        for deliveries in self._parked.values():
-            yield from deliveries
-
-    def __len__(self) -> int:
-        return _held(self._parked)
-
-
-class Denials:
+class RefusalCache:
     """Refused destinations, answered from memory for a while.
 
     A message that makes the broker close the channel costs everybody on it a replay; a view that
@@ -111,7 +37,7 @@ class Denials:
         if code in (ACCESS_REFUSED, NOT_FOUND):
             # "access to topic" is of one routing key; the other refusals are of the exchange.
             key = envelope.routing_key if "access to topic" in text else None
-            self._until[envelope.exchange, key] = (now + DENIAL_SECONDS, code, text)
+            self._until[envelope.exchange, key] = (now + REFUSAL_SECONDS, code, text)
 
     def remember_topology(self, topology: Topology, code: int, text: str, now: float) -> None:
         """Remember a declaration that ended the whole connection; a lesser refusal hurt nobody."""
@@ -142,38 +68,7 @@ class Denials:
         self._until.clear()
 
 
-class SameIds:
-    """Messages that wait until another one with their id is answered: a return names only the id."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, list[Delivery]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def __len__(self) -> int:
-        return _held(self._waiting)
-
-    def __iter__(self) -> Iterator[Delivery]:
-        for deliveries in self._waiting.values():
-            yield from deliveries
-
-    def hold(self, delivery: Delivery) -> None:
-        """Keep a message."""
-        self._waiting.setdefault(delivery.envelope.message_id, []).append(delivery)
-
-    def release(self, message_id: str) -> list[Delivery]:
-        """Return all with this id: should the first be given up by now, the next must not wait."""
-        return self._waiting.pop(message_id, [])
-
-    def reset(self) -> list[Delivery]:
-        """Nothing is in flight any more: return all."""
-        waiting = list(self)
-        self._waiting.clear()
-        return waiting
-
-
-class SetAside:
+class DestinationBreaker:
     """Destinations that do not answer while others do: one message in flight each, no places.
 
     Tried: 64 messages to a quorum queue without majority got no answer in 25 s, while a classic queue
@@ -188,7 +83,7 @@ class SetAside:
         return bool(self._queues)
 
     def __len__(self) -> int:
-        return _held(self._queues)
+        return sum(map(len, tuple(self._queues.values())))  # a copy: see `parking.parked`
 
     def __contains__(self, where: Destination) -> bool:
         return where in self._queues
@@ -265,7 +160,7 @@ class SetAside:
         return held
 
 
-class Refusing:
+class NackBreaker:
     """Destinations that nack all they get, for so long that another channel is worth a try.
 
     Tried with RabbitMQ 3.10: a channel that first publishes to a quorum queue while its leader's node

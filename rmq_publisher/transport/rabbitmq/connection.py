@@ -39,22 +39,22 @@ from rmq_publisher.transport.rabbitmq.topology_channels import (
     OnVerified,
     Refusal,
     Replies,
-    Verifications,
+    TopologyChannels,
     guarded,
 )
 
 logger = logging.getLogger("rmq_publisher.transport")
 
 
-class LinkOwner(ChannelOwner, Protocol):
+class ConnectionOwner(ChannelOwner, Protocol):
     """Who is told what happens on a link."""
 
-    def link_ready(self, link: "Link") -> None: ...  # noqa: D102
-    def link_failed(self, link: "Link", reason: str) -> None: ...  # noqa: D102
-    def link_lost(self, link: "Link", reason: str) -> None: ...  # noqa: D102
-    def link_channel_reopened(self) -> None: ...  # noqa: D102
-    def link_blocked(self, reason: str | None) -> None: ...  # noqa: D102
-    def link_is_publishing(self) -> bool: ...  # noqa: D102
+    def on_ready(self, link: "Connection") -> None: ...  # noqa: D102
+    def on_failed(self, link: "Connection", reason: str) -> None: ...  # noqa: D102
+    def on_lost(self, link: "Connection", reason: str) -> None: ...  # noqa: D102
+    def on_channel_reopened(self) -> None: ...  # noqa: D102
+    def on_blocked(self, reason: str | None) -> None: ...  # noqa: D102
+    def is_publishing(self) -> bool: ...  # noqa: D102
 
 
 def parameters(settings: ConnectionSettings, node: Node, name: str) -> ConnectionParameters:
@@ -94,7 +94,7 @@ def _program() -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # argv may hold any bytes
 
 
-class Link:
+class Connection:
     """One connection with its publishing channel and short-lived channels for topology."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Link:
         settings: ConnectionSettings,
         node: Node,
         name: str,
-        owner: LinkOwner,
+        owner: ConnectionOwner,
         *,
         one_by_one: bool = False,
     ) -> None:
@@ -119,7 +119,7 @@ class Link:
         self._ready = False
         self._over = False
         self._settings = settings
-        self._verifications: Verifications | None = None
+        self._topology_channels: TopologyChannels | None = None
         self._services = self._make_channel()
         self._connection = SelectConnection(
             parameters(settings, node, name),
@@ -150,12 +150,12 @@ class Link:
     @property
     def undecided(self) -> bool:
         """Whether one of several verifications made the broker end the connection."""
-        return self._verifications is not None and self._verifications.undecided
+        return self._topology_channels is not None and self._topology_channels.undecided
 
     @property
     def deciding(self) -> bool:
         """Whether verifications run one at a time, to find the one that ended the last connection."""
-        return self._verifications is not None and self._verifications.deciding
+        return self._topology_channels is not None and self._topology_channels.deciding
 
     # Opening
 
@@ -165,29 +165,29 @@ class Link:
         self.product = f"{properties.get('product', '')} {properties.get('version', '')}".strip()
         self.frame_max = connection.params.frame_max or FRAME_MAX
         most = 1 if self._one_by_one else CHANNELS_MAX
-        self._verifications = Verifications(
+        self._topology_channels = TopologyChannels(
             connection,
             PUBLISH_CHANNEL + 1,
             most,
             self._loop,
             self.crashed,
-            self._owner.link_is_publishing,
+            self._owner.is_publishing,
         )
         self._channel.open(connection)
 
     def _on_channel_ready(self) -> None:
         if self._ready:
-            self._owner.link_channel_reopened()
+            self._owner.on_channel_reopened()
         else:
             self._ready = True
-            self._owner.link_ready(self)
+            self._owner.on_ready(self)
 
     def _on_channel_late(self) -> None:
         self.give_up("no answer in time")
 
     def crashed(self, error: Exception) -> None:
         """A callback raised."""
-        self._owner.link_crashed(error)
+        self._owner.on_crashed(error)
 
     # Ending
 
@@ -195,7 +195,7 @@ class Link:
         """Tell the owner once, whatever pika calls back afterwards."""
         if not self._over:
             self._silence()
-            tell = self._owner.link_lost if self._ready else self._owner.link_failed
+            tell = self._owner.on_lost if self._ready else self._owner.on_failed
             tell(self, reason)
 
     def _silence(self) -> None:
@@ -208,7 +208,7 @@ class Link:
     @guarded
     def _on_close(self, _connection: Any, error: BaseException) -> None:
         self._channel.stop_timer()
-        decided = self._verifications is not None and self._verifications.ended_it
+        decided = self._topology_channels is not None and self._topology_channels.ended_it
         if isinstance(error, ConnectionClosedByBroker) and not decided:
             hard = error.reply_code >= HARD_ERRORS
             self.ended_by = (error.reply_code, said(error)) if hard else None
@@ -252,19 +252,19 @@ class Link:
     @guarded
     def _on_blocked(self, _connection: Any, frame: "Method[Any]") -> None:
         if not self._over:
-            self._owner.link_blocked(str(frame.method.reason))
+            self._owner.on_blocked(str(frame.method.reason))
 
     @guarded
     def _on_unblocked(self, _connection: Any, _frame: "Method[Any]") -> None:
         if not self._over:
-            self._owner.link_blocked(None)
+            self._owner.on_blocked(None)
 
     # Topology
 
     def verify(self, steps: Iterable[Step], done: OnVerified) -> None:
         """Run steps in order on a channel of their own; ``done`` gets replies or the refusal."""
-        assert self._verifications is not None  # noqa: S101 (narrowing; the owner waits for link_ready)
-        self._verifications.add(steps, functools.partial(self._tell, done))
+        assert self._topology_channels is not None  # noqa: S101 (narrowing; the owner waits for on_ready)
+        self._topology_channels.add(steps, functools.partial(self._tell, done))
 
     @guarded
     def _tell(self, done: OnVerified, replies: Replies, refusal: Refusal | None) -> None:

@@ -34,7 +34,7 @@ class ConsumeOwner(Protocol):
 
     def channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
     def cancelled(self, tag: str, reason: str) -> None: ...  # noqa: D102
-    def link_crashed(self, error: Exception) -> None: ...  # noqa: D102
+    def on_crashed(self, error: Exception) -> None: ...  # noqa: D102
 
 
 class Sessions:
@@ -108,7 +108,7 @@ class ConsumeChannel:
 
     def crashed(self, error: Exception) -> None:
         """A callback raised."""
-        self._owner.link_crashed(error)
+        self._owner.on_crashed(error)
 
     # Opening
 

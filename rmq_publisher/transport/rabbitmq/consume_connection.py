@@ -9,10 +9,10 @@ from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.timing import Backoff, monotonic
 from rmq_publisher.transport.consuming import Buffer, Cancelled, Subscription
-from rmq_publisher.transport.rabbitmq.connection import Link, connection_name
+from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
 from rmq_publisher.transport.rabbitmq.consume_channel import ConsumeChannel, Sessions
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
-from rmq_publisher.transport.rabbitmq.node_selection import Route
+from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 from rmq_publisher.transport.rabbitmq.socket_stream import Services
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Replies
@@ -32,7 +32,7 @@ class _Wanted:
         self.backoff = Backoff()
 
 
-class ConsumeLink(Link):
+class ConsumeConnection(Connection):
     """A connection whose channel consumes."""
 
     def __init__(self, buffer: Buffer, sessions: Sessions, *args: Any) -> None:
@@ -57,8 +57,8 @@ class ConsumeLink(Link):
         return self.channel.services
 
 
-class ConsumeConnection:
-    """One link after the other, and the queues that are consumed from; all on the I/O thread.
+class RobustConsumeConnection:
+    """One connection after the other, and the queues that are consumed from; all on the I/O thread.
 
     Attributes:
         over: whether it was closed, and the thread has nothing left to do.
@@ -75,10 +75,10 @@ class ConsumeConnection:
         self._settings = settings
         self._buffer = buffer
         self._sessions = sessions
-        self._link: ConsumeLink | None = None
+        self._connection: ConsumeConnection | None = None
         self._ready = False
         self._used = False
-        self._route = Route(settings.nodes)
+        self._nodes = NodeSelection(settings.nodes)
         self._wanted: dict[str, _Wanted] = {}
         self._waiting: deque[tuple[tuple[Step, ...], Answer]] = deque()
 
@@ -88,10 +88,10 @@ class ConsumeConnection:
         """Try the next node; a round tries each once."""
         if self.closing:
             return
-        node = self._route.node
+        node = self._nodes.node
         name = f"{connection_name(self._settings)} consumer"
         try:
-            self._link = ConsumeLink(
+            self._connection = ConsumeConnection(
                 self._buffer, self._sessions, self._loop, self._settings, node, name, self
             )
         except TLSFileError as error:
@@ -99,9 +99,9 @@ class ConsumeConnection:
 
     def settle(self, settled: list[tuple[int, int]]) -> None:
         """Write what was settled on the present channel."""
-        if self._link is not None:
+        if self._connection is not None:
             self._used = True
-            self._link.channel.settle(settled)
+            self._connection.channel.settle(settled)
 
     def subscribe(self, subscription: Subscription, answer: Answer) -> None:
         """Consume from a queue; the answer is that of the first time."""
@@ -112,16 +112,16 @@ class ConsumeConnection:
     def cancel(self, tag: str, answer: Answer) -> None:
         """Consume from a queue no more."""
         wanted = self._wanted.pop(tag, None)
-        if wanted is not None and wanted.active and self._ready and self._link is not None:
-            self._link.channel.cancel(tag, lambda _refusal: answer([], None))
+        if wanted is not None and wanted.active and self._ready and self._connection is not None:
+            self._connection.channel.cancel(tag, lambda _refusal: answer([], None))
         else:
             answer([], None)
 
     def renew(self, answer: Answer) -> None:
         """Open another channel, on which all that is wanted is consumed from."""
-        if self._ready and self._link is not None:
+        if self._ready and self._connection is not None:
             self._pause()
-            self._link.channel.renew()
+            self._connection.channel.renew()
         answer([], None)
 
     def run(self, steps: Iterable[Step], answer: Answer) -> None:
@@ -130,15 +130,15 @@ class ConsumeConnection:
         self._run_waiting()
 
     def _run_waiting(self) -> None:
-        while self._waiting and self._ready and self._link is not None:
-            self._link.verify(*self._waiting.popleft())
+        while self._waiting and self._ready and self._connection is not None:
+            self._connection.verify(*self._waiting.popleft())
 
     def close(self, timeout: float) -> None:
         """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
         self.closing = True
-        if self._link is not None and self._ready:
+        if self._connection is not None and self._ready:
             self._ready = False
-            self._link.close()
+            self._connection.close()
             self._loop.call_later(timeout, self._stop)
         else:
             self._stop()
@@ -149,9 +149,9 @@ class ConsumeConnection:
     def abort(self) -> bool:
         """Cut the connection off, if there is one; return whether there is."""
         self.closing = True
-        if self._link is not None:
-            self._link.abort()
-        return self._link is not None
+        if self._connection is not None:
+            self._connection.abort()
+        return self._connection is not None
 
     def fail_all(self, reason: str) -> None:
         """Answer all calls that wait, and want nothing any more of what they asked for."""
@@ -166,9 +166,9 @@ class ConsumeConnection:
     # Taking queues up
 
     def _take_up(self, wanted: _Wanted) -> None:
-        link, session = self._link, self._sessions.current
+        connection, session = self._connection, self._sessions.current
         if (
-            link is None
+            connection is None
             or wanted.active
             or self._wanted.get(wanted.subscription.tag) is not wanted
         ):
@@ -176,12 +176,12 @@ class ConsumeConnection:
         steps = [step for entity in wanted.subscription.topology for step in entity.steps()]
 
         def verified(_replies: Replies, refusal: Refusal | None) -> None:
-            if self._link is not link or self._sessions.current != session:
+            if self._connection is not connection or self._sessions.current != session:
                 return  # all is taken up on the channel that has followed
             if refusal is not None:
                 self._refused(wanted, refusal)
             elif self._wanted.get(wanted.subscription.tag) is wanted:
-                link.channel.subscribe(wanted.subscription, subscribed)
+                connection.channel.subscribe(wanted.subscription, subscribed)
 
         def subscribed(refusal: Refusal | None) -> None:
             if refusal is not None:
@@ -191,7 +191,7 @@ class ConsumeConnection:
             wanted.backoff.reset()
             self._answer(wanted, None)
 
-        link.verify(steps, verified)
+        connection.verify(steps, verified)
 
     def _answer(self, wanted: _Wanted, refusal: Refusal | None) -> None:
         answer, wanted.answer = wanted.answer, None
@@ -247,62 +247,67 @@ class ConsumeConnection:
         logger.warning("%s: consumer of queue %r: %s", self._settings.alias, queue, reason)
         self._buffer.put([Cancelled(wanted.subscription.tag, reason)])
 
-    # What a link tells
+    # What a connection tells
 
-    def link_ready(self, link: Link) -> None:
+    def on_ready(self, connection: Connection) -> None:
         """Consuming may begin."""
         self._ready = True
         self._used = False
-        self._route.opened(monotonic())
-        logger.info("%s: consuming from %s (%s)", self._settings.alias, link.node, link.product)
+        self._nodes.opened(monotonic())
+        logger.info(
+            "%s: consuming from %s (%s)", self._settings.alias, connection.node, connection.product
+        )
         self._run_waiting()
         self._take_all_up()
 
-    def link_channel_reopened(self) -> None:
+    def on_channel_reopened(self) -> None:
         """Consuming may go on."""
         self._take_all_up()
 
-    def link_failed(self, link: Link, reason: str) -> None:
+    def on_failed(self, connection: Connection, reason: str) -> None:
         """A node could not be reached."""
-        if link is self._link:
-            self._link = None
+        if connection is self._connection:
+            self._connection = None
             self._failed(reason)
 
     def _failed(self, reason: str) -> None:
         text = (
-            f"cannot use RabbitMQ at {self._route.node} (alias {self._settings.alias!r}): {reason}"
+            f"cannot use RabbitMQ at {self._nodes.node} (alias {self._settings.alias!r}): {reason}"
         )
         logger.warning("%s", text)
-        if self._route.failed():
+        if self._nodes.failed():
             self.connect()
             return
         self.fail_all(text)
-        self._loop.call_later(self._route.delay(), self.connect)
+        self._loop.call_later(self._nodes.delay(), self.connect)
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def on_lost(self, connection: Connection, reason: str) -> None:
         """An open connection is gone."""
-        if link is not self._link:
+        if connection is not self._connection:
             return
-        self._link = None
+        self._connection = None
         self._ready = False
         self._sessions.end()
         self._pause()
         if self.closing:
             self._stop()
             return
-        self._route.lost(monotonic(), used=self._used)
+        self._nodes.lost(monotonic(), used=self._used)
         logger.warning(
-            "%s: consumer's connection to %s lost: %s", self._settings.alias, link.node, reason
+            "%s: consumer's connection to %s lost: %s",
+            self._settings.alias,
+            connection.node,
+            reason,
         )
-        self._loop.call_later(self._route.delay(), self.connect)
+        self._loop.call_later(self._nodes.delay(), self.connect)
 
-    def link_blocked(self, reason: str | None) -> None:
+    def on_blocked(self, reason: str | None) -> None:
         """A broker that blocks publishers does not block a connection that only consumes."""
 
-    def link_is_publishing(self) -> bool:
+    def is_publishing(self) -> bool:
         """Nothing is published here."""
         return False
 
-    def link_crashed(self, error: Exception) -> None:
+    def on_crashed(self, error: Exception) -> None:
         """A callback raised: the thread ends."""
         self.crash = error

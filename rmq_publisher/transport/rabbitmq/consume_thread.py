@@ -14,7 +14,7 @@ from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.consuming import Buffer, Delivered, Item, Subscription
 from rmq_publisher.transport.rabbitmq.consume_channel import Sessions
-from rmq_publisher.transport.rabbitmq.consume_connection import Answer, ConsumeConnection
+from rmq_publisher.transport.rabbitmq.consume_connection import Answer, RobustConsumeConnection
 from rmq_publisher.transport.rabbitmq.errors import error_place
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Replies
@@ -63,7 +63,9 @@ class ConsumeThread:
         self._ended = ""  # why nothing comes any more
         self._left = False  # by a fork
         self._close_seconds: float | None = None
-        self._connection = ConsumeConnection(self._loop, settings, self._buffer, self._sessions)
+        self._connection = RobustConsumeConnection(
+            self._loop, settings, self._buffer, self._sessions
+        )
         self._thread = threading.Thread(
             target=self._run, name=f"rmq_publisher consumer {settings.alias}", daemon=True
         )
@@ -84,7 +86,7 @@ class ConsumeThread:
     # Called by any thread
 
     def _wake(self) -> None:
-        # As in `io_thread.Engine.wake`: cleared before the thread looks for news a last time.
+        # As in `io_thread.IOThread.wake`: cleared before the thread looks for news a last time.
         self._news = True
         if not self._awake:
             self._awake = True
@@ -189,7 +191,7 @@ class ConsumeThread:
                 self._loop.turn(wait=not self._news)
                 self._awake = True
                 if self._left:
-                    threading.Event().wait()  # as in `io_thread.Engine`
+                    threading.Event().wait()  # as in `io_thread.IOThread`
                 self._cycle()
         except Exception as error:  # noqa: BLE001 (whatever it died of, nobody may wait for it)
             reason = f"it died of {type(error).__name__}"

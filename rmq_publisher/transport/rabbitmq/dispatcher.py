@@ -12,10 +12,10 @@ from rmq_publisher.exceptions import Nacked, Unroutable
 from rmq_publisher.messages.envelope import Destination, Envelope
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Delivery
-from rmq_publisher.transport.rabbitmq.batch_writer import Writer
-from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, Refusing
-from rmq_publisher.transport.rabbitmq.publisher_confirms import Confirms
-from rmq_publisher.transport.rabbitmq.send_queue import Backlog
+from rmq_publisher.transport.rabbitmq.batch_writer import BatchWriter
+from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, NackBreaker
+from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
+from rmq_publisher.transport.rabbitmq.send_queue import SendQueue
 
 
 class Dispatcher:
@@ -48,11 +48,11 @@ class Dispatcher:
         self._clock = clock
         self._deciding = deciding
         self._cautious = False  # verify what waits before anything is written
-        self._backlog = Backlog(verify)
-        self.set_aside = self._backlog.set_aside
-        self._confirms = Confirms()
-        self._writer = Writer(write, self._confirms, self._backlog.same_ids)
-        self._refusing = Refusing()
+        self._queue = SendQueue(verify)
+        self.set_aside = self._queue.set_aside
+        self._confirms = PublisherConfirms()
+        self._writer = BatchWriter(write, self._confirms, self._queue.same_ids)
+        self._nack_breaker = NackBreaker()
         self._suspects: set[Delivery] = (
             set()
         )  # one of them made the broker close channel or connection
@@ -64,7 +64,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Messages that are not on the wire."""
-        return len(self._backlog)
+        return len(self._queue)
 
     @property
     def unanswered(self) -> int:
@@ -78,11 +78,11 @@ class Dispatcher:
 
     def _everything(self) -> Iterable[Delivery]:
         yield from self._confirms
-        yield from self._backlog
+        yield from self._queue
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Take messages in, in order."""
-        self._backlog.add(deliveries)
+        self._queue.add(deliveries)
         if self.refusal:
             self.refuse(self.refusal)
 
@@ -100,13 +100,13 @@ class Dispatcher:
         now = self._clock()
         if self._cautious and self._is_deciding(now):
             return
-        if self._refusing.long and self._is_renewing(now):
+        if self._nack_breaker.long and self._is_renewing(now):
             return
         if self.set_aside and not self._suspects:
             self._try_set_aside(now)
         window = self.window
-        while self._backlog.pending and self._confirms.in_flight < window:
-            delivery = self._backlog.pending.popleft()
+        while self._queue.pending and self._confirms.in_flight < window:
+            delivery = self._queue.pending.popleft()
             if self._may_go(delivery, now) and self._writer.take(delivery):
                 self._confirms.place(delivery)
                 if self._suspects:
@@ -117,7 +117,7 @@ class Dispatcher:
 
     def _try_set_aside(self, now: float) -> None:
         for delivery in self.set_aside.due():
-            if self._backlog.admits(delivery, now) and self._writer.take(delivery):
+            if self._queue.admits(delivery, now) and self._writer.take(delivery):
                 self.set_aside.sent(delivery.envelope.destination)
 
     def _is_deciding(self, now: float) -> bool:
@@ -126,7 +126,7 @@ class Dispatcher:
         A topology made the broker end the last connection and will end this one: what was on the wire
         both times would have lost both of its chances.
         """
-        self._backlog.verify(now)
+        self._queue.verify(now)
         self._cautious = self._deciding()
         return self._cautious
 
@@ -136,9 +136,9 @@ class Dispatcher:
         Return whether nothing may be written meanwhile.
         """
         waited_for = any(not delivery.claimed for delivery in self._confirms)
-        if waited_for and self._refusing.may_wait(now):
+        if waited_for and self._nack_breaker.may_wait(now):
             return True
-        self._refusing.clear()
+        self._nack_breaker.clear()
         if waited_for or self._suspects:
             return False
         self.ready = False
@@ -149,8 +149,8 @@ class Dispatcher:
     def _may_go(self, delivery: Delivery, now: float) -> bool:
         # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
         if delivery in self._suspects:
-            return self._backlog.admits(delivery, now)
-        return self._backlog.may_go(delivery, now)
+            return self._queue.admits(delivery, now)
+        return self._queue.may_go(delivery, now)
 
     # Answers
 
@@ -170,8 +170,8 @@ class Dispatcher:
             self._answered.add(where)
             if self.set_aside and where in self.set_aside:
                 self._take_back(where)
-            if nack or self._refusing:
-                self._refusing.answered(where, self._clock(), nack=nack)
+            if nack or self._nack_breaker:
+                self._nack_breaker.answered(where, self._clock(), nack=nack)
             if delivery.returned is not None:
                 delivery.resolve(delivery.returned)
             elif nack:
@@ -181,7 +181,7 @@ class Dispatcher:
 
     def _take_back(self, where: Destination) -> None:
         """A destination that was set aside answered: its messages take places again."""
-        self._backlog.put_back(self.set_aside.release(where))
+        self._queue.put_back(self.set_aside.release(where))
         for delivery in self._confirms:
             if not delivery.claimed and delivery.envelope.destination == where:
                 self._confirms.place(delivery)
@@ -190,13 +190,13 @@ class Dispatcher:
         """Let go of what waited for a message's answer, and of the suspicion."""
         if self._suspects:
             self._suspects.discard(delivery)
-        if self._backlog.same_ids:
-            released = self._backlog.same_ids.release(delivery.envelope.message_id)
-            self._backlog.put_back(released)
+        if self._queue.same_ids:
+            released = self._queue.same_ids.release(delivery.envelope.message_id)
+            self._queue.put_back(released)
 
     def verified(self, topology: Topology, error: tuple[int, str] | None) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
-        self._backlog.verified(topology, error, self._clock())
+        self._queue.verified(topology, error, self._clock())
 
     # What callers, the clock and the connection do
 
@@ -236,7 +236,7 @@ class Dispatcher:
 
         Its answer tells a sick queue from a sick broker.
         """
-        pending = self._backlog.pending
+        pending = self._queue.pending
         for index, delivery in enumerate(pending):
             if delivery.envelope.destination not in tried and not delivery.claimed:
                 del pending[index]
@@ -276,7 +276,7 @@ class Dispatcher:
     def refuse(self, reason: str) -> None:
         """End all that is not on the wire, now and until there is a channel again."""
         self.refusal = reason
-        self._backlog.fail(reason)
+        self._queue.fail(reason)
         self._suspects.intersection_update(self._confirms)
 
     def channel_closed(self, code: int, text: str) -> None:
@@ -289,15 +289,15 @@ class Dispatcher:
         unanswered = self._clear_wire()
         self._suspects.difference_update(unanswered)
         if len(unanswered) == 1:
-            self._backlog.condemn(unanswered[0], code, text, self._clock())
+            self._queue.condemn(unanswered[0], code, text, self._clock())
         else:
             live = [delivery for delivery in unanswered if not delivery.claimed]
             self._suspects.update(live)
-            self._backlog.put_back(live)
+            self._queue.put_back(live)
 
     def _clear_wire(self) -> list[Delivery]:
         unanswered = self._confirms.clear()
-        self._backlog.channel_lost()
+        self._queue.channel_lost()
         return unanswered
 
     def lost(self, error: tuple[int, str] | None = None) -> None:
@@ -311,18 +311,18 @@ class Dispatcher:
         self.blocked = ""
         self.refusal = ""  # the first reconnection is waited for
         self._probing = False
-        self._refusing.clear()
+        self._nack_breaker.clear()
         unanswered = self._clear_wire()
         for delivery in unanswered:
             delivery.losses += 1
             if delivery.losses > 1 and error is not None and len(unanswered) == 1:
-                self._backlog.condemn(delivery, *error, self._clock())
+                self._queue.condemn(delivery, *error, self._clock())
             elif delivery.losses > 1:
                 delivery.fail("the connection was lost a second time before the confirm")
         if error is not None:
             self._suspects.update(unanswered)
         self._forget_suspects()
-        self._backlog.connection_lost(unanswered)
+        self._queue.connection_lost(unanswered)
 
     def fail_all(self, reason: str) -> None:
         """End everything that callers wait for."""

@@ -11,7 +11,7 @@ from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Delivery, Status
 from rmq_publisher.transport.rabbitmq.errors import error_place
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
-from rmq_publisher.transport.rabbitmq.robust_connection import Connector
+from rmq_publisher.transport.rabbitmq.robust_connection import RobustConnection
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
 
 logger = logging.getLogger("rmq_publisher.transport")
@@ -23,7 +23,7 @@ CLOSING_TURNS = 1000  # at the most
 CLOSED = "the connection was closed"
 
 
-class Engine:
+class IOThread:
     """One I/O thread, and what callers bring to it."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
@@ -40,8 +40,8 @@ class Engine:
         self._left = False  # by a fork
         self._close_by: float | None = None
         self._ticking = False
-        self.connector = Connector(self._loop, settings)
-        self.dispatcher = self.connector.dispatcher
+        self.connection = RobustConnection(self._loop, settings)
+        self.dispatcher = self.connection.dispatcher
         self._thread = threading.Thread(
             target=self._run, name=f"rmq_publisher {settings.alias}", daemon=True
         )
@@ -113,15 +113,15 @@ class Engine:
 
     def status(self) -> Status:
         """Return what is known."""
-        return self.connector.status(brought=sum(map(len, tuple(self._inbox))))
+        return self.connection.status(brought=sum(map(len, tuple(self._inbox))))
 
     # The thread
 
     def _run(self) -> None:
         reason = CLOSED
         try:
-            self.connector.connect()
-            while not (self._stopped or self.connector.over):
+            self.connection.connect()
+            while not (self._stopped or self.connection.over):
                 self._awake = False
                 self._loop.turn(wait=not self._news)
                 self._awake = True
@@ -139,7 +139,7 @@ class Engine:
     def _end(self, reason: str) -> None:
         self.usable = False
         self._stopped = True
-        self.connector.ended(None if reason == CLOSED else reason)
+        self.connection.ended(None if reason == CLOSED else reason)
         while self._inbox:
             self.dispatcher.add(self._inbox.popleft())
         self.dispatcher.fail_all(reason)
@@ -160,21 +160,21 @@ class Engine:
         """
         quiet = 0
         for _ in range(CLOSING_TURNS):
-            if quiet == QUIET_TURNS or not self.connector.abort():
+            if quiet == QUIET_TURNS or not self.connection.abort():
                 break
             self._loop.turn(wait=False)
             quiet = 0 if self._loop.busy else quiet + 1
 
     def _cycle(self) -> None:
         """Once per turn of the loop: take in what callers brought, write what may be written."""
-        if self.connector.crash is not None:
-            raise self.connector.crash
+        if self.connection.crash is not None:
+            raise self.connection.crash
         self._news = False
         while self._inbox:
             self.dispatcher.add(self._inbox.popleft())
         while self._requests and self.dispatcher.ready:
             request = self._requests.popleft()
-            self.connector.ask(request.steps(), request.answer)
+            self.connection.ask(request.steps(), request.answer)
         while self._requests and self.dispatcher.refusal:
             self._requests.popleft().answer([], (LOST, self.dispatcher.refusal))
         if self._abandoned:
@@ -190,12 +190,12 @@ class Engine:
     def _tick(self) -> None:
         self._ticking = False
         self.dispatcher.tick()
-        self.connector.watch()
+        self.connection.watch()
 
     def _drain(self) -> None:
         """While closing: end when nobody waits any more, or at the deadline."""
-        if self.connector.closing or self._close_by is None:
+        if self.connection.closing or self._close_by is None:
             return
         if self.dispatcher.idle or monotonic() >= self._close_by:
             self.dispatcher.fail_all("the connection was closed before the confirm")
-            self.connector.close(CLOSE_SECONDS)
+            self.connection.close(CLOSE_SECONDS)

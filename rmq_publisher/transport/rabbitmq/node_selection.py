@@ -8,7 +8,7 @@ from rmq_publisher.timing import Backoff
 STABLE_SECONDS = 5.0  # a connection that lived this long, or was answered on, was a good one
 
 
-class Route:
+class NodeSelection:
     """The nodes of a cluster in turn, with a backoff between rounds."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:

@@ -10,7 +10,7 @@ from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.transport.base import Delivery
 
 
-class Confirms:
+class PublisherConfirms:
     """The unanswered messages of a channel, by tag and by message id.
 
     Attributes:

@@ -8,18 +8,18 @@ from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Delivery, Status
-from rmq_publisher.transport.rabbitmq.connection import Link, connection_name
+from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
-from rmq_publisher.transport.rabbitmq.node_selection import Route
+from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, OnVerified, Refusal, Replies
 
 logger = logging.getLogger("rmq_publisher.transport")
 
 
-class Connector:
-    """One link after the other, and the dispatcher of what they carry; all on the I/O thread.
+class RobustConnection:
+    """One connection after the other, and the dispatcher of what they carry; all on the I/O thread.
 
     Attributes:
         over: whether it was closed, and the thread has nothing left to do.
@@ -35,29 +35,29 @@ class Connector:
         self._state = "connecting"
         self._connects = 0
         self._last_error = ""
-        self._link: Link | None = None
+        self._connection: Connection | None = None
         self._one_by_one = False  # a verification ended the last connection, not known which
-        self._route = Route(settings.nodes)
+        self._nodes = NodeSelection(settings.nodes)
         self._received = (0, 0.0)  # bytes, and since when no more came
         self.dispatcher = Dispatcher(
             settings.max_in_flight,
             self._write,
             self._verify,
             self._renew_channel,
-            deciding=lambda: self._open_link.deciding,
+            deciding=lambda: self._open_connection.deciding,
         )
 
     def status(self, brought: int) -> Status:
         """Return what is known, to any thread; ``brought`` messages are not taken in yet."""
-        link = self._link
-        node = link.node if link else self._route.node
+        connection = self._connection
+        node = connection.node if connection else self._nodes.node
         return Status(
             alias=self._settings.alias,
             state=self._state,
             node=str(node),
             vhost=node.vhost,
             tls=node.tls,
-            product=link.product if link else "",
+            product=connection.product if connection else "",
             blocked=self.dispatcher.blocked,
             in_flight=self.dispatcher.unanswered,
             waiting=self.dispatcher.waiting + brought,
@@ -72,37 +72,39 @@ class Connector:
         """Try the next node; a round tries each once."""
         if self.closing:
             return
-        settings, node = self._settings, self._route.node
+        settings, node = self._settings, self._nodes.node
         name = connection_name(settings)
         try:
-            self._link = Link(self._loop, settings, node, name, self, one_by_one=self._one_by_one)
+            self._connection = Connection(
+                self._loop, settings, node, name, self, one_by_one=self._one_by_one
+            )
         except TLSFileError as error:
             self._failed(str(error))
 
     def ask(self, steps: Iterable[Step], done: OnVerified) -> None:
         """Run steps of topology; only while the dispatcher is ready."""
-        self._open_link.verify(steps, done)
+        self._open_connection.verify(steps, done)
 
     def watch(self) -> None:
         """Give the connection up when nothing at all has come for too long; called every tick."""
-        link = self._link
-        if link is None or not self.dispatcher.unanswered:
+        connection = self._connection
+        if connection is None or not self.dispatcher.unanswered:
             self._received = (-1, monotonic())
             return
         now = monotonic()
         received, since = self._received
-        if link.received != received:
-            self._received = (link.received, now)
+        if connection.received != received:
+            self._received = (connection.received, now)
         elif not self.dispatcher.blocked and now - since > self._settings.confirm_timeout:
-            link.give_up(f"nothing came for {self._settings.confirm_timeout:g} s")
+            connection.give_up(f"nothing came for {self._settings.confirm_timeout:g} s")
 
     def close(self, timeout: float) -> None:
         """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
         self.closing = True
         was_ready = self.dispatcher.ready
         self.dispatcher.ready = False  # what a caller still brings is not sent after the close
-        if self._link is not None and was_ready:
-            self._link.close()
+        if self._connection is not None and was_ready:
+            self._connection.close()
             self._loop.call_later(timeout, self._stop)
         else:
             self._stop()
@@ -113,9 +115,9 @@ class Connector:
     def abort(self) -> bool:
         """Cut the connection off, if there is one; return whether there is."""
         self.closing = True
-        if self._link is not None:
-            self._link.abort()
-        return self._link is not None
+        if self._connection is not None:
+            self._connection.abort()
+        return self._connection is not None
 
     def ended(self, reason: str | None) -> None:
         """Note that the thread has ended, and of what if not by being closed."""
@@ -123,77 +125,79 @@ class Connector:
         if reason is not None:
             self._last_error = reason
 
-    # What a link tells
+    # What a connection tells
 
-    def link_failed(self, link: Link, reason: str) -> None:
+    def on_failed(self, connection: Connection, reason: str) -> None:
         """A node could not be reached."""
-        if link is self._link:
-            self._link = None
+        if connection is self._connection:
+            self._connection = None
             self._failed(reason)
 
     def _failed(self, reason: str) -> None:
         self._last_error = (
-            f"cannot use RabbitMQ at {self._route.node} (alias {self._settings.alias!r}): {reason}"
+            f"cannot use RabbitMQ at {self._nodes.node} (alias {self._settings.alias!r}): {reason}"
         )
         logger.warning("%s", self._last_error)
-        if self._route.failed():
+        if self._nodes.failed():
             self.connect()
             return
         self._state = "down"
         self.dispatcher.refuse(self._last_error)
-        self._loop.call_later(self._route.delay(), self.connect)
+        self._loop.call_later(self._nodes.delay(), self.connect)
 
-    def link_ready(self, link: Link) -> None:
+    def on_ready(self, connection: Connection) -> None:
         """Publishing may begin."""
         self._connects += 1
         self._state = "open"
-        self._route.opened(monotonic())
+        self._nodes.opened(monotonic())
         self._received = (-1, monotonic())
-        logger.info("%s: connected to %s (%s)", self._settings.alias, link.node, link.product)
-        self.dispatcher.opened(link.frame_max, cautious=self._one_by_one)
+        logger.info(
+            "%s: connected to %s (%s)", self._settings.alias, connection.node, connection.product
+        )
+        self.dispatcher.opened(connection.frame_max, cautious=self._one_by_one)
 
-    def link_lost(self, link: Link, reason: str) -> None:
+    def on_lost(self, connection: Connection, reason: str) -> None:
         """An open connection is gone; the next attempt is waited for."""
-        if link is not self._link:
+        if connection is not self._connection:
             return
-        self._link = None
-        self._one_by_one = link.undecided
-        self._route.lost(monotonic(), used=self.dispatcher.answers > 0)
-        self.dispatcher.lost(link.ended_by)
+        self._connection = None
+        self._one_by_one = connection.undecided
+        self._nodes.lost(monotonic(), used=self.dispatcher.answers > 0)
+        self.dispatcher.lost(connection.ended_by)
         if self.closing:
             self._stop()
             return
-        self._last_error = f"connection to {link.node} lost: {reason}"
+        self._last_error = f"connection to {connection.node} lost: {reason}"
         logger.warning("%s: %s", self._settings.alias, self._last_error)
         self._state = "reconnecting"
-        self._loop.call_later(self._route.delay(), self.connect)
+        self._loop.call_later(self._nodes.delay(), self.connect)
 
-    def link_is_publishing(self) -> bool:
+    def is_publishing(self) -> bool:
         """Whether messages are on the wire."""
         return self.dispatcher.unanswered > 0
 
-    def link_crashed(self, error: Exception) -> None:
+    def on_crashed(self, error: Exception) -> None:
         """A callback raised. pika would log it and go on with what is half done: the thread ends."""
         self.crash = error
 
-    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
+    def on_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
         """An ack or a nack."""
         self.dispatcher.answered(tag, multiple=multiple, nack=nack)
 
-    def link_returned(self, message_id: str, code: int, text: str) -> None:
+    def on_returned(self, message_id: str, code: int, text: str) -> None:
         """A message came back."""
         self.dispatcher.returned(message_id, code, text)
 
-    def link_channel_closed(self, code: int, text: str) -> None:
+    def on_channel_closed(self, code: int, text: str) -> None:
         """One of the messages on the wire made the broker close the channel."""
         logger.warning("%s: publishing channel closed: %d %s", self._settings.alias, code, text)
         self.dispatcher.channel_closed(code, text)
 
-    def link_channel_reopened(self) -> None:
+    def on_channel_reopened(self) -> None:
         """Publishing may go on."""
         self.dispatcher.reopened()
 
-    def link_blocked(self, reason: str | None) -> None:
+    def on_blocked(self, reason: str | None) -> None:
         """The broker's alarm, or None: its end."""
         if reason is None:
             logger.warning("%s: RabbitMQ takes messages again", self._settings.alias)
@@ -205,16 +209,16 @@ class Connector:
     # What the dispatcher asks for
 
     @property
-    def _open_link(self) -> Link:
-        assert self._link is not None  # noqa: S101 (narrowing; nobody asks unless it is ready)
-        return self._link
+    def _open_connection(self) -> Connection:
+        assert self._connection is not None  # noqa: S101 (narrowing; nobody asks unless it is ready)
+        return self._connection
 
     def _write(self, deliveries: Sequence[Delivery]) -> None:
-        self._open_link.write(deliveries)
+        self._open_connection.write(deliveries)
 
     def _renew_channel(self) -> None:
         logger.info("%s: all is nacked: another channel is tried", self._settings.alias)
-        self._open_link.renew_channel()
+        self._open_connection.renew_channel()
 
     def _verify(self, topology: Topology) -> None:
         def done(_replies: Replies, refusal: Refusal | None) -> None:
@@ -223,4 +227,4 @@ class Connector:
             # Else the connection is gone, and with it what was parked goes to the next one.
 
         steps = [step for entity in topology for step in entity.steps()]
-        self._open_link.verify(steps, done)
+        self._open_connection.verify(steps, done)

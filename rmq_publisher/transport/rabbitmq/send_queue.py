@@ -10,39 +10,34 @@ from collections.abc import Callable, Iterable, Iterator
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.transport.base import Delivery
-from rmq_publisher.transport.rabbitmq.circuit_breakers import (
-    Denials,
-    SameIds,
-    SetAside,
-    TopologyGate,
-    in_order,
-)
+from rmq_publisher.transport.rabbitmq.circuit_breakers import DestinationBreaker, RefusalCache
+from rmq_publisher.transport.rabbitmq.parking import SameIdParking, TopologyParking, in_order
 
 
-class Backlog:
+class SendQueue:
     """What waits before the window.
 
     Attributes:
         pending: the next one first.
         set_aside: destinations that do not answer, and their messages.
         same_ids: messages that wait for another one with their id.
-        denials: what is answered from memory.
+        refusals: what is answered from memory.
     """
 
     def __init__(self, verify: Callable[[Topology], None]) -> None:
         self.pending: deque[Delivery] = deque()
-        self.set_aside = SetAside()
-        self.same_ids = SameIds()
-        self.denials = Denials()
-        self._gate = TopologyGate(verify)
+        self.set_aside = DestinationBreaker()
+        self.same_ids = SameIdParking()
+        self.refusals = RefusalCache()
+        self._topology = TopologyParking(verify)
         self._sequence = 0
 
     def __len__(self) -> int:
-        elsewhere = len(self._gate) + len(self.same_ids) + len(self.set_aside)
+        elsewhere = len(self._topology) + len(self.same_ids) + len(self.set_aside)
         return len(self.pending) + elsewhere
 
     def __iter__(self) -> Iterator[Delivery]:
-        yield from self._gate
+        yield from self._topology
         yield from self.same_ids
         yield from self.set_aside
         yield from self.pending
@@ -65,10 +60,10 @@ class Backlog:
         """
         if delivery.claimed:
             return False
-        if self.denials and (denied := self.denials.answer(delivery.envelope, now)):
+        if self.refusals and (denied := self.refusals.answer(delivery.envelope, now)):
             delivery.resolve(denied)
             return False
-        return self._gate.admits(delivery)
+        return self._topology.admits(delivery)
 
     def verify(self, now: float) -> None:
         """Have the topology of all that waits verified; what needs none, or has it, goes on waiting."""
@@ -86,9 +81,9 @@ class Backlog:
 
     def verified(self, topology: Topology, error: tuple[int, str] | None, now: float) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
-        parked = self._gate.answered(topology, verified=error is None)
+        parked = self._topology.answered(topology, verified=error is None)
         if error is not None:
-            self.denials.remember_topology(topology, *error, now)
+            self.refusals.remember_topology(topology, *error, now)
             for delivery in parked:
                 if delivery.envelope.topology == topology:
                     delivery.resolve(Rejected(error[0], error[1], **delivery.envelope.names))
@@ -97,8 +92,8 @@ class Backlog:
     def condemn(self, culprit: Delivery, code: int, text: str, now: float) -> None:
         """Reject the message over which the broker closed the channel."""
         envelope = culprit.envelope
-        self.denials.remember(envelope, code, text, now)
-        self._gate.forget(envelope.topology)
+        self.refusals.remember(envelope, code, text, now)
+        self._topology.forget(envelope.topology)
         culprit.resolve(Rejected(code, text, **envelope.names))
 
     def fail(self, reason: str) -> None:
@@ -114,6 +109,6 @@ class Backlog:
 
     def connection_lost(self, unanswered: Iterable[Delivery]) -> None:
         """All that callers wait for goes first on the next connection, where all is verified anew."""
-        self.denials.clear()
-        rest = (*unanswered, *self._gate.reset(), *self.set_aside.reset())
+        self.refusals.clear()
+        rest = (*unanswered, *self._topology.reset(), *self.set_aside.reset())
         self.put_back(delivery for delivery in rest if not delivery.claimed)

@@ -47,7 +47,7 @@ def guarded(callback: Callable[P, None]) -> Callable[P, None]:
     return call
 
 
-class Verification:
+class TopologyChannel:
     """Some steps of topology, in order, on one channel.
 
     Args:
@@ -55,7 +55,7 @@ class Verification:
         number: a free channel number.
         steps: what to run; the first refusal ends it, for it closes the channel.
         done: called once, with the replies so far and the refusal, if any.
-        owner: the connection's `Verifications`.
+        owner: the connection's `TopologyChannels`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Verification:
         number: int,
         steps: Iterable[Step],
         done: OnVerified,
-        owner: "Verifications",
+        owner: "TopologyChannels",
     ) -> None:
         self.number = number
         self._steps = deque(steps)
@@ -118,7 +118,7 @@ class Verification:
             done(self._replies, refusal)
 
 
-class Verifications:
+class TopologyChannels:
     """Those of one connection: so many at a time, each on a channel of its own.
 
     One of them may make the broker end the connection (before RabbitMQ 4.3 by an exchange type that it
@@ -198,7 +198,7 @@ class Verifications:
             self._places -= 1
             overdue = functools.partial(self._overdue, number)
             self._busy[number] = self._loop.call_later(PLACE_SECONDS, overdue)
-            Verification(self._connection, number, steps, done, self)
+            TopologyChannel(self._connection, number, steps, done, self)
 
     @guarded
     def _overdue(self, number: int) -> None:

@@ -14,7 +14,7 @@ from rmq_publisher.transport.base import Declared, Delivery, Status, closing_sec
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
 from rmq_publisher.transport.rabbitmq.frames import marshal
-from rmq_publisher.transport.rabbitmq.io_thread import Engine
+from rmq_publisher.transport.rabbitmq.io_thread import IOThread
 from rmq_publisher.transport.rabbitmq.topology_channels import Request
 
 
@@ -24,19 +24,19 @@ class AmqpTransport:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine: IOThread | None = None
 
     def __repr__(self) -> str:
         return f"<AmqpTransport {self.settings.alias}>"
 
-    def _running(self) -> Engine:
+    def _running(self) -> IOThread:
         engine = self._engine
         if engine is not None and engine.usable and engine.pid == os.getpid():
             return engine
         with self._lock:
             engine = self._engine
             if engine is None or not engine.usable or engine.pid != os.getpid():
-                engine = Engine(self.settings)
+                engine = IOThread(self.settings)
                 try:
                     engine.start()
                 except RuntimeError as error:

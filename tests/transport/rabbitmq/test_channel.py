@@ -77,16 +77,16 @@ class Owner:
         self.answers: list[tuple[int, bool, bool]] = []
         self.closed: list[tuple[int, str]] = []
 
-    def link_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
+    def on_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
         self.answers.append((tag, multiple, nack))
 
-    def link_returned(self, message_id: str, code: int, text: str) -> None:
+    def on_returned(self, message_id: str, code: int, text: str) -> None:
         raise AssertionError((message_id, code, text))
 
-    def link_channel_closed(self, code: int, text: str) -> None:
+    def on_channel_closed(self, code: int, text: str) -> None:
         self.closed.append((code, text))
 
-    def link_crashed(self, error: Exception) -> None:
+    def on_crashed(self, error: Exception) -> None:
         raise error
 
     def on_ready(self) -> None:

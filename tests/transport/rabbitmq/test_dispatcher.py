@@ -149,7 +149,7 @@ def test_the_same_id_does_not_wait_for_one_that_is_denied(channel: Channel) -> N
     channel.close()
     first, denied, third = Told("same"), Told("same", FORBIDDEN), Told("same")
     channel.send(first)
-    channel.dispatcher._backlog.same_ids.hold(denied)
+    channel.dispatcher._queue.same_ids.hold(denied)
     channel.send(third)
     assert channel.ack("same") == ["same"]
     channel.ack("same")

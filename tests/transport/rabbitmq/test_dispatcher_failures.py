@@ -5,7 +5,7 @@ from rmq_publisher.exceptions import (
     Rejected,
 )
 from rmq_publisher.transport.rabbitmq.circuit_breakers import (
-    DENIAL_SECONDS,
+    REFUSAL_SECONDS,
     REFUSING_SECONDS,
     SICK_SECONDS,
 )
@@ -95,7 +95,7 @@ def test_a_refused_destination_is_answered_from_memory_for_a_while(channel: Chan
     again, elsewhere, later = Told("again", FORBIDDEN), Told("else"), Told("later", FORBIDDEN)
     assert channel.send(again, elsewhere) == ["else"]
     assert outcome(again) is Rejected
-    channel.now += DENIAL_SECONDS
+    channel.now += REFUSAL_SECONDS
     assert channel.send(later) == ["later"]
 
 
@@ -128,7 +128,7 @@ def test_what_a_closed_channel_used_is_verified_again(channel: Channel) -> None:
     channel.dispatcher.verified(first.envelope.topology, None)
     assert channel.pump() == ["first"]
     channel.close(404, "NOT_FOUND")
-    channel.now += DENIAL_SECONDS
+    channel.now += REFUSAL_SECONDS
     channel.send(needing("q", Told("second", FORBIDDEN)))
     assert len(channel.asked) == 2
 

@@ -17,7 +17,7 @@ from rmq_publisher.exceptions import (
 from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.circuit_breakers import (
-    DENIAL_SECONDS,
+    REFUSAL_SECONDS,
     SICK_SECONDS,
 )
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
@@ -209,7 +209,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.extras.clear()
         self.state = "lost"
         self.dispatcher.lost(ended)
-        waiting = [item.sequence for item in self.dispatcher._backlog.pending]
+        waiting = [item.sequence for item in self.dispatcher._queue.pending]
         assert waiting == sorted(waiting)
 
     @precondition(lambda self: self.state == "lost")
@@ -245,7 +245,7 @@ class DispatchMachine(RuleBasedStateMachine):
     def reap(self) -> None:
         self.dispatcher.reap()
 
-    @rule(seconds=st.sampled_from([0.1, 0.5, SICK_SECONDS + 0.1, DENIAL_SECONDS]))
+    @rule(seconds=st.sampled_from([0.1, 0.5, SICK_SECONDS + 0.1, REFUSAL_SECONDS]))
     def time_passes(self, seconds: float) -> None:
         self.channel.now += seconds
         self.ticking = True

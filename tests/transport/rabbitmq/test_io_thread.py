@@ -7,7 +7,7 @@ import pytest
 
 from rmq_publisher import BrokerUnavailable
 from rmq_publisher.conf import loader
-from rmq_publisher.transport.rabbitmq.io_thread import Engine
+from rmq_publisher.transport.rabbitmq.io_thread import IOThread
 from tests.support.deliveries import Told
 
 
@@ -15,7 +15,7 @@ def _nothing() -> None:
     """Nobody comes."""
 
 
-class PlayedConnector:
+class PlayedConnection:
     """Connects to nothing."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class PlayedConnector:
         return False
 
 
-class PlayedEngine(Engine):
+class PlayedThread(IOThread):
     """Runs in the test's own thread; callers come at the moments that the test says.
 
     Attributes:
@@ -45,7 +45,7 @@ class PlayedEngine(Engine):
         super().__init__(loader.connection("default"))
         self.rings = 0
         self.waits: list[bool] = []
-        self.connector: Any = PlayedConnector()
+        self.connection: Any = PlayedConnection()
         loop: Any = self._loop
         loop.wake = self._ring
         loop.turn = self._turn
@@ -68,31 +68,31 @@ class PlayedEngine(Engine):
 
 
 @pytest.fixture
-def engine() -> Iterator[PlayedEngine]:
-    made = PlayedEngine()
+def engine() -> Iterator[PlayedThread]:
+    made = PlayedThread()
     yield made
     made._loop.close()
 
 
-def test_what_a_caller_brings_rings_the_bell(engine: PlayedEngine) -> None:
+def test_what_a_caller_brings_rings_the_bell(engine: PlayedThread) -> None:
     engine.wake()
     assert engine.rings == 1
 
 
-def test_what_comes_while_the_thread_works_is_seen_before_it_waits(engine: PlayedEngine) -> None:
+def test_what_comes_while_the_thread_works_is_seen_before_it_waits(engine: PlayedThread) -> None:
     def cycle() -> None:
         engine._news = False
         if len(engine.waits) == 1:
             engine.wake()  # a caller, after the inbox was emptied
         else:
-            engine.connector.over = True
+            engine.connection.over = True
 
     engine._cycle = cycle  # type: ignore[method-assign]
     engine._run()
     assert engine.waits == [True, False]
 
 
-def test_what_comes_after_the_last_look_rings(engine: PlayedEngine) -> None:
+def test_what_comes_after_the_last_look_rings(engine: PlayedThread) -> None:
     rung = []
 
     def looked() -> None:
@@ -105,14 +105,14 @@ def test_what_comes_after_the_last_look_rings(engine: PlayedEngine) -> None:
         if len(engine.waits) == 1:
             engine.looked = looked
         else:
-            engine.connector.over = True
+            engine.connection.over = True
 
     engine._cycle = cycle  # type: ignore[method-assign]
     engine._run()
     assert rung == [1]
 
 
-def test_what_comes_when_the_thread_has_just_ended_has_its_outcome(engine: PlayedEngine) -> None:
+def test_what_comes_when_the_thread_has_just_ended_has_its_outcome(engine: PlayedThread) -> None:
     engine._stopped = True  # the inbox was emptied for the last time
     delivery = Told()
     assert engine.submit([delivery])

@@ -5,35 +5,35 @@ from collections.abc import Callable
 import pytest
 
 from rmq_publisher.conf import loader
-from rmq_publisher.transport.rabbitmq.node_selection import Route
+from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 
 
 @pytest.fixture
-def route() -> Route:
-    return Route(loader.connection("default").nodes)
+def route() -> NodeSelection:
+    return NodeSelection(loader.connection("default").nodes)
 
 
-def test_pauses_double_from_a_tenth_of_a_second_to_two(route: Route) -> None:
+def test_pauses_double_from_a_tenth_of_a_second_to_two(route: NodeSelection) -> None:
     for longest in (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0):
         assert longest / 2 <= route.delay() <= longest
 
 
 def test_pauses_differ_by_chance() -> None:
     nodes = loader.connection("default").nodes
-    assert len({Route(nodes).delay() for _ in range(20)}) > 1
+    assert len({NodeSelection(nodes).delay() for _ in range(20)}) > 1
 
 
-def drops_at_once(route: Route) -> None:
+def drops_at_once(route: NodeSelection) -> None:
     route.opened(100.0)
     route.lost(101.0, used=False)
 
 
-def lived_for_six_seconds(route: Route) -> None:
+def lived_for_six_seconds(route: NodeSelection) -> None:
     route.opened(100.0)
     route.lost(106.0, used=False)
 
 
-def was_answered_on(route: Route) -> None:
+def was_answered_on(route: NodeSelection) -> None:
     route.opened(100.0)
     route.lost(100.1, used=True)
 
@@ -43,7 +43,7 @@ def was_answered_on(route: Route) -> None:
     [(drops_at_once, False), (lived_for_six_seconds, True), (was_answered_on, True)],
 )
 def test_only_a_good_connection_sets_the_pause_back(
-    route: Route, what: Callable[[Route], None], again: bool
+    route: NodeSelection, what: Callable[[NodeSelection], None], again: bool
 ) -> None:
     for _ in range(8):
         route.delay()

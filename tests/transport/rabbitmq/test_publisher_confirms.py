@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout
 from rmq_publisher.transport.base import Delivery
-from rmq_publisher.transport.rabbitmq.publisher_confirms import Confirms
+from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 from tests.support.deliveries import Told, ids, told
 
 PLACES = [("", "q1"), ("", "q2"), ("x", "k")]
@@ -20,7 +20,7 @@ class ConfirmsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.confirms = Confirms()
+        self.confirms = PublisherConfirms()
         self.model: list[tuple[int, Told]] = []
         self.placed: set[Told] = set()
         self.next_tag = 1
@@ -103,7 +103,7 @@ TestConfirms = ConfirmsMachine.TestCase
 
 
 def test_an_answer_said_twice_speaks_of_nothing() -> None:
-    confirms = Confirms()
+    confirms = PublisherConfirms()
     for delivery in told(3):
         confirms.sent(delivery)
     assert ids(confirms.answered(2, multiple=False)) == ["m1"]

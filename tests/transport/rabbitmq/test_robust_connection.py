@@ -11,12 +11,12 @@ from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq import robust_connection as module
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
-from rmq_publisher.transport.rabbitmq.robust_connection import Connector
+from rmq_publisher.transport.rabbitmq.robust_connection import RobustConnection
 from tests.support.deliveries import Told
 
 
 class Line:
-    """A link that takes everything and says nothing."""
+    """A connection that takes everything and says nothing."""
 
     ended_by = None
 
@@ -35,23 +35,23 @@ class Line:
 
 
 class Watched:
-    """A connector with one unanswered message, its line and its clock."""
+    """A RobustConnection with one unanswered message, its line and its clock."""
 
     def __init__(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 1000.0
         monkeypatch.setattr(module, "monotonic", lambda: self.time)
         self.line = Line()
-        self.connector = Connector(loop, loader.connection("default"))
-        self.connector._link = cast("Any", self.line)
-        self.connector.dispatcher.opened(FRAME_MAX)
-        self.connector.dispatcher.add([Told()])
-        self.connector.dispatcher.pump()
-        assert self.connector.dispatcher.unanswered == 1
+        self.connection = RobustConnection(loop, loader.connection("default"))
+        self.connection._connection = cast("Any", self.line)
+        self.connection.dispatcher.opened(FRAME_MAX)
+        self.connection.dispatcher.add([Told()])
+        self.connection.dispatcher.pump()
+        assert self.connection.dispatcher.unanswered == 1
 
     def watch(self, seconds: float) -> list[str]:
         """Let time pass, and look; return why the line was given up."""
         self.time += seconds
-        self.connector.watch()
+        self.connection.watch()
         return self.line.gave_up
 
 
@@ -78,25 +78,25 @@ def test_any_byte_counts_whatever_it_says(watched: Watched) -> None:
 
 def test_under_an_alarm_silence_is_nothing(watched: Watched) -> None:
     watched.watch(0)
-    watched.connector.link_blocked("low on memory")
+    watched.connection.on_blocked("low on memory")
     for _ in range(5):
         assert watched.watch(9.9) == []
-    watched.connector.link_blocked(None)
+    watched.connection.on_blocked(None)
     watched.line.received += 20  # as it was told
     assert watched.watch(1) == []
     assert watched.watch(11) == ["nothing came for 10 s"]
 
 
 def test_where_no_node_can_be_reached_nobody_waits(watched: Watched) -> None:
-    connector = watched.connector
+    robust = watched.connection
     first, second = Told("first"), Told("second")
-    connector.dispatcher.add([first])
-    connector.link_lost(cast("Any", watched.line), "it was cut off")
+    robust.dispatcher.add([first])
+    robust.on_lost(cast("Any", watched.line), "it was cut off")
     assert not first.done  # the first reconnection is waited for
-    connector._link = cast("Any", watched.line)
-    connector.link_failed(cast("Any", watched.line), "connection refused")
-    connector.dispatcher.add([second])
+    robust._connection = cast("Any", watched.line)
+    robust.on_failed(cast("Any", watched.line), "connection refused")
+    robust.dispatcher.add([second])
     for delivery in (first, second):
         assert isinstance(delivery.error, BrokerUnavailable)
         assert "connection refused" in str(delivery.error)
-    assert connector.status(brought=0).state == "down"
+    assert robust.status(brought=0).state == "down"

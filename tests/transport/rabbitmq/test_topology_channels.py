@@ -14,7 +14,7 @@ from rmq_publisher.transport.rabbitmq.topology_channels import (
     LOST,
     Refusal,
     Replies,
-    Verifications,
+    TopologyChannels,
 )
 
 UNKNOWN_TYPE = ConnectionClosedByBroker(503, "COMMAND_INVALID - unknown exchange type 'x'")
@@ -59,18 +59,18 @@ def crashed(error: Exception) -> None:
 def refusals(
     loop: Loop, count: int, reason: Exception, *, publishing: bool = False
 ) -> tuple[list[Refusal | None], bool]:
-    """What so many verifications under way are told when the connection ends, and if it is open who."""
+    """What so many channels under way are told when the connection ends, and if it is open who."""
     connection = PlayedConnection()
-    verifications = Verifications(connection, 2, 32, loop, crashed, lambda: publishing)
+    channels = TopologyChannels(connection, 2, 32, loop, crashed, lambda: publishing)
     told: list[Refusal | None] = []
 
     def done(_replies: Replies, refusal: Refusal | None) -> None:
         told.append(refusal)
 
     for number in range(count):
-        verifications.add(ExchangeConfig(f"exchange {number}").steps(), done)
+        channels.add(ExchangeConfig(f"exchange {number}").steps(), done)
     connection.end(reason)
-    return told, verifications.undecided
+    return told, channels.undecided
 
 
 def test_one_alone_ended_the_connection(loop: Loop) -> None:
@@ -106,12 +106,10 @@ def test_one_that_is_not_answered_keeps_its_channel_and_not_its_place(
     """But for where one at a time is the point."""
     monkeypatch.setattr(topology_channels, "PLACE_SECONDS", 0.0)
     connection = PlayedConnection()
-    verifications = Verifications(connection, 2, most, loop, crashed, lambda: False)
+    channels = TopologyChannels(connection, 2, most, loop, crashed, lambda: False)
     for number in range(4):
         steps = ExchangeConfig(f"exchange {number}").steps()
-        verifications.add(
-            steps, lambda replies, refusal: crashed(AssertionError(replies, refusal))
-        )
+        channels.add(steps, lambda replies, refusal: crashed(AssertionError(replies, refusal)))
     assert connection.numbers == opened[:most]
     loop.turn(wait=False)
     assert connection.numbers == opened

@@ -1,0 +1,115 @@
+"""Messages that wait for something of their own: for topology, or for another one with their id.
+
+No I/O. The I/O thread alone calls this, except for ``len()``, which any thread may ask for a status.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.transport.base import Delivery
+
+
+def in_order(*groups: Iterable[Delivery]) -> deque[Delivery]:
+    """Return the messages of all groups in the order of their arrival."""
+    return deque(sorted(chain(*groups), key=attrgetter("sequence")))
+
+
+def parked(queues: Mapping[Any, Collection[Delivery]]) -> int:
+    """Return how many messages wait in all queues together."""
+    return sum(map(len, tuple(queues.values())))  # a copy: the I/O thread may change it meanwhile
+
+
+class TopologyParking:
+    """Parks messages until their topology is verified, once per connection and by value.
+
+    A batch (what one transaction published) stays in order: while one of its messages is parked, the
+    later ones park behind it.
+    """
+
+    def __init__(self, verify: Callable[[Topology], None]) -> None:
+        self._verify = verify
+        self._verified: set[Topology] = set()
+        self._parked: dict[Topology, list[Delivery]] = {}
+        self._batches: dict[object, Topology] = {}
+
+    def admits(self, delivery: Delivery) -> bool:
+        """Return whether it may go on; else it is parked and its topology is being verified."""
+        topology = delivery.envelope.topology
+        if self._batches and delivery.batch in self._batches:
+            self._parked[self._batches[delivery.batch]].append(delivery)
+            return False
+        if not topology or topology in self._verified:
+            return True
+        if delivery.batch is not None:
+            self._batches[delivery.batch] = topology
+        if topology in self._parked:
+            self._parked[topology].append(delivery)
+        else:
+            self._parked[topology] = [delivery]
+            self._verify(topology)
+        return False
+
+    def answered(self, topology: Topology, *, verified: bool) -> list[Delivery]:
+        """Return what was parked for it, in order; remember it if it was verified."""
+        if verified:
+            self._verified.add(topology)
+        self._batches = {
+            batch: waited_for
+            for batch, waited_for in self._batches.items()
+            if waited_for != topology
+        }
+        return self._parked.pop(topology, [])
+
+    def forget(self, topology: Topology) -> None:
+        """Verify it again before the next message."""
+        self._verified.discard(topology)
+
+    def reset(self) -> list[Delivery]:
+        """Forget everything, as a new connection must; return what was parked."""
+        waiting = list(self)
+        self._verified.clear()
+        self._parked.clear()
+        self._batches.clear()
+        return waiting
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for deliveries in self._parked.values():
+            yield from deliveries
+
+    def __len__(self) -> int:
+        return parked(self._parked)
+
+
+class SameIdParking:
+    """Messages that wait until another one with their id is answered: a return names only the id."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Delivery]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __len__(self) -> int:
+        return parked(self._waiting)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for deliveries in self._waiting.values():
+            yield from deliveries
+
+    def hold(self, delivery: Delivery) -> None:
+        """Keep a message."""
+        self._waiting.setdefault(delivery.envelope.message_id, []).append(delivery)
+
+    def release(self, message_id: str) -> list[Delivery]:
+        """Return all with this id: should the first be given up by now, the next must not wait."""
+        return self._waiting.pop(message_id, [])
+
+    def reset(self) -> list[Delivery]:
+        """Nothing is in flight any more: return all."""
+        waiting = list(self)
+        self._waiting.clear()
+        return waiting
