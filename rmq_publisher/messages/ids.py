@@ -2,10 +2,12 @@
 
 import os
 
+from rmq_publisher.process.lifecycle import InChild, register
+
 ID_SIZE = 32
 _AT_ONCE = 64  # reading the system's random bytes lets other threads run: not for each message
 _ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)
+register(InChild.MESSAGE_IDS, _ids.clear)
 
 
 def new_id() -> str:

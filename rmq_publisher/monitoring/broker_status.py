@@ -6,7 +6,6 @@ and whoever asks nothing.
 """
 
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from rmq_publisher.amqp.entities import QueueName
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.messages.compose import compose
+from rmq_publisher.process.lifecycle import InChild, register
 from rmq_publisher.timing import monotonic
 from rmq_publisher.topology import registry
 from rmq_publisher.transport.base import Delivery, Transport
@@ -268,7 +268,7 @@ def _after_fork() -> None:
     _prober.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+register(InChild.BROKER_STATUS, _after_fork)
 
 
 def statuses() -> list[BrokerStatus]:

@@ -4,8 +4,6 @@ One daemon thread per process (`BackgroundSender`) sends them and completes the 
 over database connections of its own, which it closes when idle.
 """
 
-import atexit
-import os
 from collections.abc import Sequence
 
 from django.db import DatabaseError, InterfaceError, transaction
@@ -15,6 +13,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.outbox.background_sender import BackgroundSender, log_left, may_reach_a_broker
 from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.row_sender import send_now
+from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.transport.handler import connections
 from rmq_publisher.transport.memory.transport import MemoryTransport
 
@@ -110,6 +109,5 @@ def _after_fork() -> None:
     _sender = BackgroundSender(connections.__getitem__)
 
 
-# After the handler's was registered, and so run before it.
-atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork)
+register(AtExit.BACKGROUND_SENDER, _at_exit)
+register(InChild.BACKGROUND_SENDER, _after_fork)

@@ -1,6 +1,5 @@
 """A stored message as a row: what another process needs to send it, and nothing else."""
 
-import os
 import secrets
 import struct
 import unicodedata
@@ -28,6 +27,7 @@ from rmq_publisher.amqp.entities import (
 from rmq_publisher.db.schema import KEY_MAX
 from rmq_publisher.exceptions import InvalidMessage, PublishError
 from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.process.lifecycle import InChild, register
 
 # Raised by pika and by the declarations for bytes that were not made by `encoded`.
 _SPOILT = (
@@ -86,7 +86,7 @@ def process_token() -> int:
     return new_token()
 
 
-os.register_at_fork(after_in_child=process_token.cache_clear)
+register(InChild.ROW_TOKEN, process_token.cache_clear)
 
 
 def from_row(row: Sequence[Any], *, token: int, own_until: float) -> OutboxRow:

@@ -6,9 +6,7 @@ seconds. So there is no thread and no connection of our own. What is not written
 lost: the last seconds of its counts.
 """
 
-import atexit
 import logging
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rmq_publisher.db.clock import After, database_now
 from rmq_publisher.db.support import unfit
+from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.timing import monotonic
 
 logger = logging.getLogger("rmq_publisher")
@@ -62,7 +61,7 @@ def _after_fork() -> None:
     _counts = _Counts()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+register(InChild.PUBLISH_COUNTS, _after_fork)
 
 
 def count(using: str, *, published: int = 0, failed: int = 0) -> None:
@@ -233,4 +232,4 @@ def _at_exit() -> None:
         flush(database, last=True)
 
 
-atexit.register(_at_exit)
+register(AtExit.PUBLISH_COUNTS, _at_exit)

@@ -1,7 +1,5 @@
 """Alias to transport, once per process: made on first use, renewed after a fork, closed at exit."""
 
-import atexit
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ from typing import TypeAlias
 from django.core.exceptions import ImproperlyConfigured
 
 from rmq_publisher.conf import loader
+from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.transport.base import Transport
 from rmq_publisher.transport.environment import obstacle
 from rmq_publisher.transport.memory.transport import MemoryTransport
@@ -102,6 +101,5 @@ def _made(settings: loader.ConnectionSettings) -> Transport:
 
 connections = ConnectionHandler()
 
-# Registered at import, and so run after the exit handlers of those who publish in theirs.
-atexit.register(connections.close)
-os.register_at_fork(after_in_child=connections._after_fork)
+register(AtExit.CONNECTIONS, connections.close)
+register(InChild.CONNECTIONS, connections._after_fork)

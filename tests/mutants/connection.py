@@ -6,18 +6,18 @@ from tests.mutants.mutant import PUBLISH, Mutant
 
 AMQP = "transport/rabbitmq/transport.py"
 CHANNEL = "transport/rabbitmq/channel.py"
-ENGINE = "transport/rabbitmq/io_thread.py"
-LINK = "transport/rabbitmq/connection.py"
+IO_THREAD = "transport/rabbitmq/io_thread.py"
+CONNECTION = "transport/rabbitmq/connection.py"
 LOOP = "transport/rabbitmq/event_loop.py"
-ROUTE = "transport/rabbitmq/node_selection.py"
-SENDING = "transport/delivery.py"
-VERIFICATION = "transport/rabbitmq/topology_channels.py"
+NODES = "transport/rabbitmq/node_selection.py"
+DELIVERY = "transport/delivery.py"
+TOPOLOGY = "transport/rabbitmq/topology_channels.py"
 
 MUTANTS = (
     Mutant(
         "the bell does not ring",
         "What a caller brings wakes the loop.",
-        ENGINE,
+        IO_THREAD,
         "            self._awake = True\n            self._loop.wake()\n",
         "            self._awake = True\n",
         ("transport/rabbitmq/test_io_thread.py",),
@@ -25,7 +25,7 @@ MUTANTS = (
     Mutant(
         "a wake-up is lost before the wait",
         "The thread looks for news a last time before it waits.",
-        ENGINE,
+        IO_THREAD,
         "self._loop.turn(wait=not self._news)",
         "self._loop.turn(wait=True)",
         ("transport/rabbitmq/test_io_thread.py",),
@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "a wake-up is lost after the look",
         "`_awake` is cleared before the last look: whoever finds it set is certain to be seen.",
-        ENGINE,
+        IO_THREAD,
         "                self._awake = False\n                self._loop.turn(wait=not self._news)\n",
         "                news = self._news\n"
         "                self._awake = False\n"
@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant(
         "brought after the end",
         "What is brought to a thread that has just ended has its outcome.",
-        ENGINE,
+        IO_THREAD,
         "        if self._stopped:\n            # The thread may",
         "        if False:\n            # The thread may",
         ("transport/rabbitmq/test_io_thread.py",),
@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "the thread dies and callers wait",
         "On the thread's death every waiting call fails.",
-        ENGINE,
+        IO_THREAD,
         "        self.dispatcher.fail_all(reason)\n        while",
         "        while",
         (
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(
         "the thread dies for good",
         "After the thread's death the next publish starts anew.",
-        ENGINE,
+        IO_THREAD,
         "        self.usable = False\n        self._stopped = True\n",
         "        self._stopped = True\n",
         (
@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(
         "a callback raises in silence",
         "A callback that raises does not leave a half dead connection behind.",
-        VERIFICATION,
+        TOPOLOGY,
         "            owner.crashed(error)\n",
         "            del owner\n",
         (
@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "the call returns late",
         "`timeout` bounds a whole call.",
-        SENDING,
+        DELIVERY,
         "        if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):\n",
         "        if not waiter.acquire(timeout=timeout + 10):\n",
         ("transport/test_delivery.py",),
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "a batch returns late",
         "The deadline of a commit bounds all its hooks.",
-        SENDING,
+        DELIVERY,
         "                if now >= deadline:\n",
         "                if now >= deadline + 10:\n",
         ("publisher/test_on_commit_pipeline.py::test_all_hooks_of_one_commit_share_one_deadline",),
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "an interrupted call is sent later",
         "Of a call that a signal ended nothing is sent later.",
-        SENDING,
+        DELIVERY,
         "        delivery.fail(INTERRUPTED)\n    return delivery.error",
         "        pass\n    return delivery.error",
         ("integration/test_isolation.py::test_an_interrupted_call_sends_nothing_later",),
@@ -105,7 +105,7 @@ MUTANTS = (
     Mutant(
         "the thread is not told of deadlines",
         "A caller that gives up gives its place back.",
-        SENDING,
+        DELIVERY,
         "                transport.abandoned()\n            else:\n                waiter",
         "                pass\n            else:\n                waiter",
         ("transport/test_delivery.py",),
@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant(
         "a cancelled publish goes on",
         "What was cancelled before it was written is never sent.",
-        SENDING,
+        DELIVERY,
         '        delivery.fail("the task was cancelled")\n',
         "        pass\n",
         (
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "a late answer about topology counts",
         "What comes late on a lost connection says nothing of the next one.",
-        LINK,
+        CONNECTION,
         '(LOST, "the connection was lost") if self._over else refusal)',
         "refusal)",
         (
@@ -158,7 +158,7 @@ MUTANTS = (
     Mutant(
         "verifications hold each other up",
         "A verification that is never answered does not keep its place.",
-        VERIFICATION,
+        TOPOLOGY,
         "            self._busy[number] = None\n            self._places += 1\n",
         "            self._busy[number] = None\n",
         ("transport/rabbitmq/test_topology_channels.py",),
@@ -166,7 +166,7 @@ MUTANTS = (
     Mutant(
         "one of many is blamed",
         "Where several verifications were under way, none is blamed for the connection's end.",
-        VERIFICATION,
+        TOPOLOGY,
         "self.undecided or beside or len(self._busy) > 1\n",
         "self.undecided or beside\n",
         ("transport/rabbitmq/test_topology_channels.py",),
@@ -174,7 +174,7 @@ MUTANTS = (
     Mutant(
         "only the first node",
         "When a node cannot be reached, the next one is tried.",
-        ROUTE,
+        NODES,
         "        self._index = (self._index + 1) % len(self._nodes)\n        self._tries =",
         "        self._tries =",
         ("integration/test_engine_outages.py::test_the_next_node_takes_over",),
@@ -182,7 +182,7 @@ MUTANTS = (
     Mutant(
         "knocked at ten times a second",
         "A broker that accepts and drops is not knocked at ten times a second.",
-        ROUTE,
+        NODES,
         "        if used or now - self._opened_at > STABLE_SECONDS:\n",
         "        if True:\n",
         ("transport/rabbitmq/test_node_selection.py",),
@@ -231,14 +231,14 @@ MUTANTS = (
         "an exit drops what is in flight",
         "A normal exit drains what is in flight.",
         "transport/handler.py",
-        "atexit.register(connections.close)\n",
+        "register(AtExit.CONNECTIONS, connections.close)\n",
         "",
         ("integration/test_processes.py",),
     ),
     Mutant(
         "a close does not drain",
         "close() waits for what is in flight.",
-        ENGINE,
+        IO_THREAD,
         "        if self.dispatcher.idle or monotonic() >= self._close_by:\n",
         "        if True:\n",
         ("integration/test_engine.py::test_close_drains_and_the_next_publish_opens_anew",),
@@ -246,7 +246,7 @@ MUTANTS = (
     Mutant(
         "a close waits for ever",
         "close() gives up at its deadline.",
-        ENGINE,
+        IO_THREAD,
         "        if self.dispatcher.idle or monotonic() >= self._close_by:\n",
         "        if self.dispatcher.idle:\n",
         ("integration/test_engine.py::test_close_gives_up_at_its_deadline",),

@@ -8,7 +8,6 @@ Not simulated: streams beyond taking messages, the expiry of unused queues (``x-
 of quorum queues and of consumers, exchange types of plugins, policies and permissions.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from rmq_publisher.amqp.entities import Entity
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.process.lifecycle import hold_over_fork
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.memory.message_flow import Core, Routed, Verdict
@@ -33,9 +33,7 @@ PATIENCE = 5.0  # seconds that a call waits for those of other threads
 
 # One for all brokers: held over a fork, so that a child's copies are whole and free.
 _LOCK = threading.RLock()
-os.register_at_fork(
-    before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
-)
+hold_over_fork(_LOCK)
 
 
 class MemoryBroker:

@@ -11,6 +11,7 @@ from functools import partial
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, Rejected
+from rmq_publisher.process.lifecycle import InChild, register
 from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.consuming import Buffer, Delivered, Item, Subscription
 from rmq_publisher.transport.rabbitmq.consume_channel import Sessions
@@ -256,4 +257,4 @@ def _after_fork() -> None:
         thread.leave_behind()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+register(InChild.CONSUMERS, _after_fork)
