@@ -12,6 +12,7 @@ LOOP = "transport/rabbitmq/event_loop.py"
 NODES = "transport/rabbitmq/node_selection.py"
 DELIVERY = "transport/delivery.py"
 TOPOLOGY = "transport/rabbitmq/topology_channels.py"
+LIFECYCLE = "process/lifecycle.py"
 
 MUTANTS = (
     Mutant(
@@ -274,6 +275,38 @@ MUTANTS = (
         "    if eventlet is not None and any(",
         "    if False and any(",
         ("integration/test_servers.py::test_eventlet_is_refused",),
+    ),
+    Mutant(
+        "counts are written before the drain",
+        "At exit the background sender drains first, then the connections; the counts come last.",
+        LIFECYCLE,
+        "for _step in reversed(AtExit):\n",
+        "for _step in AtExit:\n",
+        ("process/test_lifecycle.py",),
+    ),
+    Mutant(
+        "one failing exit step stops the next",
+        "A step that raises does not keep the others from running.",
+        LIFECYCLE,
+        "for _step in reversed(AtExit):\n    atexit.register(partial(_run, _step))\n",
+        "atexit.register(lambda: [_run(step) for step in AtExit])\n",
+        ("process/test_lifecycle.py",),
+    ),
+    Mutant(
+        "a child lets go in another order",
+        "A forked child lets go of things in the order of the steps.",
+        LIFECYCLE,
+        "for _forked in InChild:\n",
+        "for _forked in reversed(InChild):\n",
+        ("process/test_lifecycle.py",),
+    ),
+    Mutant(
+        "the parent keeps the lock",
+        "A lock that is held while the process forks is free again in the parent.",
+        LIFECYCLE,
+        "before=_acquire, after_in_parent=_release",
+        "before=_acquire",
+        ("process/test_lifecycle.py",),
     ),
     Mutant(
         "refused after the commit",

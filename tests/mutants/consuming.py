@@ -173,7 +173,7 @@ MUTANTS = (
         "a child acknowledges for its parent",
         "A forked child does not touch its parent's consumer.",
         THREAD,
-        "os.register_at_fork(after_in_child=_after_fork)\n",
+        "register(InChild.CONSUMERS, _after_fork)\n",
         "",
         FAULTS,
     ),
