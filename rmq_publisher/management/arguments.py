@@ -11,6 +11,15 @@ from django.db import connections as databases
 from rmq_publisher.db.support import unfit
 from rmq_publisher.outbox.transitions import messages
 
+# The outcomes that a stored message can have.
+ERRORS = (
+    "BrokerUnavailable",
+    "ConfirmTimeout",
+    "InvalidMessage",
+    "Nacked",
+    "Rejected",
+    "Unroutable",
+)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST_DAYS = 36500
 
@@ -30,6 +39,16 @@ def duration(text: str) -> timedelta:
     if read is None or read.days > LONGEST_DAYS:
         raise ArgumentTypeError(f"{text!r} is too long: the maximum is {LONGEST_DAYS}d")
     return read
+
+
+def check_error(name: str | None) -> None:
+    """Refuse a name that no stored message's last error can have.
+
+    Raises:
+        CommandError: lists the names.
+    """
+    if name is not None and name not in ERRORS:
+        raise CommandError(f"There is no error {name!r}. There are: {', '.join(ERRORS)}.")
 
 
 def take_database(parser: CommandParser) -> None:

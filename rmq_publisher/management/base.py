@@ -1,6 +1,7 @@
-"""The base of commands that work through the RabbitMQ connections one by one."""
+"""The bases of the commands: silent with ``--verbosity 0``; one RabbitMQ connection after the other."""
 
 import json
+from io import StringIO
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -30,7 +31,17 @@ def chosen_aliases(using: str | None) -> tuple[str, ...]:
     return aliases
 
 
-class ConnectionsCommand(BaseCommand):
+class QuietableCommand(BaseCommand):
+    """Prints nothing with ``--verbosity 0``: the exit code and errors tell what happened."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command."""
+        if options.get("verbosity") == 0:
+            options["stdout"] = StringIO()
+        return super().execute(*args, **options)
+
+
+class ConnectionsCommand(QuietableCommand):
     """Adds ``--using`` and ``--json``; one failed connection does not stop the others."""
 
     requires_system_checks: list[str] = []  # noqa: RUF012 (Django's name); ours are judged below

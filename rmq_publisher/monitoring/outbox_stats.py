@@ -17,6 +17,7 @@ DAY_SECONDS = 24 * 3600.0
 
 Period = Literal["60m", "24h", "7d"]
 # Length of a bucket in minutes, and how many there are.
+MINUTES = {"1m": 1, "1h": 60, "24h": 24 * 60}  # that `recent` counts
 BUCKETS: dict[str, tuple[int, int]] = {"60m": (1, 60), "24h": (15, 96), "7d": (120, 84)}
 
 
@@ -128,8 +129,8 @@ def _sums(database: str, seconds: float) -> tuple[int, int]:
     return sums["published"] or 0, sums["failed"] or 0
 
 
-def rates(database: str) -> dict[str, dict[str, float]]:
-    """Return messages per minute: ``{"published": {"1m": ..., "1h": ..., "24h": ...}, "failed": ...}``.
+def recent(database: str) -> dict[str, dict[str, int]]:
+    """Return messages counted: ``{"published": {"1m": ..., "1h": ..., "24h": ...}, "failed": ...}``.
 
     The first is that of the last whole minute: counts come some seconds late.
 
@@ -137,15 +138,23 @@ def rates(database: str) -> dict[str, dict[str, float]]:
         DatabaseError, InterfaceError: Django's.
     """
     now = database_now(databases[database]).replace(second=0, microsecond=0)
-    found: dict[str, dict[str, float]] = {"published": {}, "failed": {}}
-    for name, minutes in (("1m", 1), ("1h", 60), ("24h", 24 * 60)):
+    found: dict[str, dict[str, int]] = {"published": {}, "failed": {}}
+    for name, minutes in MINUTES.items():
         rows = publish_counts.counts_of(database).filter(
             minute__gte=now - timedelta(minutes=minutes), minute__lt=now
         )
         sums = rows.aggregate(published=Sum("published"), failed=Sum("failed"))
         for what, by_length in found.items():
-            by_length[name] = round((sums[what] or 0) / minutes, 3)
+            by_length[name] = sums[what] or 0
     return found
+
+
+def per_minute(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
+    """Return what `recent` counted as messages per minute."""
+    return {
+        what: {name: round(count / MINUTES[name], 3) for name, count in by_length.items()}
+        for what, by_length in counts.items()
+    }
 
 
 def series(database: str, period: Period) -> list[Bucket]:

@@ -332,6 +332,10 @@ def test_stats_as_json(store):
         "oldest_pending_seconds": None,
         "published_24h": 0,
         "failed_24h": 0,
+        "recent": {
+            "published": {"1m": 0, "1h": 0, "24h": 0},
+            "failed": {"1m": 0, "1h": 0, "24h": 0},
+        },
         "per_minute": {
             "published": {"1m": 0.0, "1h": 0.0, "24h": 0.0},
             "failed": {"1m": 0.0, "1h": 0.0, "24h": 0.0},
@@ -367,7 +371,7 @@ def test_stats_for_people(store):
     out = run("rmq_stats", database=store).out
     assert "pending    1, the oldest for 2.0 h\n" in out
     assert "dead       1\n" in out
-    assert "published  per minute: 0 (1m), 0 (1h), 0 (24h)\n" in out
+    assert "published  0 in 1m, 0 in 1h, 0 in 24h\n" in out
     assert re.search(r"(?m)^relay      relay: seen \d+ s ago$", out)
     assert "none" not in out
 

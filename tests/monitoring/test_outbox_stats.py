@@ -226,7 +226,7 @@ def test_rates(store, noon):
     counted(store, noon - timedelta(minutes=60), 60)
     counted(store, noon - timedelta(minutes=61), 1320)
     counted(store, noon - timedelta(hours=24, minutes=1), 10_000)
-    assert outbox_stats.rates(store) == {
+    assert outbox_stats.per_minute(outbox_stats.recent(store)) == {
         "published": {"1m": 60.0, "1h": 2.0, "24h": 1.0},
         "failed": {"1m": 6.0, "1h": 0.1, "24h": 0.004},
     }

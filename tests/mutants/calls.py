@@ -319,4 +319,12 @@ MUTANTS = (
         '    if os.environ.get("DJANGO_ALLOW_NOTHING"):\n',
         ("publisher/test_event_loop.py",),
     ),
+    Mutant(
+        "quiet commands speak",
+        "--verbosity 0 is silent in every command.",
+        "management/base.py",
+        '        if options.get("verbosity") == 0:\n',
+        '        if options.get("verbosity") == -1:\n',
+        ("management/test_quiet.py",),
+    ),
 )

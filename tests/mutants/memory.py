@@ -172,4 +172,12 @@ MUTANTS = (
         '    names = {"exchange": exchange, "routing_key": routing_key}\n',
         ("test_debug_page.py",),
     ),
+    Mutant(
+        "memory brokers are empty",
+        "With memory:// each process declares the project's topology by itself.",
+        "transport/memory/transport.py",
+        "        if self._declared == epoch:\n",
+        "        if True:\n",
+        ("management/test_quiet.py",),
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from rmq_publisher.conf import loader
 from rmq_publisher.management.base import ConnectionsCommand
 from rmq_publisher.topology import declare
 from rmq_publisher.topology.declare import Row
@@ -32,6 +33,11 @@ class Command(ConnectionsCommand):
             action="store_true",
             help="Change nothing; exit with 1 if anything is missing or differs. Ignores bindings.",
         )
+        parser.add_argument(
+            "--strict",
+            action="store_true",
+            help="With --check: exit with 1 also if a queue or exchange could not be compared.",
+        )
         super().add_arguments(parser)
 
     def examine(self, alias: str, found: dict[str, Any], **options: Any) -> str:
@@ -39,8 +45,10 @@ class Command(ConnectionsCommand):
 
         Raises:
             BrokerUnavailable: the broker cannot be reached.
-            CommandError: ``call_command`` was given both ``--dry-run`` and ``--check``.
+            CommandError: options that cannot be used together.
         """
+        if options["strict"] and not options["check"]:
+            raise CommandError("--strict needs --check.")
         if options["dry_run"] and options["check"]:
             raise CommandError("--dry-run and --check cannot be used together.")
         work = declare.declare
@@ -53,12 +61,28 @@ class Command(ConnectionsCommand):
         states: Counter[str] = Counter()
         for row in work(alias):
             rows.append(asdict(row))
-            states[row.state] += row.is_bad
+            states[row.state] += row.is_bad or (
+                options["strict"] and row.state == declare.NOT_COMPARABLE
+            )
             self._show(row)
         if not rows:
             self.line("  nothing to declare: see RMQ_QUEUES and each app's queues.py")
+        if loader.connection(alias).memory and rows:
+            self.line(
+                "  memory:// lives inside each process, which declares all this by itself: nothing "
+                "outside this command was changed"
+            )
+        self._tell_what_was_not_compared(rows)
         bad = [f"{count} {state}" for state, count in states.items() if count]
         return f"{', '.join(bad)} (of {len(rows)})" if bad else ""
+
+    def _tell_what_was_not_compared(self, rows: list[dict[str, Any]]) -> None:
+        number = sum(row["state"] == declare.NOT_COMPARABLE for row in rows)
+        if number:
+            self.line(
+                f"  {self.style.WARNING(f'{number} not compared')}: this user may not declare them; "
+                "what they are is unknown (with --strict that is a failure)"
+            )
 
     def _show(self, row: Row) -> None:
         style = self.style.ERROR if row.is_bad else self.style.SUCCESS

@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from rmq_publisher.conf import loader
 from rmq_publisher.management.arguments import check_database, duration, take_database
+from rmq_publisher.management.base import QuietableCommand
 from rmq_publisher.outbox import heartbeats, transitions
 from rmq_publisher.telemetry import publish_counts
 
@@ -16,7 +17,7 @@ UNFINISHED = ("pending", "failed")
 MOST_AT_ONCE = 10_000
 
 
-class Command(BaseCommand):
+class Command(QuietableCommand):
     """Never deletes a message that still has to be sent."""
 
     help = (

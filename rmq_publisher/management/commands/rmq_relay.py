@@ -4,18 +4,18 @@ import signal
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.db import connections as databases
 
-from rmq_publisher.management.base import chosen_aliases
+from rmq_publisher.management.base import QuietableCommand, chosen_aliases
 from rmq_publisher.outbox.relay import Relay
 
 ENDS = (signal.SIGTERM, signal.SIGINT)
 LOOK_SECONDS = 0.5
 
 
-class Command(BaseCommand):
+class Command(QuietableCommand):
     """Runs one relay thread for each database."""
 
     help = (

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
 from rmq_publisher.db.clock import After
-from rmq_publisher.management.arguments import check_database, duration, take_database
+from rmq_publisher.management.arguments import check_database, check_error, duration, take_database
+from rmq_publisher.management.base import QuietableCommand
 from rmq_publisher.outbox import heartbeats, transitions
 from rmq_publisher.outbox.notifier import notify
 
@@ -21,7 +22,7 @@ COLUMNS = {
 }
 
 
-class Command(BaseCommand):
+class Command(QuietableCommand):
     """Makes messages due; a relay sends them."""
 
     help = (
@@ -80,9 +81,10 @@ class Command(BaseCommand):
         """Return the conditions that rows must meet.
 
         Raises:
-            CommandError: there is no filter.
+            CommandError: there is no filter, or no such error.
         """
         states = {*(options["state"] or ()), *(("dead",) if options["all_dead"] else ())}
+        check_error(options["error"])
         picked = {
             column: options[name] for name, column in COLUMNS.items() if options[name] is not None
         }

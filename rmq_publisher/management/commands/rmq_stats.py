@@ -3,14 +3,15 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from rmq_publisher.management.arguments import check_database, take_database
+from rmq_publisher.management.base import QuietableCommand
 from rmq_publisher.monitoring import outbox_stats
 from rmq_publisher.outbox import heartbeats
 
 
-class Command(BaseCommand):
+class Command(QuietableCommand):
     """Reads the database only; contacts no broker."""
 
     help = (
@@ -44,9 +45,9 @@ class Command(BaseCommand):
         self.stdout.write(f"pending    {document['pending']}{oldest}")
         self.stdout.write(f"failed     {document['failed']}")
         self.stdout.write(f"dead       {self.style.ERROR(str(dead)) if dead else dead}")
-        for what, rates in document["per_minute"].items():
-            told = ", ".join(f"{rate:g} ({name})" for name, rate in rates.items())
-            self.stdout.write(f"{what:<10} per minute: {told}")
+        for what, counts in document["recent"].items():
+            told = ", ".join(f"{count} in {name}" for name, count in counts.items())
+            self.stdout.write(f"{what:<10} {told}")
         for relay in document["relays"]:
             self.stdout.write(f"relay      {relay['name']}: seen {_words(relay['seconds'])} ago")
         if not any(relay["alive"] for relay in document["relays"]):
@@ -56,6 +57,7 @@ class Command(BaseCommand):
 def _document(database: str) -> dict[str, Any]:
     """Return the document of ``--json``; its keys are documented and must not change."""
     found = outbox_stats.summary(database, at_most=None)
+    recent = outbox_stats.recent(database)
     return {
         "database": database,
         "pending": found.pending,
@@ -64,7 +66,8 @@ def _document(database: str) -> dict[str, Any]:
         "oldest_pending_seconds": _rounded(found.oldest_pending),
         "published_24h": found.published_24h,
         "failed_24h": found.failed_24h,
-        "per_minute": outbox_stats.rates(database),
+        "recent": recent,
+        "per_minute": outbox_stats.per_minute(recent),
         "relays": [
             {
                 "name": relay.name,

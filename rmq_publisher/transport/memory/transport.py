@@ -1,12 +1,14 @@
 """The transport of ``memory://``: what RabbitMQ would answer, from a broker inside this process.
 
 Each RabbitMQ alias has a broker of its own. It outlives the closing of its connection and ends with
-the process; another process (a worker, xdist's, ``test --parallel``'s) has others.
+the process; another process (a worker, xdist's, ``test --parallel``'s) has others. So no command can
+declare the project's topology there: each process does it by itself, on first use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.amqp.entities import Entity, Topology
 from rmq_publisher.amqp.reply_codes import NO_ROUTE
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import (
@@ -23,6 +25,17 @@ from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.source import MemorySource
 
 _brokers: dict[str, MemoryBroker] = {}
+
+
+class _Project:
+    """What the project declares for an alias; the app says so when Django starts."""
+
+    topology: Callable[[str], Sequence[Entity]] = staticmethod(lambda _: ())
+
+
+def declare_on_first_use(topology: Callable[[str], Sequence[Entity]]) -> None:
+    """Have every memory broker that has no topology yet declare what this returns for its alias."""
+    _Project.topology = staticmethod(topology)
 
 
 def broker_of(alias: str) -> MemoryBroker:
@@ -43,6 +56,8 @@ class MemoryTransport:
         self.broker = broker or broker_of(settings.alias)
         self._open = False
         self._verified: set[tuple[int, Topology]] = set()
+        # A broker of somebody else's, such as a test's own, has what its owner declared.
+        self._declared = -1 if broker is None else self.broker.epoch
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.alias}>"
@@ -73,6 +88,7 @@ class MemoryTransport:
         """
         timeout = self.settings.publish_timeout  # nobody tells a transport the call's own
         try:
+            self._declare_project(timeout)
             self._verify(envelope.topology, timeout)
             routed = self.broker.publish(envelope, self.settings.username, timeout)
         except BrokerUnavailable as busy:
@@ -89,6 +105,17 @@ class MemoryTransport:
         if not routed.queues and envelope.mandatory:
             raise Unroutable(NO_ROUTE, "NO_ROUTE", **envelope.names)
         return routed.queues
+
+    def _declare_project(self, timeout: float) -> None:
+        """Declare the project's topology, once, and again after the broker was emptied."""
+        epoch = self.broker.epoch
+        if self._declared == epoch:
+            return
+        for entity in _Project.topology(self.settings.alias):
+            # What RabbitMQ would refuse, `rmq_declare` tells.
+            with suppress(Rejected):
+                self.broker.run([*entity.steps()], timeout)
+        self._declared = epoch
 
     def _verify(self, topology: Topology, timeout: float) -> None:
         known = (self.broker.epoch, topology)
@@ -107,10 +134,12 @@ class MemoryTransport:
             BrokerUnavailable: as in `take`.
         """
         self._open = True
+        self._declare_project(timeout)
         return self.broker.declare(*topology, timeout=timeout)
 
     def open_source(self) -> Source:
         """Return a consumer's side of the broker."""
+        self._declare_project(self.settings.publish_timeout)
         return MemorySource(self.broker)
 
     def status(self) -> Status:
