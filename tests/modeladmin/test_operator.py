@@ -72,17 +72,17 @@ def test_no_list_is_nested_in_the_list_of_messages():
 # -- the chart --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("published", "failed"), [(5, 12), (12, 5), (300, 300), (7, 0), (0, 7)])
+@pytest.mark.parametrize(
+    ("published", "failed"), [(50, 120), (120, 50), (300, 300), (70, 0), (0, 70)]
+)
 def test_both_halves_of_the_chart_have_one_scale(published, failed):
     now = timezone.now()
-    numbers = [(published, 0), (0, failed)]
+    numbers = [(published, 0), (0, failed), (published // 2, failed // 2)]
     drawn = chart([outbox_stats.Bucket(now, *each) for each in numbers if sum(each)])
-    ups = [bar.up for bar in drawn.bars if bar.up]
-    downs = [bar.down for bar in drawn.bars if bar.down]
-    if published and failed:
-        assert (ups[0] > downs[0]) is (published > failed)
-        assert abs(ups[0] / published - downs[0] / failed) * max(published, failed) < LEAST
-    for bar in drawn.bars:
+    tall = HEIGHT / (published + failed)  # of one message
+    for bar, (up, down) in zip(drawn.bars, [each for each in numbers if sum(each)], strict=True):
+        assert abs(bar.up - up * tall) <= LEAST
+        assert abs(bar.down - down * tall) <= LEAST
         assert bar.up_y >= 0
         assert drawn.line + bar.down <= HEIGHT
 

@@ -9,6 +9,7 @@ from . import (
     connection,
     consuming,
     memory,
+    operators,
     producing,
     rows,
     stream,
@@ -26,6 +27,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "Transactions and the table": commits.MUTANTS,
     "Rows on their way": rows.MUTANTS,
     "Consumers": consuming.MUTANTS,
+    "The admin's page": operators.MUTANTS,
     "The memory broker, and what is never shown": memory.MUTANTS,
 }
 MUTANTS = tuple(mutant for group in GROUPS.values() for mutant in group)

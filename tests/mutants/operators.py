@@ -1,0 +1,101 @@
+"""The admin's page: what an operator is told and shown first, and what may be retried or discarded."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+TESTS = ("modeladmin/test_operator.py",)
+OPERATIONS = "modeladmin/operations.py"
+FILTERS = "modeladmin/filters.py"
+DETAIL = "modeladmin/change_view.py"
+
+MUTANTS = (
+    Mutant(
+        "a failed retry is only a warning",
+        "A retry of which nothing was sent is told as an error.",
+        OPERATIONS,
+        "        level = messages.ERROR\n",
+        "        level = messages.WARNING\n",
+        TESTS,
+    ),
+    Mutant(
+        "the question counts what was delivered",
+        "The question before discarding counts only what can still be discarded.",
+        OPERATIONS,
+        "    open_rows = [row for row in rows if row.pk in found]\n",
+        "    open_rows = list(rows)\n",
+        TESTS,
+    ),
+    Mutant(
+        "the halves of the chart differ in scale",
+        "Published and failed messages are drawn on one scale.",
+        "modeladmin/chart.py",
+        "        down = min(HEIGHT - line, _height(bucket.failed, most))\n",
+        "        down = min(HEIGHT - line, _height(bucket.failed, most_failed))\n",
+        TESTS,
+    ),
+    Mutant(
+        "the list begins with everything",
+        "The list begins with the unresolved failures.",
+        FILTERS,
+        ' else "unresolved"\n',
+        " else ALL\n",
+        TESTS,
+    ),
+    Mutant(
+        "a search finds the unresolved only",
+        "A search finds delivered and discarded messages, too.",
+        FILTERS,
+        "    return ALL if request.GET.get(",
+        '    return "unresolved" if request.GET.get(',
+        TESTS,
+    ),
+    Mutant(
+        "a group takes every reply code",
+        "A group of failures has one error and one reply code.",
+        FILTERS,
+        "        return found.filter(last_error_code=code) if code else found\n",
+        "        return found\n",
+        TESTS,
+    ),
+    Mutant(
+        "a delivered message offers a retry",
+        "A message that was delivered or discarded offers neither retry nor discard.",
+        DETAIL,
+        '        if row.state in ("delivered", "discarded"):\n',
+        '        if row.state == "discarded":\n',
+        TESTS,
+    ),
+    Mutant(
+        "attempts leave out the confirm",
+        "The number of attempts agrees with the table under it.",
+        DETAIL,
+        "        (int(delivered), ",
+        "        (0, ",
+        TESTS,
+    ),
+    Mutant(
+        "the neighbours are those of every list",
+        "Next and previous lead through the list from which the user came.",
+        DETAIL,
+        'request.GET.get("_changelist_filters", "")',
+        '""',
+        TESTS,
+    ),
+    Mutant(
+        "zero seconds ago",
+        "A time less than a second away is now.",
+        "modeladmin/formatting.py",
+        '    if seconds < 1:\n        return _("just now")\n',
+        "",
+        TESTS,
+    ),
+    Mutant(
+        "nobody sends without a relay",
+        "Without a relay, this process can send the matching messages itself.",
+        "modeladmin/views.py",
+        ' and "now" in request.POST:',
+        ' and "never" in request.POST:',
+        TESTS,
+    ),
+)
