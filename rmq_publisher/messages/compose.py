@@ -17,7 +17,6 @@ from rmq_publisher.amqp.validation import TopologyError, check_name
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.messages.envelope import Envelope, MessageOptions, PropertyOptions, seal
-from rmq_publisher.messages.plain import seal_plain
 
 Queue = str | QueueConfig
 Exchange = str | ExchangeConfig
@@ -173,15 +172,6 @@ def compose(
     declared = configs(declare) if declare != () else ()
     _check_alias(settings.alias, declared)
     exchange_name, key, topology = _destination(queue, exchange, routing_key, declared)
-    if not options and serializer is None and isinstance(body, (bytes, str)):
-        return seal_plain(
-            body,
-            exchange=exchange_name,
-            routing_key=key,
-            topology=topology,
-            max_body_size=settings.max_body_size,
-            app_id=settings.app_id,
-        )
     if settings.app_id is not None and options.get("app_id") is None:
         own = getattr(options.get("properties"), "app_id", None)
         options["app_id"] = own or settings.app_id

@@ -1,47 +1,42 @@
-"""The frozen envelope: a message made and validated once, ready for the wire or for a row.
+"""The envelope: a message that was validated and encoded once, ready to be sent or stored.
 
-Everything that can be known bad is refused here, before a byte is sent, with an error that names the
-argument and never the value.
+Whatever is known to be invalid is refused here, before anything is sent. The error names the argument,
+never its value.
 """
 
 import difflib
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any, TypedDict, Unpack
 
 from pika import BasicProperties
 
 from rmq_publisher import serialization
-from rmq_publisher.amqp.encoding import SHORTSTR_MAX, FieldError, basic_properties, shortstr, utf8
+from rmq_publisher.amqp.encoding import FieldError, shortstr, utf8
 from rmq_publisher.amqp.entities import Topology
-from rmq_publisher.amqp.validation import Seconds, TopologyError, milliseconds, plain_str
+from rmq_publisher.amqp.validation import Seconds, TopologyError
 from rmq_publisher.exceptions import InvalidMessage
-from rmq_publisher.messages.ids import new_id
+from rmq_publisher.messages.properties import id_and_header
 
-FRAME_MAX = 131_072  # bytes; what RabbitMQ and pika offer unless told otherwise
-HEADER_OVERHEAD = 8 + 12  # a frame's own bytes; class, weight and body size of a content header
-EXPIRATION_MAX = 2**32 - 1  # milliseconds; RabbitMQ closes the channel over more
-_DELIVERY_MODES = (1, 2)
-_ROUTING_HEADERS = ("CC", "BCC")
-
+FRAME_MAX = 131_072  # bytes; the default of RabbitMQ and pika
+HEADER_OVERHEAD = 8 + 12  # frame header and end; class, weight and body size of a content header
 
 Destination = tuple[str, str]  # exchange, routing key
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message as it goes on the wire.
+    """A message as it is sent.
 
     Attributes:
-        message_id: fixed here and kept over every retry.
-        exchange: exchange's name, empty for the default exchange.
+        message_id: stays the same over every retry.
+        exchange: name of the exchange, empty for the default exchange.
         routing_key: routing key.
-        header: AMQP's own bytes of the property flags and list (headers included).
+        header: property flags and property list (with the headers) of AMQP's content header.
         body: the encoded body.
-        topology: what must be verified or declared on a connection before it is sent.
-        mandatory: whether it is returned where no queue takes it; else that counts as confirmed.
+        topology: what must be verified or declared on a connection before the message is sent.
+        mandatory: whether the broker returns the message when no queue takes it; if False, such a
+            message counts as confirmed.
     """
 
     message_id: str
@@ -54,12 +49,12 @@ class Envelope:
 
     @property
     def destination(self) -> Destination:
-        """What a queue's health is told by."""
+        """The unit by which unhealthy queues are recognised."""
         return self.exchange, self.routing_key
 
     @property
     def names(self) -> dict[str, str]:
-        """What a `PublishError` about it carries."""
+        """The attributes of a `PublishError` about this message."""
         return {
             "message_id": self.message_id,
             "exchange": self.exchange,
@@ -67,7 +62,7 @@ class Envelope:
         }
 
     def without_content(self) -> "Envelope":
-        """Return what is kept of a message whose caller gave up on its confirm."""
+        """Return a copy without header and body, for a message that will not be sent again."""
         return replace(self, header=b"", body=b"")
 
     def __repr__(self) -> str:
@@ -82,8 +77,8 @@ class PropertyOptions(TypedDict, total=False):
 
     ``expiration`` is in seconds or a timedelta, ``priority`` an int from 0 to 255, ``delivery_mode`` 1
     (transient) or 2 (persistent), ``serializer`` a name known to `rmq_publisher.serialization`,
-    ``compression`` one of kombu's names. All win over ``properties``. ``mandatory`` False lets what no
-    queue takes count as confirmed.
+    ``compression`` one of kombu's names. All of them override ``properties``. With ``mandatory`` False,
+    a message that no queue takes counts as confirmed.
     """
 
     headers: Mapping[str, Any] | None
@@ -104,7 +99,7 @@ class PropertyOptions(TypedDict, total=False):
 
 
 class MessageOptions(PropertyOptions, total=False):
-    """What can be said about a message itself: keywords, and the caller's own properties."""
+    """The options of a message itself: its properties as keywords and as `pika.BasicProperties`."""
 
     properties: BasicProperties | None
 
@@ -113,10 +108,10 @@ MESSAGE_OPTIONS = frozenset(MessageOptions.__annotations__)
 
 
 def check_options(name: str, options: Iterable[str], known: frozenset[str]) -> None:
-    """Raise what Python raises for a keyword argument that a function does not take.
+    """Raise the TypeError that Python raises for an unexpected keyword argument.
 
     Raises:
-        TypeError: ``options`` holds a name that is not ``known``.
+        TypeError: one of ``options`` is not ``known``.
     """
     for unknown in set(options) - known:
         close = difflib.get_close_matches(unknown, known, 1)
@@ -125,9 +120,9 @@ def check_options(name: str, options: Iterable[str], known: frozenset[str]) -> N
 
 
 class Message:
-    """An item of `publish_many`: a body with a routing key and properties of its own.
+    """An item of `publish_many`: a body with its own routing key and properties.
 
-    What it leaves out is taken from the call.
+    The arguments of the call apply to whatever is left out here.
     """
 
     __module__ = "rmq_publisher"
@@ -171,22 +166,22 @@ def seal(
     """Make the envelope of a message.
 
     Args:
-        body: str (sent as UTF-8) or bytes (unchanged); anything else needs ``serializer``.
-        exchange: exchange's name.
+        body: str (sent as UTF-8) or bytes (sent as they are); anything else needs a ``serializer``.
+        exchange: name of the exchange.
         routing_key: routing key.
-        topology: what to verify or declare before it is sent.
-        max_body_size: bytes.
-        serializer: name of a serializer for what is neither str nor bytes.
-        compression: name of a compression, told by kombu's header.
-        mandatory: whether the broker returns what no queue takes.
-        properties: the caller's, never changed; the keywords win over them.
-        headers: merged over those of ``properties``.
+        topology: what to verify or declare before the message is sent.
+        max_body_size: limit of the encoded body in bytes.
+        serializer: name of a serializer, used for anything but str and bytes.
+        compression: name of a compression, which kombu's header names for the consumer.
+        mandatory: whether the broker returns the message when no queue takes it.
+        properties: the caller's, never changed; the keywords override them.
+        headers: override the headers of ``properties``.
         expiration: seconds or timedelta.
-        keywords: the other basic properties by name, None for not given.
+        keywords: the other basic properties by name; None is the same as left out.
 
     Raises:
-        TypeError: the body is neither str nor bytes and no serializer is named.
-        InvalidMessage: anything that AMQP or RabbitMQ cannot take.
+        TypeError: the body is neither str nor bytes, and no serializer is named.
+        InvalidMessage: something that AMQP or RabbitMQ does not accept.
     """
     __traceback_hide__ = True  # as in compose()
     names = {"exchange": exchange, "routing_key": routing_key}
@@ -194,64 +189,59 @@ def seal(
         raise InvalidMessage(
             f"mandatory must be True or False, not {type(mandatory).__name__}", **_printable(names)
         )
-    encoded = encoded_body(body, serializer, names)
+    encoded = _encoded(body, serializer, names)
     if len(encoded.body) > max_body_size:
-        raise too_large(encoded.body, max_body_size, names)
+        raise _too_large(encoded.body, max_body_size, names)
     if compression is not None:
         encoded = _compressed(encoded, compression, max_body_size, names)
     try:
-        values = _merged(encoded, properties, headers, expiration, keywords)
-        header = basic_properties(values)
+        message_id, header = id_and_header(encoded, properties, headers, expiration, keywords)
         for what, name in names.items():
             shortstr(what, name)
     except (FieldError, TopologyError) as error:
         raise InvalidMessage(str(error), **_printable(names)) from error.with_traceback(None)
     if len(header) + HEADER_OVERHEAD > FRAME_MAX:
         raise InvalidMessage(
-            f"properties and headers take {len(header)} bytes; a frame of {FRAME_MAX} must hold them",
+            f"properties and headers take {len(header)} bytes and must fit a frame of {FRAME_MAX} bytes",
             **names,
         )
-    message_id = plain_str(values["message_id"])
     return Envelope(message_id, exchange, routing_key, header, encoded.body, topology, mandatory)
 
 
 def _compressed(
     encoded: serialization.Encoded, compression: str, limit: int, names: Mapping[str, str]
 ) -> serialization.Encoded:
-    """Compress a body; also what compression makes larger must stay below the limit."""
+    """Compress a body. The limit applies to the result too: compression can make a body larger."""
     __traceback_hide__ = True  # as in compose()
     try:
         smaller = serialization.compress(encoded, compression)
     except (LookupError, ValueError) as error:
         raise InvalidMessage(str(error.args[0]), **_printable(names)) from error
     if len(smaller.body) > limit:
-        raise too_large(smaller.body, limit, names)
+        raise _too_large(smaller.body, limit, names)
     return smaller
 
 
-def too_large(body: bytes, limit: int, names: Mapping[str, str]) -> InvalidMessage:
-    """Return the error of a body over the limit."""
+def _too_large(body: bytes, limit: int, names: Mapping[str, str]) -> InvalidMessage:
     return InvalidMessage(
         f"the body has {len(body)} bytes, RMQ_MAX_BODY_SIZE allows {limit}", **names
     )
 
 
 def _printable(names: Mapping[str, Any]) -> dict[str, str]:
-    """Names that were refused may be of any type and size; an error keeps only what is a name."""
+    """Replace names that an error cannot carry: a refused name may be of any type and length."""
     return {
         what: name if isinstance(name, str) and len(name) <= 255 else ""
         for what, name in names.items()
     }
 
 
-def encoded_body(
-    body: Any, serializer: str | None, names: Mapping[str, str]
-) -> serialization.Encoded:
-    """Return the body as bytes, and what a serializer says of it."""
+def _encoded(body: Any, serializer: str | None, names: Mapping[str, str]) -> serialization.Encoded:
+    """Return the body as bytes, with the content type of its serializer."""
     __traceback_hide__ = True  # as in compose()
     try:
         if serializer is not None:
-            serialization.check(serializer)  # a wrong name is one whatever the body
+            serialization.check(serializer)  # an unknown name is an error for every body
         if isinstance(body, bytes):
             return serialization.Encoded(body, "")
         if isinstance(body, str):
@@ -268,86 +258,9 @@ def encoded_body(
     try:
         return serialization.encode(serializer, body)
     except (TypeError, ValueError, RecursionError) as error:
-        # The serializer's words may quote the value: only their kind is told, nothing is chained.
+        # The serializer's message may quote the value: name only its class, and chain nothing.
         raise InvalidMessage(
             f"serializer {serializer!r} cannot encode this {type(body).__name__} "
             f"({type(error).__name__})",
             **_printable(names),
         ) from None
-
-
-def _merged(
-    encoded: serialization.Encoded,
-    properties: BasicProperties | None,
-    headers: Mapping[str, Any] | None,
-    expiration: Seconds | None,
-    keywords: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Merge the caller's properties, the serializer's and the keywords; the latter win."""
-    values: dict[str, Any] = {}
-    own_headers: Mapping[str, Any] | None = None
-    if properties is None:
-        values["content_type"] = "application/json"
-    elif not isinstance(properties, BasicProperties):
-        raise FieldError(f"properties must be BasicProperties, not {type(properties).__name__}")
-    else:
-        values.update(
-            (name, value) for name, value in vars(properties).items() if value is not None
-        )
-        own_headers = values.pop("headers", None)
-        _check_own_expiration(values.get("expiration"))
-    if encoded.content_type:
-        values["content_type"] = encoded.content_type
-    if encoded.content_encoding is not None:
-        values["content_encoding"] = encoded.content_encoding
-    values.update((name, value) for name, value in keywords.items() if value is not None)
-    if expiration is not None:
-        values["expiration"] = _expiration(expiration)
-    layers = [
-        layer for layer in (own_headers, headers, encoded.headers or None) if layer is not None
-    ]
-    if layers and (merged := _headers(*layers)):
-        values["headers"] = merged
-    mode = values.setdefault("delivery_mode", 2)
-    if not isinstance(mode, int) or mode not in _DELIVERY_MODES:
-        raise FieldError("delivery_mode must be 1 (transient) or 2 (persistent)")
-    if values.setdefault("message_id", "") == "":
-        values["message_id"] = new_id()
-    values.setdefault("timestamp", int(time.time()))
-    return values
-
-
-def _headers(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        if not isinstance(layer, Mapping):
-            raise FieldError(f"headers must be a mapping, not {type(layer).__name__}")
-        merged.update(layer)
-    for name in _ROUTING_HEADERS:
-        # RabbitMQ closes the channel over anything but a list of strings here.
-        keys = merged.get(name, [])
-        if not isinstance(keys, list | tuple) or not all(isinstance(key, str) for key in keys):
-            raise FieldError(f"headers[{name!r}] must be a list of routing keys (str)")
-    return merged
-
-
-def _expiration(value: Seconds) -> str:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    expiration = milliseconds("expiration", value)
-    if expiration > EXPIRATION_MAX:
-        raise FieldError(f"expiration must be at most {EXPIRATION_MAX // 1000} seconds")
-    return str(expiration)
-
-
-def _check_own_expiration(value: object) -> None:
-    """The property itself is AMQP's: a str of milliseconds. The broker closes channels over others."""
-    if value is None:
-        return
-    if not isinstance(value, str) or not (value.isascii() and value.isdigit()):
-        raise FieldError(
-            "properties.expiration must be a str of whole milliseconds; "
-            "the keyword expiration= takes seconds"
-        )
-    if len(value) > SHORTSTR_MAX or int(value) > EXPIRATION_MAX:
-        raise FieldError(f"properties.expiration must be at most {EXPIRATION_MAX} milliseconds")

@@ -85,7 +85,7 @@ def retries_with_a_new_id() -> None:
     """What the relay sends in the writer's place bears an id of its own."""
     from pika import BasicProperties  # noqa: PLC0415
 
-    from rmq_publisher.messages.ids import new_id  # noqa: PLC0415
+    from rmq_publisher.messages.properties import new_id  # noqa: PLC0415
     from rmq_publisher.outbox import claims  # noqa: PLC0415
     from rmq_publisher.outbox.row import from_row  # noqa: PLC0415
 

@@ -25,7 +25,8 @@ from rmq_publisher import (
     publish_many,
     serialization,
 )
-from rmq_publisher.messages.envelope import EXPIRATION_MAX, FRAME_MAX, seal
+from rmq_publisher.messages.envelope import FRAME_MAX, seal
+from rmq_publisher.messages.properties import EXPIRATION_MAX
 from tests.amqp import test_encoding
 from tests.amqp.test_encoding import decoded, read, short_text, text
 from tests.support.publishing import taken
@@ -53,6 +54,22 @@ def test_what_a_message_says_when_nothing_is_said():
     assert (properties.content_type, properties.delivery_mode) == ("application/json", 2)
     assert uuid.UUID(properties.message_id)
     assert before <= properties.timestamp <= time.time()
+
+
+@pytest.mark.parametrize("app_id", [None, "shop", ""])
+@pytest.mark.parametrize(
+    ("body", "serializer"),
+    [("x", None), (b"x", None), ({"k": 1}, "json"), ({"k": 1}, "json+gzip")],
+)
+def test_a_header_from_the_template_equals_one_that_is_encoded_anew(
+    monkeypatch, body, serializer, app_id
+):
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.5)
+    quick = sealed(body, serializer=serializer, app_id=app_id)
+    anew = sealed(body, serializer=serializer, app_id=app_id, headers={})
+    assert quick.header.count(quick.message_id.encode()) == 1
+    assert quick.header == anew.header.replace(anew.message_id.encode(), quick.message_id.encode())
+    assert decoded(quick.header).app_id == app_id
 
 
 def test_ids_differ():

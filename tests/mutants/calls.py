@@ -7,29 +7,30 @@ from tests.mutants.mutant import PUBLISH, Mutant
 COMPOSING = "messages/compose.py"
 FIELDS = "amqp/encoding.py"
 MESSAGE = "messages/envelope.py"
+PROPERTIES = "messages/properties.py"
 TOPOLOGY = "amqp/entities.py"
 
 MUTANTS = (
     Mutant(
         "transient by default",
         "`delivery_mode` is 2 also when the caller's own properties leave it out.",
-        MESSAGE,
+        PROPERTIES,
         '    mode = values.setdefault("delivery_mode", 2)\n',
         '    mode = values.setdefault("delivery_mode", 1)\n',
         ("messages/test_envelope.py",),
     ),
     Mutant(
-        "plain messages are transient",
-        "A plain message is persistent.",
-        "messages/plain.py",
-        '"delivery_mode": 2',
-        '"delivery_mode": 1',
-        PUBLISH,
+        "a template for every application",
+        "`app_id` is on every message, also where nothing else is given.",
+        PROPERTIES,
+        '    keywords = {"message_id": mark, "app_id": app_id}\n',
+        '    keywords = {"message_id": mark}\n',
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "no content type",
         "`content_type` is application/json when no properties are given.",
-        MESSAGE,
+        PROPERTIES,
         '        values["content_type"] = "application/json"\n',
         "        pass\n",
         ("messages/test_envelope.py",),
@@ -37,7 +38,7 @@ MUTANTS = (
     Mutant(
         "properties win over keywords",
         "Keywords win over `properties`.",
-        MESSAGE,
+        PROPERTIES,
         "    values.update((name, value) for name, value in keywords.items() if value is not None)\n",
         "    for name, value in keywords.items():\n"
         "        if value is not None:\n"
@@ -47,7 +48,7 @@ MUTANTS = (
     Mutant(
         "properties win over headers",
         "headers= wins over the headers of `properties`.",
-        MESSAGE,
+        PROPERTIES,
         "(own_headers, headers, encoded.headers or None)",
         "(headers, own_headers, encoded.headers or None)",
         ("messages/test_envelope.py",),
@@ -55,7 +56,7 @@ MUTANTS = (
     Mutant(
         "the caller's properties are changed",
         "The caller's `BasicProperties` object is never changed.",
-        MESSAGE,
+        PROPERTIES,
         "        values.update(\n"
         "            (name, value) for name, value in vars(properties).items() if value is not None\n"
         "        )\n",
@@ -65,7 +66,7 @@ MUTANTS = (
     Mutant(
         "the caller's headers are changed",
         "The caller's headers are never changed.",
-        MESSAGE,
+        PROPERTIES,
         "    merged: dict[str, Any] = {}\n    for layer in layers:\n",
         "    merged: Any = layers[0]\n    for layer in layers:\n",
         ("messages/test_envelope.py",),
@@ -101,7 +102,7 @@ MUTANTS = (
     Mutant(
         "expiration in milliseconds",
         "`expiration` is seconds.",
-        MESSAGE,
+        PROPERTIES,
         '    expiration = milliseconds("expiration", value)\n',
         '    expiration = milliseconds("expiration", value) // 1000\n',
         ("messages/test_envelope.py",),
@@ -117,7 +118,7 @@ MUTANTS = (
     Mutant(
         "any expiration in the properties",
         "An expiration over AMQP's 32 bits, given in the properties, is refused at the call.",
-        MESSAGE,
+        PROPERTIES,
         "    if len(value) > SHORTSTR_MAX or int(value) > EXPIRATION_MAX:\n",
         "    if False:\n",
         ("messages/test_envelope.py",),
@@ -163,12 +164,12 @@ MUTANTS = (
         ("messages/test_envelope.py",),
     ),
     Mutant(
-        "plain bodies of any size",
-        "Plain bodies over RMQ_MAX_BODY_SIZE are refused at the call.",
-        "messages/plain.py",
-        "    if len(body) > max_body_size:\n",
-        "    if False:\n",
-        PUBLISH,
+        "a template for every message",
+        "A message with properties of its own carries them.",
+        PROPERTIES,
+        '        if len(keywords) == ("app_id" in keywords) and ',
+        "        if ",
+        ("messages/test_envelope.py",),
     ),
     Mutant(
         "anything is a body",
