@@ -16,7 +16,7 @@ from django.dispatch import Signal
 
 import rmq_publisher
 from rmq_publisher import serialization, signals
-from rmq_publisher.conf import schema
+from rmq_publisher.conf import schema, validators
 from rmq_publisher.messages import compose
 from rmq_publisher.messages import envelope as messages
 from rmq_publisher.publisher import api
@@ -180,7 +180,7 @@ def test_defaults_and_ranges_of_settings(name):
     else:
         return
     for value in refused:
-        with pytest.raises(schema.SettingError):
+        with pytest.raises(validators.SettingError):
             rule(value)
 
 

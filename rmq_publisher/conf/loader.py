@@ -13,14 +13,13 @@ from django.db import connections as databases
 
 from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf.broker_url import Node
+from rmq_publisher.conf.reading import SET_URL, Reading
 from rmq_publisher.conf.schema import (
     PREFIX,
-    SET_URL,
     CelerySettings,
     ConnectionSettings,
     OutboxSettings,
     Problem,
-    Reading,
     TLSSettings,
 )
 from rmq_publisher.exceptions import InvalidMessage

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings, Node, TLSSettings
-from rmq_publisher.conf.schema import GLOBAL, OF_CONNECTIONS, Reading
+from rmq_publisher.conf.reading import Reading
+from rmq_publisher.conf.schema import GLOBAL, OF_CONNECTIONS
 from rmq_publisher.exceptions import InvalidMessage
 from tests.support.configured import configurer
 

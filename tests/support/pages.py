@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmq_publisher import ExchangeConfig, QueueConfig, connections
-from rmq_publisher.conf import schema
+from rmq_publisher.conf.reading import Reading
+from rmq_publisher.conf.schema import ConnectionSettings
 from tests.support.rig.amqp import Amqp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,10 +100,10 @@ class Shop:
         space: dict[str, object] = {"__file__": "mysite/settings.py", "INSTALLED_APPS": []}
         exec(block.code(), space)
         raw = {name: value for name, value in space.items() if name.startswith("RMQ_")}
-        reading = schema.Reading(raw)
+        reading = Reading(raw)
         assert not [str(problem) for problem in reading.problems if problem.is_error]
         for settings in reading.connections.values():
-            assert isinstance(settings, schema.ConnectionSettings)
+            assert isinstance(settings, ConnectionSettings)
             assert settings.password == secret or "RMQ_PASSWORD" not in raw
 
     def _write_module(self, block: Block) -> None:
