@@ -32,7 +32,7 @@ from rmq_publisher.transport.rabbitmq.channel import ChannelOwner, PublishChanne
 from rmq_publisher.transport.rabbitmq.errors import describe, said
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
-from rmq_publisher.transport.rabbitmq.socket_stream import Services
+from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from rmq_publisher.transport.rabbitmq.topology_channels import (
     CHANNELS_MAX,
     LOST,

@@ -16,7 +16,7 @@ from rmq_publisher.transport.rabbitmq.delivery_reader import (
     SettledTags,
 )
 from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
-from rmq_publisher.transport.rabbitmq.socket_stream import Services
+from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, guarded
 
 OnDone = Callable[[Refusal | None], None]

@@ -13,7 +13,7 @@ from rmq_publisher.transport.rabbitmq.connection import Connection, connection_n
 from rmq_publisher.transport.rabbitmq.consume_channel import ConsumeChannel, Sessions
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
-from rmq_publisher.transport.rabbitmq.socket_stream import Services
+from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Replies
 

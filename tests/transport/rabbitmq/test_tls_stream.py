@@ -12,7 +12,8 @@ import pytest
 from rmq_publisher.conf.schema import TLSSettings
 from rmq_publisher.transport.rabbitmq import tls
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
-from rmq_publisher.transport.rabbitmq.socket_stream import Services, TLSWire
+from rmq_publisher.transport.rabbitmq.socket_stream import TLSWire
+from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from tests.support.rig.certificates import Certificates
 
 from .test_socket_stream import HEARTBEAT, Protocol, ack, frame

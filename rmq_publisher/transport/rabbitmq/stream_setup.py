@@ -1,0 +1,128 @@
+"""Creates the stream of a connection: TLS handshake, stream and protocol, each step cancellable."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStreamProtocol
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
+
+from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.socket_stream import FrameReader, OnAck, TLSWire, Wire
+
+
+class Services(SelectorIOServicesAdapter):
+    """pika's interface to an event loop, with our stream.
+
+    Attributes:
+        wire: the stream; None until it is connected.
+    """
+
+    def __init__(self, loop: Loop, on_ack: OnAck, reader: FrameReader | None = None) -> None:
+        super().__init__(loop)
+        self._reader = reader
+        self.wire: Wire | None = None
+        self._native = loop
+        self._on_ack = on_ack
+
+    def create_streaming_connection(
+        self,
+        protocol_factory: Callable[[], AbstractStreamProtocol],
+        sock: socket.socket,
+        on_done: Callable[[Any], None],
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> AbstractIOReference:
+        """Complete the TLS handshake if there is a context, then connect protocol and stream."""
+
+        def link_up(ready: socket.socket) -> None:
+            protocol = protocol_factory()
+            kind = TLSWire if ssl_context else Wire
+            self.wire = wire = kind(self._native, ready, protocol, self._on_ack, self._reader)
+            protocol.connection_made(wire)
+            on_done((wire, protocol))
+
+        if ssl_context is None:
+            return _LinkUp(self._native, sock, link_up)
+        secured = ssl_context.wrap_socket(
+            sock, server_hostname=server_hostname, do_handshake_on_connect=False
+        )
+        return _Handshake(self._native, secured, link_up, on_done)
+
+
+class _LinkUp(AbstractIOReference):
+    """Creates the stream in the loop's next iteration, unless it is cancelled."""
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, link_up: Callable[[socket.socket], None]
+    ) -> None:
+        self._waits = True
+        self._loop = loop
+        self._socket = sock
+        self._link_up = link_up
+        loop.add_callback(self._proceed)
+
+    def _proceed(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._link_up(self._socket)
+
+    def cancel(self) -> bool:
+        """Close the socket; return False if the stream already exists."""
+        if self._waits:
+            self._waits = False
+            self._socket.close()
+            return True
+        return False
+
+
+class _Handshake(_LinkUp):
+    """Completes the TLS handshake before it creates the stream."""
+
+    _watches = False
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: ssl.SSLSocket,
+        link_up: Callable[[socket.socket], None],
+        on_failed: Callable[[OSError], None],
+    ) -> None:
+        self._on_failed = on_failed
+        self._do_handshake = sock.do_handshake
+        super().__init__(loop, sock, link_up)
+
+    def _proceed(self, *_: int) -> None:
+        if not self._waits:
+            return
+        try:
+            self._do_handshake()
+        except ssl.SSLWantReadError:
+            self._watch(self._loop.READ)
+        except ssl.SSLWantWriteError:
+            self._watch(self._loop.WRITE)
+        except OSError as error:  # ssl.SSLError is one
+            self.cancel()
+            self._on_failed(error)
+        else:
+            self._stop_watching()
+            super()._proceed()
+
+    def _watch(self, events: int) -> None:
+        if self._watches:
+            self._loop.update_handler(self._socket.fileno(), events)
+        else:
+            self._watches = True
+            self._loop.add_handler(self._socket.fileno(), self._proceed, events)
+
+    def _stop_watching(self) -> None:
+        if self._watches:
+            self._watches = False
+            self._loop.remove_handler(self._socket.fileno())
+
+    def cancel(self) -> bool:
+        """Close the socket; return False if the stream already exists."""
+        if self._waits:
+            self._stop_watching()
+        return super().cancel()
