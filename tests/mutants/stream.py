@@ -5,6 +5,7 @@ from __future__ import annotations
 from .mutant import Mutant
 
 LOOP = "transport/rabbitmq/event_loop.py"
+SETUP = "transport/rabbitmq/stream_setup.py"
 WIRE = "transport/rabbitmq/socket_stream.py"
 
 MUTANTS = (
@@ -142,7 +143,7 @@ MUTANTS = (
     Mutant(
         "a handshake is watched after its end",
         "A handshake that is refused or called off leaves no socket watched.",
-        WIRE,
+        SETUP,
         "        if self._waits:\n            self._stop_watching()\n",
         "",
         ("transport/rabbitmq/test_tls_stream.py",),
