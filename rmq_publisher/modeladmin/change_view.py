@@ -130,7 +130,7 @@ class FailureDetailMixin(FailureAdminBase):
         except (IncorrectLookupParameters, SuspiciousOperation):
             return {}
         # Read by the database itself: SQLite compares times as text, which may differ in precision.
-        when = Subquery(self.rows().filter(pk=row.pk).values("last_failed_at"))
+        when = Subquery(self.rows().filter(pk=row.pk).values("last_failed_at")[:1])
         later = Q(last_failed_at__gt=when) | Q(last_failed_at=when, pk__gt=row.pk)
         earlier = Q(last_failed_at__lt=when) | Q(last_failed_at=when, pk__lt=row.pk)
         return {
