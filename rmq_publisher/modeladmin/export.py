@@ -2,11 +2,12 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.http import HttpRequest, StreamingHttpResponse
 
+from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.modeladmin import payload as payloads
 from rmq_publisher.models import PublishFailure
 
@@ -46,24 +47,12 @@ def _lines(
 ) -> Iterator[str]:
     yield "["
     separator = "\n"
-    for portion in _portions(ids):
-        rows = page.rows().filter(pk__in=portion).order_by("pk").defer("topology")
+    for batch in batches_by_size(ids, ROWS_AT_ONCE, BYTES_AT_ONCE):
+        rows = page.rows().filter(pk__in=batch).order_by("pk").defer("topology")
         for row in rows if payload else rows.defer("body", "topology"):
             yield separator + json.dumps(_plain(page, request, row, payload=payload))
             separator = ",\n"
     yield "\n]\n"
-
-
-def _portions(ids: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
-    portion: list[int] = []
-    together = 0
-    for id_, size in ids:
-        if portion and (len(portion) == ROWS_AT_ONCE or together + size > BYTES_AT_ONCE):
-            yield portion
-            portion, together = [], 0
-        portion.append(id_)
-        together += size
-    yield portion
 
 
 def _plain(page: Any, request: HttpRequest, row: PublishFailure, *, payload: bool) -> Any:

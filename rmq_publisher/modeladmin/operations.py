@@ -14,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import After
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_retry, summary
@@ -52,8 +53,7 @@ def discard(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
     """Decide that rows are not sent any more."""
     done: set[int] = set()
     ids = [row.pk for row in rows]
-    for start in range(0, len(ids), transitions.AT_ONCE):
-        some = ids[start : start + transitions.AT_ONCE]
+    for some in batches(ids, IDS_AT_ONCE):
         # Nobody else can discard a row that was not discarded before: these are ours.
         before = _discarded(page, some)
         transitions.discard(page.rows().filter(pk__in=some))
@@ -136,8 +136,7 @@ def make_due(
     found = matching.filter(NOT_DUE).order_by("pk").values_list("pk", flat=True)
     ids = list(found[: DUE_MAX + 1])
     done = 0
-    for start in range(0, min(len(ids), DUE_MAX), DUE_AT_ONCE):
-        some = ids[start : min(start + DUE_AT_ONCE, DUE_MAX)]
+    for some in batches(ids[:DUE_MAX], DUE_AT_ONCE):
         done += transitions.make_due(page.rows().filter(pk__in=some))
     if done:
         notifier.notify(page.get_database())

@@ -16,6 +16,7 @@ from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rmq_publisher.conf import loader
+from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.outbox import notifier, transitions
 from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.row_sender import RowSender, TransportOf
@@ -66,8 +67,7 @@ class BackgroundSender:
             self._bytes += _size(fitting)
             if fitting:
                 self._inbox.append((database, fitting))
-            for start in range(len(fitting), len(rows), transitions.AT_ONCE):
-                some = rows[start : start + transitions.AT_ONCE]
+            for some in batches(rows[len(fitting) :], IDS_AT_ONCE):
                 # Without their messages, for which there is no memory.
                 owned = [transitions.OwnedRow(row.id, row.token) for row in some]
                 self._surplus.append((database, owned))

@@ -14,6 +14,7 @@ from django.db import connections as databases
 from django.db import transaction
 
 from rmq_publisher.conf import loader
+from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import after
 from rmq_publisher.db.schema import COLUMNS, TABLE
 from rmq_publisher.exceptions import InvalidMessage
@@ -24,7 +25,6 @@ from rmq_publisher.timing import monotonic
 
 logger = logging.getLogger("rmq_publisher")
 
-AT_ONCE = 500  # ids that one statement names; SQLite and MySQL have limits
 
 # ---- rows without a key --------------------------------------------------------------------------
 
@@ -107,8 +107,7 @@ def _take_where(
     until = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
     taken: list[Any] = []
-    for start in range(0, len(ids), AT_ONCE):
-        some = ids[start : start + AT_ONCE]
+    for some in batches(ids, IDS_AT_ONCE):
         update = (
             f"UPDATE {TABLE} SET token = %s, available_at = {until} "  # noqa: S608 (constants)
             f"WHERE {by_id(some, condition)}"
@@ -231,8 +230,7 @@ def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[Outbo
     condition += f" AND {dialect.using} IN ({places(aliases)})"
     taken: list[int] = []
     with transaction.atomic(using=database):
-        for start in range(0, len(ids), AT_ONCE):
-            some = ids[start : start + AT_ONCE]
+        for some in batches(ids, IDS_AT_ONCE):
             found = dialect.run(
                 f"SELECT id, ordering_key FROM {TABLE} "  # noqa: S608 (constants)
                 f"WHERE {by_id(some, condition)}{dialect.lock}",

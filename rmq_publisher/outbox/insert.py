@@ -4,11 +4,12 @@ What a request pays for a message is this one statement: through the ORM it took
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import after
 from rmq_publisher.db.schema import TABLE
 from rmq_publisher.messages.envelope import Envelope
@@ -69,22 +70,10 @@ def insert_pending(
         The rows' ids, in order.
     """
     ids: list[int] = []
-    for portion in _portions(items):
-        ids += _insert(connection, using, portion, token=token, grace=grace)
+    sized = ((item, len(item[0].body)) for item in items)
+    for batch in batches_by_size(sized, ROWS_AT_ONCE, BYTES_AT_ONCE):
+        ids += _insert(connection, using, batch, token=token, grace=grace)
     return ids
-
-
-def _portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    portion: list[Item] = []
-    size = 0
-    for item in items:
-        if portion and (len(portion) == ROWS_AT_ONCE or size + len(item[0].body) > BYTES_AT_ONCE):
-            yield portion
-            portion, size = [], 0
-        portion.append(item)
-        size += len(item[0].body)
-    if portion:
-        yield portion
 
 
 def _insert(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rmq_publisher.conf import loader
+from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import After
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.models import PublishFailure
@@ -60,15 +61,15 @@ def resend(database: str, ids: Sequence[int]) -> Resent:
     result = Resent()
     ends = monotonic() + SECONDS
     left: list[int] = []
-    for portion in _portions(database, ids):
-        left += _resend_portion(database, portion, result, ends)
+    for batch in _batches(database, ids):
+        left += _resend_batch(database, batch, result, ends)
     _explain(database, left, result, in_time=monotonic() < ends)
     known = {*result.sent, *result.failed, *left}
     result.gone += [id_ for id_ in ids if id_ not in known]
     return result
 
 
-def _resend_portion(database: str, ids: Sequence[int], result: Resent, ends: float) -> list[int]:
+def _resend_batch(database: str, ids: Sequence[int], result: Resent, ends: float) -> list[int]:
     """Send those of the rows that can be claimed; return the ids of the others."""
     left = list(ids)
     while left and monotonic() < ends:
@@ -82,20 +83,11 @@ def _resend_portion(database: str, ids: Sequence[int], result: Resent, ends: flo
     return left
 
 
-def _portions(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
+def _batches(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
     """Yield those of the ids that exist, as many at a time as fit into memory."""
     rows = PublishFailure.objects.using(database).filter(pk__in=ids).order_by("pk")
     most = min(ROWS_AT_ONCE, loader.outbox().outbox_batch_size)
-    portion: list[int] = []
-    together = 0
-    for id_, size in rows.values_list("pk", "size"):
-        if portion and (len(portion) == most or together + size > BYTES_AT_ONCE):
-            yield portion
-            portion, together = [], 0
-        portion.append(id_)
-        together += size
-    if portion:
-        yield portion
+    return batches_by_size(rows.values_list("pk", "size"), most, BYTES_AT_ONCE)
 
 
 def _send(database: str, rows: Sequence[OutboxRow], result: Resent) -> None:

@@ -16,6 +16,7 @@ from django.db.models import Q, QuerySet
 
 from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf import loader
+from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import After, database_now
 from rmq_publisher.db.schema import TABLE
 from rmq_publisher.exceptions import PublishError
@@ -27,7 +28,6 @@ from rmq_publisher.timing import monotonic
 
 logger = logging.getLogger("rmq_publisher")
 
-AT_ONCE = 500  # rows that one statement names
 # Nobody else's: not under a live lease or grace.
 FREE = Q(token=0) | Q(available_at__isnull=True) | Q(available_at__lte=After())
 
@@ -129,7 +129,7 @@ def _write_failures(
                 )
                 for (using, envelope, error), decision in zip(items, decisions, strict=True)
             ],
-            batch_size=AT_ONCE,
+            batch_size=IDS_AT_ONCE,
         )
     return [decision.state == "failed" for decision in decisions]
 
@@ -205,7 +205,7 @@ def _delete(database: str, rows: Iterable[OutboxRow]) -> int:
     hint = " FORCE INDEX (PRIMARY)" if connection.vendor == "mysql" else ""
     what = "DELETE mine" if hint else "DELETE"
     deleted = 0
-    for token, ids in _portions(rows):
+    for token, ids in _by_token(rows):
         places = ", ".join(["%s"] * len(ids))
         sql = f"{what} FROM {TABLE} AS mine{hint} WHERE mine.id IN ({places}) AND mine.token = %s"
         with connection.cursor() as cursor:
@@ -215,19 +215,19 @@ def _delete(database: str, rows: Iterable[OutboxRow]) -> int:
 
 
 def _owned(database: str, rows: Iterable[OutboxRow | OwnedRow]) -> Iterator[QuerySet[Any]]:
-    """Yield, in portions, the rows that are still ours."""
-    for token, ids in _portions(rows):
+    """Yield, in batches, the rows that are still ours."""
+    for token, ids in _by_token(rows):
         yield messages(database).filter(token=token, id__in=ids)
 
 
-def _portions(rows: Iterable[OutboxRow | OwnedRow]) -> Iterator[tuple[int, list[int]]]:
-    """Yield tokens and ids of theirs, as many as one statement names."""
+def _by_token(rows: Iterable[OutboxRow | OwnedRow]) -> Iterator[tuple[int, list[int]]]:
+    """Yield each token with ids of its rows, as many as one statement names."""
     by_token: dict[int, list[int]] = {}
     for row in rows:
         by_token.setdefault(row.token, []).append(row.id)
     for token, ids in by_token.items():
-        for start in range(0, len(ids), AT_ONCE):
-            yield token, sorted(ids[start : start + AT_ONCE])
+        for batch in batches(ids, IDS_AT_ONCE):
+            yield token, sorted(batch)
 
 
 # ---- what people do ------------------------------------------------------------------------------

@@ -196,10 +196,10 @@ MUTANTS = (
     Mutant(
         "one statement for all bodies",
         "More bodies than a packet takes are written in portions.",
-        "outbox/insert.py",
-        " or size + len(item[0].body) > BYTES_AT_ONCE):",
+        "db/batches.py",
+        " or total + size > most_bytes):",
         "):",
-        ("outbox/test_insert.py",),
+        ("db/test_batches.py", "outbox/test_insert.py"),
     ),
     Mutant(
         "the outbox counts silence as an attempt",

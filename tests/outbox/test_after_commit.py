@@ -309,7 +309,7 @@ def test_what_does_not_fit_is_given_to_the_relay(
 
     monkeypatch.setattr(background_sender, *bound)
     monkeypatch.setattr(transitions, "release", noted)
-    monkeypatch.setattr(transitions, "AT_ONCE", 2)
+    monkeypatch.setattr(background_sender, "IDS_AT_ONCE", 2)
     sent = publish_many([b"12345"] * 5, routing_key=queue, database=store, delivery="outbox")
     assert after_commit.flush(PATIENCE)
     assert column(store, "message_id") == sent[2:]
@@ -324,7 +324,7 @@ def test_it_does_not_rest_before_all_is_given_to_the_relay(
     store: str, queue: str, rmq: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_sender, "MAX_ROWS", 0)
-    monkeypatch.setattr(transitions, "AT_ONCE", 1)
+    monkeypatch.setattr(background_sender, "IDS_AT_ONCE", 1)
     publish_many([b"x"] * 50, routing_key=queue, database=store, delivery="outbox")
     assert after_commit.flush(PATIENCE)
     assert column(store, "token") == [0] * 50
