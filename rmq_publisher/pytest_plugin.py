@@ -1,5 +1,6 @@
 """Fixtures for pytest, there as soon as the package is installed."""
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,18 @@ import pytest
 
 if TYPE_CHECKING:
     from rmq_publisher.testing.assertions import MemoryBroker, Published
+
+
+def pytest_collection_finish() -> None:
+    """Write no counts of published messages during the tests of a Django project.
+
+    Such a statement now and then would break a test that counts statements or forbids them.
+    """
+    if "django.db" in sys.modules:
+        # Imported here: every run of pytest in this environment loads the plugin, few use Django.
+        from rmq_publisher.telemetry.publish_counts import keep_counts_in_memory  # noqa: PLC0415
+
+        keep_counts_in_memory()
 
 
 def _name_brokers(request: pytest.FixtureRequest) -> None:

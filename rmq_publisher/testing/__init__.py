@@ -8,6 +8,7 @@ from rmq_publisher.testing.assertions import (
     assert_not_published,
     assert_published,
     capture,
+    keep_counts_in_memory,
     memory_broker,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "assert_not_published",
     "assert_published",
     "capture",
+    "keep_counts_in_memory",
     "memory_broker",
 ]

@@ -23,6 +23,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.conf.schema import NO_URL
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import check_options
+from rmq_publisher.telemetry.publish_counts import counts_in_memory, keep_counts_in_memory
 from rmq_publisher.testing.captured import Capture, OnCommit, Published, PublishedMessage
 from rmq_publisher.transport.handler import connections
 from rmq_publisher.transport.memory.broker import MemoryBroker
@@ -31,7 +32,7 @@ from rmq_publisher.transport.memory.transport import broker_of
 
 __all__ = [
     "MemoryBroker", "Published", "PublishedMessage", "Received", "assert_not_published",
-    "assert_published", "capture", "memory_broker",
+    "assert_published", "capture", "keep_counts_in_memory", "memory_broker",
 ]  # fmt: skip
 
 _SHOWN = 120  # characters of a body in the text of an assertion
@@ -75,6 +76,7 @@ def _captured(
     if _open:
         _open[-1].settle()
     with ExitStack() as stack:
+        stack.enter_context(counts_in_memory())
         if missing := missing_urls():
             stack.enter_context(override_settings(**missing))
         published = Published(on_commit, route=route, error=error)
@@ -113,6 +115,7 @@ def memory_broker(using: str | None = None) -> MemoryBroker:
     Raises:
         RuntimeError: the alias has another broker.
     """
+    keep_counts_in_memory()
     alias = loader.alias_for(using)
     if not loader.connection(alias).memory:
         raise RuntimeError(

@@ -180,4 +180,20 @@ MUTANTS = (
         "        if True:\n",
         ("management/test_quiet.py",),
     ),
+    Mutant(
+        "the plugin lets counts be written",
+        "No count of published messages is written during a project's tests with pytest.",
+        "pytest_plugin.py",
+        '    if "django.db" in sys.modules:\n',
+        "    if False:\n",
+        ("testing/test_project.py::test_the_plugin_keeps_counts_in_memory",),
+    ),
+    Mutant(
+        "a capture lets counts be written",
+        "No count of published messages is written inside a capture.",
+        "testing/assertions.py",
+        "        stack.enter_context(counts_in_memory())\n",
+        "",
+        ("telemetry/test_publish_counts.py",),
+    ),
 )

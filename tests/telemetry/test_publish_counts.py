@@ -25,7 +25,7 @@ from rmq_publisher.outbox.transitions import make_due, messages
 from rmq_publisher.signals import message_published
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.publish_counts import count, counts_of, flush
-from rmq_publisher.testing import memory_broker
+from rmq_publisher.testing import capture, memory_broker
 from tests.support.calls import Call
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ TABLE = publish_counts.TABLE
 @pytest.fixture
 def clock(monkeypatch):
     """Our own clock, which stands still until it is told; and counters that have counted nothing."""
-    monkeypatch.setattr(publish_counts, "_in_tests", lambda: False)
+    monkeypatch.setattr(publish_counts, "_writing", True)
     monkeypatch.setattr(publish_counts, "_counts", publish_counts._Counts())
 
     class Clock:
@@ -268,8 +268,26 @@ def test_nothing_is_written_in_tests(store, clock, monkeypatch):
         for _ in range(3):
             flush(store)
     assert found.found == []
-    assert publish_counts._in_tests()
     publish_counts._after_fork()
+
+
+def test_a_capture_and_the_memory_broker_keep_counts_in_memory(opened, clock, settings):
+    """For Django's own runner, where no plugin does so for all tests."""
+    settings.RMQ_URL = "memory://"
+    count("a", published=1)
+    with capture():
+        flush(opened)
+        with capture():
+            flush(opened)
+        flush(opened)
+    assert sums(opened) == {}
+    flush(opened)
+    assert sums(opened) == {"a": (1, 0)}
+    memory_broker()
+    count("a", published=1)
+    clock.pass_(60)
+    flush(opened)
+    assert sums(opened) == {"a": (1, 0)}
 
 
 def test_a_missing_table_keeps_the_counts_and_raises_nothing(opened, clock):
@@ -417,10 +435,11 @@ def counted(store, settings, monkeypatch) -> Callable[[], tuple[int, int]]:
     """What the database was told so far, the rest written first."""
     settings.RMQ_URL = "memory://"
     settings.RMQ_OUTBOX_GRACE = 0
-    monkeypatch.setattr(publish_counts, "_in_tests", lambda: False)
+    monkeypatch.setattr(publish_counts, "_writing", True)
     monkeypatch.setattr(publish_counts, "_counts", publish_counts._Counts())
     monkeypatch.setattr(publish_counts, "FLUSH_SECONDS", 0.0)
     memory_broker().reset()
+    monkeypatch.setattr(publish_counts, "_writing", True)
     databases[store].ensure_connection()
 
     def told() -> tuple[int, int]:

@@ -157,6 +157,24 @@ def test_all_is_as_before_again():
     assert "4 passed" in output
 
 
+def test_the_plugin_keeps_counts_in_memory(project: Path) -> None:
+    """Without a fixture of ours: any test of the project may count statements."""
+    (project / "shop" / "tests" / "test_statements.py").write_text("""
+import pytest
+from django.db import connection
+from rmq_publisher.telemetry import publish_counts
+
+@pytest.mark.django_db(transaction=True)
+def test_no_count_is_written(django_assert_num_queries):
+    connection.ensure_connection()
+    publish_counts.count("default", published=1)
+    with django_assert_num_queries(0):
+        publish_counts.flush()
+""")
+    output = run(project, *PYTEST, "-k", "test_statements")
+    assert "1 passed" in output
+
+
 def test_without_pytest_django(project: Path) -> None:
     (project / "test_plain.py").write_text("""
 import django
