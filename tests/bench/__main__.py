@@ -6,7 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tests.support.rig.amqp import Amqp
@@ -16,7 +16,9 @@ from . import broker, extras, machine, plan, table
 from .contest import Contest, Stage, say
 
 _RENDER = {"transaction": table.transactions, "call": table.calls}
-NAMES = ("one", "threads", "many", "transaction", "call", "footprint", "imports")
+NAMES = (
+    "one", "threads", "many", "tls", "tls_many", "transaction", "call", "footprint", "imports",
+)  # fmt: skip
 PROFILED = ("one", "threads", "many")  # where the peer is told how to publish, and no more
 _EXPLAINED = """\
 Each message: 1 KB, persistent, mandatory, confirmed, to one durable classic queue of one real broker.
@@ -91,6 +93,7 @@ def _measure(options: argparse.Namespace, found: Broker) -> tuple[str, bool]:
             }
     finally:
         amqp.close()
+    contests |= _measure_tls(wanted, size, library)
     imported = extras.imports(size.turns // 6) if "imports" in wanted else []
     sections = [_head(described, figures)]
     for key, contest in contests.items():
@@ -104,6 +107,26 @@ def _measure(options: argparse.Namespace, found: Broker) -> tuple[str, bool]:
     if imported:
         sections.append(f"### Imports in a fresh interpreter\n\n{table.imports(imported)}")
     return "\n\n".join(sections) + "\n", any(c.failed for c in contests.values())
+
+
+def _measure_tls(
+    wanted: Collection[str], size: plan.Size, library: str | None
+) -> dict[str, Contest]:
+    contests = [c for c in plan.tls_contests(size, beside=library is not None) if c.key in wanted]
+    if not contests:
+        return {}
+    try:
+        node = broker.start_with_tls()
+    except NoBrokerError as error:
+        say(str(error))
+        return {}
+    with node, tempfile.TemporaryDirectory() as directory:
+        amqp = Amqp(node.url())
+        try:
+            stage = Stage(broker.Queue(amqp, "tls", node), Path(directory), library)
+            return {contest.key: stage.hold(contest) for contest in contests}
+        finally:
+            amqp.close()
 
 
 def _render(contest: Contest) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from tests.support.rig.amqp import Amqp
 from tests.support.rig.ladder import Broker, NoBrokerError, find_broker
-from tests.support.rig.node import server_program
+from tests.support.rig.node import PrivateNode, server_program
 
 _MEMORY = Path("/dev/shm")  # Linux's file system in memory
 
@@ -36,13 +36,31 @@ def start(*, in_memory: bool = False) -> Broker:
         del os.environ["RMQ_TEST_RUNG"]
 
 
-class Queue:
-    """A durable classic queue: emptied before each round and counted after it."""
+def start_with_tls() -> PrivateNode:
+    """A local node with TLS, for the contests over TLS.
 
-    def __init__(self, amqp: Amqp, name: str) -> None:
+    Raises:
+        NoBrokerError: no RabbitMQ server is installed.
+    """
+    if server_program() is None:
+        raise NoBrokerError("the contests over TLS need a local RabbitMQ server")
+    return PrivateNode(tls=True).start()
+
+
+class Queue:
+    """A durable classic queue: emptied before each round and counted after it.
+
+    Args:
+        amqp: to declare, empty and count it.
+        name: the last part of its name.
+        tls: a node with TLS, over which the peers publish.
+    """
+
+    def __init__(self, amqp: Amqp, name: str, tls: PrivateNode | None = None) -> None:
         self.name = amqp.declare_queue(f"benchmark.{name}")
-        self.url = amqp.url
-        self.port = urlsplit(amqp.url).port or 5672
+        self.url = tls.tls_url() if tls is not None else amqp.url
+        self.port = urlsplit(self.url).port or 5672
+        self.ca_file = tls.certificates.ca_file if tls and tls.certificates else None
         self._amqp = amqp
         self._id_size: int | None = None
 

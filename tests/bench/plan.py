@@ -59,6 +59,27 @@ def contests(size: Size, *, beside: bool) -> list[Contest]:
     ]
 
 
+def tls_contests(size: Size, *, beside: bool) -> list[Contest]:
+    """The contests over TLS, which have a node of their own."""
+    also = ["beside"] if beside else []
+    task = {"do": "each", "threads": THREADS, "seconds": size.seconds}
+    threads = _ours(also, task, 'publish(delivery="now"), one connection')
+    threads += [Entry(name, task, f"{THREADS} connections") for name in ("blocking", "kombu")]
+    threads.append(Entry("aio_pika", task, f"{THREADS} tasks, one connection"))
+    batch = {"do": "many", "messages": size.many}
+    many = _ours(also, batch, f'publish_many(delivery="now"), window {WINDOW}')
+    tasks = {"do": "many", "messages": size.many // 2, "tasks": TASKS}
+    many.append(Entry("aio_pika", tasks, f"{TASKS} tasks"))
+    one_by_one = {"do": "many", "messages": size.one_by_one}
+    many += [Entry(name, one_by_one, "one by one") for name in ("blocking", "kombu")]
+    return [
+        Contest(
+            "tls", f"Over TLS: {THREADS} threads, each one after another", threads, size.turns
+        ),
+        Contest("tls_many", f"Over TLS: {size.many:,} messages at once", many, size.batches),
+    ]
+
+
 def _present(name: str) -> str:
     """Where Flask-RMQ is not installed, its algorithm takes part as what it is: pika's."""
     return "blocking" if name == "flask_rmq" and PEERS[name].missing else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import shutil
 import subprocess
@@ -53,6 +54,8 @@ class Worker:
             stderr=self._errors,
             text=True,
             cwd=_ROOT,
+            # OpenSSL's own variable: every peer verifies the broker's certificate by it.
+            env={**os.environ, **({"SSL_CERT_FILE": str(queue.ca_file)} if queue.ca_file else {})},
         )
         told = {
             "url": queue.url,

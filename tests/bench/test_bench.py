@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.rig.amqp import Amqp
+from tests.support.rig.node import PrivateNode
 
 from . import plan, table
 from .broker import Queue
@@ -89,7 +90,7 @@ def test_where_the_time_goes(amqp: Amqp, tmp_path: Path) -> None:
 
 def test_every_entry_of_a_contest_has_a_row_of_its_own() -> None:
     for size in (plan.QUICK, plan.FULL):
-        for contest in plan.contests(size, beside=True):
+        for contest in plan.contests(size, beside=True) + plan.tls_contests(size, beside=True):
             labels = [entry.label for entry in contest.entries]
             assert contest.first.ours
             assert len(set(labels)) == len(labels)
@@ -112,6 +113,21 @@ def test_it_measures_what_arrived(amqp: Amqp, tmp_path: Path, task: dict[str, ob
     assert not stage.hold(Contest("test", "A test", [entry], 1)).failed
     assert entry.rounds[0]["messages"] > 0
     assert stage.queue.id_size() > 0
+
+
+@pytest.mark.parametrize("peer", ["ours", "blocking", "kombu", "aio_pika"])
+def test_peers_publish_over_tls(tls_node: PrivateNode, tmp_path: Path, peer: str) -> None:
+    entry = Entry(peer, {"do": "each", "threads": 2, "seconds": 0.05})
+    if entry.info.missing:
+        pytest.skip(f"not installed: {', '.join(entry.info.missing)}")
+    amqp = Amqp(tls_node.url())
+    try:
+        stage = Stage(Queue(amqp, f"test.tls.{peer}", tls_node), tmp_path)
+        stage.hold(Contest("tls", "A test", [entry], 1))
+        assert entry.error == ""
+        assert entry.rounds[0]["messages"] > 0
+    finally:
+        amqp.close()
 
 
 def test_what_is_confirmed_and_does_not_arrive_fails_it(amqp: Amqp, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from functools import partial
 
 import kombu
@@ -12,7 +14,13 @@ from .base import Publish
 
 class Peer(Base):
     def publisher(self) -> Publish:
-        connection = kombu.Connection(self.url, transport_options={"confirm_publish": True})
+        ca_file = os.environ.get("SSL_CERT_FILE")
+        secure = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": ca_file}
+        connection = kombu.Connection(
+            self.url,
+            ssl=secure if self.url.startswith("amqps://") else False,
+            transport_options={"confirm_publish": True},
+        )
         producer = kombu.Producer(connection.channel())
         return partial(
             producer.publish,
