@@ -30,6 +30,16 @@ def read_properties(header: bytes) -> dict[str, Any]:
     return values
 
 
+def read_table(data: bytes) -> dict[str, Any]:
+    """Return a field table, with its length in front, as a dict.
+
+    Raises:
+        Exception: the bytes are not a table; of many classes.
+    """
+    values: dict[str, Any] = _table(data, 0)[0]
+    return values
+
+
 def _property(name: str, data: bytes, at: int) -> Read:
     if name == "headers":
         return _table(data, at)
@@ -41,13 +51,20 @@ def _property(name: str, data: bytes, at: int) -> Read:
 
 
 def _short(data: bytes, at: int) -> Read:
-    end = at + 1 + data[at]
+    end = _within(data, at + 1 + data[at])
     return data[at + 1 : end].decode(), end
 
 
 def _sized(data: bytes, at: int) -> tuple[bytes, int]:
-    end = at + 4 + int.from_bytes(data[at : at + 4])
+    end = _within(data, at + 4 + int.from_bytes(data[at : at + 4]))
     return data[at + 4 : end], end
+
+
+def _within(data: bytes, end: int) -> int:
+    """Refuse a value that is cut short: a slice would return the rest without complaint."""
+    if end > len(data):
+        raise ValueError("the data ends inside a value")
+    return end
 
 
 def _table(data: bytes, at: int) -> Read:
@@ -124,13 +141,13 @@ _READERS: dict[bytes, Callable[[bytes, int], Read]] = {
 _TEXT_MAX = 2**27  # bytes of a decompressed body; RabbitMQ 3 takes no larger one
 
 
-class Content:
-    """A message as it is on the wire, with ways to read it.
+class BrokerMessage:
+    """A message as brokers and consumers see it: the encoded bytes, and ways to read them.
 
     Attributes:
-        exchange: exchange that it was published to; empty for the default exchange.
-        routing_key: its routing key.
-        header: AMQP's own bytes of the property flags and list.
+        exchange: exchange it was published to; empty for the default exchange.
+        routing_key: routing key.
+        header: property flags and property list of AMQP's content header.
         body: the encoded body.
     """
 
@@ -142,12 +159,12 @@ class Content:
 
     @cached_property
     def properties(self) -> BasicProperties:
-        """AMQP's properties, as pika's consumers get them; floats in headers stay floats."""
+        """The properties as pika's consumers get them, except that floats in headers stay floats."""
         return BasicProperties(**read_properties(self.header))
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The headers; empty where there are none."""
+        """The headers; an empty dict if there are none."""
         return dict(self.properties.headers or {})
 
     @property
@@ -159,7 +176,7 @@ class Content:
         """Return the body, decompressed as its properties say, as text.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not text.
         """
         named = self.headers.get(HEADER)
         try:
@@ -170,10 +187,10 @@ class Content:
         return (decompress(how, self.body, _TEXT_MAX) if how else self.body).decode()
 
     def json(self) -> Any:
-        """Return the value that the body, decompressed as its properties say, holds as JSON.
+        """Return the value of a JSON body, decompressed as its properties say.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: it is not JSON.
         """
         return json.loads(self.text())
 

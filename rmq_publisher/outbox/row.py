@@ -9,11 +9,7 @@ from enum import Enum
 from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
-from pika import BasicProperties
-from pika.compat import long
-from pika.data import decode_table
-from pika.exceptions import InvalidFieldTypeException
-
+from rmq_publisher.amqp.decoding import read_properties, read_table
 from rmq_publisher.amqp.encoding import PROPERTIES, FieldError, table
 from rmq_publisher.amqp.entities import (
     Binding,
@@ -29,10 +25,9 @@ from rmq_publisher.exceptions import InvalidMessage, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.process.lifecycle import InChild, register
 
-# Raised by pika and by the declarations for bytes that were not made by `encoded`.
+# Raised by the reader and by the declarations for bytes that `encoded` did not make.
 _SPOILT = (
-    InvalidFieldTypeException, struct.error, LookupError, ValueError, TypeError, OverflowError,
-    OSError, RecursionError,
+    struct.error, LookupError, ValueError, TypeError, OverflowError, OSError, RecursionError,
 )  # fmt: skip
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # as in `unicodedata.category`
 _HAS_CORRELATION_ID = 1 << (15 - PROPERTIES.index("correlation_id"))
@@ -130,9 +125,7 @@ def correlation_id(envelope: Envelope) -> str:
     """Return the message's correlation id, by which people look for it; empty where it has none."""
     if not int.from_bytes(envelope.header[:2]) & _HAS_CORRELATION_ID:
         return ""
-    properties = BasicProperties()
-    properties.decode(envelope.header)
-    return properties.correlation_id or ""
+    return str(read_properties(envelope.header)["correlation_id"])
 
 
 def check_storable(envelope: Envelope, using: str) -> None:
@@ -192,22 +185,12 @@ def decoded(data: bytes) -> Topology:
     """Return what `encoded` was given."""
     if not data:
         return ()
-    tables = _plain(decode_table(data, 0)[0][""])
-    return tuple(_entity(values) for values in tables)
+    return tuple(_entity(values) for values in read_table(data)[""])
 
 
 def is_mandatory(data: bytes) -> bool:
     """Return whether a message of these declarations is returned where no queue takes it."""
-    return not data or bool(decode_table(data, 0)[0].get("mandatory", True))
-
-
-def _plain(value: Any) -> Any:
-    """Undo what pika makes of 64-bit integers: a type of its own, which equals no int's."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return int(value) if isinstance(value, long) else value
+    return not data or bool(read_table(data).get("mandatory", True))
 
 
 def _entity_table(entity: Entity) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
 from pika import BasicProperties
 
-from rmq_publisher.amqp.decoding import Content
+from rmq_publisher.amqp.decoding import BrokerMessage
 from rmq_publisher.amqp.entities import Entity, ExchangeConfig, QueueConfig, Topology
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import BrokerUnavailable, InvalidMessage, PublishError, Unroutable
@@ -35,7 +35,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # (exception, exchange, routing key, message)
-OnReturn = Callable[[Unroutable, str, str, Content], object]
+OnReturn = Callable[[Unroutable, str, str, BrokerMessage], object]
 _IMMEDIATE = (
     "immediate=True is not possible: RabbitMQ removed the flag in 3.0 and ends a connection that uses "
     "it; expiration=0 drops a message that no consumer waits for"
@@ -137,7 +137,7 @@ class Producer:
         except Unroutable as error:
             if self.on_return is not None:
                 sent = plan.envelope
-                message = Content(sent.exchange, sent.routing_key, sent.header, sent.body)
+                message = BrokerMessage(sent.exchange, sent.routing_key, sent.header, sent.body)
                 self.on_return(error, sent.exchange, sent.routing_key, message)
             raise
         return plan.envelope.message_id

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rmq_publisher.amqp.decoding import Content
+from rmq_publisher.amqp.decoding import BrokerMessage
 from rmq_publisher.amqp.entities import QueueConfig, QueueName, Topology
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings
@@ -27,7 +27,7 @@ OnCommit = Literal["run", "pending"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class PublishedMessage(Content):
+class PublishedMessage(BrokerMessage):
     """A message that was published, or would be.
 
     Attributes:

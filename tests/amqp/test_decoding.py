@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmq_publisher.amqp.decoding import Content, read_properties
+from rmq_publisher.amqp.decoding import BrokerMessage, read_properties
 from rmq_publisher.amqp.encoding import basic_properties
 
 SCALARS = st.one_of(
@@ -52,7 +52,7 @@ def test_what_is_written_is_read(values: dict[str, Any]) -> None:
 
 
 def test_content_without_anything() -> None:
-    content = Content("", "k", basic_properties({}), b"\xff")
+    content = BrokerMessage("", "k", basic_properties({}), b"\xff")
     assert (content.headers, content.message_id) == ({}, "")
     with pytest.raises(ValueError, match="utf-8"):
         content.text()

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from rmq_publisher.amqp.decoding import Content
+from rmq_publisher.amqp.decoding import BrokerMessage
 from rmq_publisher.transport.memory.message_flow import Verdict, delivered_header
 from rmq_publisher.transport.memory.queue import Entry, MemoryQueue
 
 
-class Received(Content):
+class Received(BrokerMessage):
     """A message that a consumer took, to be acknowledged or rejected.
 
     Attributes:
