@@ -71,8 +71,8 @@ def _discarded(page: FailureAdminBase, ids: Sequence[int]) -> set[int]:
 def _open(page: FailureAdminBase, ids: Sequence[int]) -> set[int]:
     """Return which rows can still be discarded."""
     found: set[int] = set()
-    for start in range(0, len(ids), transitions.AT_ONCE):
-        rows = page.rows().filter(OPEN, pk__in=ids[start : start + transitions.AT_ONCE])
+    for some in batches(ids, IDS_AT_ONCE):
+        rows = page.rows().filter(OPEN, pk__in=some)
         found.update(rows.values_list("pk", flat=True))
     return found
 
