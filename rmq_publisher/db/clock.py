@@ -1,4 +1,4 @@
-"""The database's own clock: rows carry no time of a worker's, whose clock may be wrong."""
+"""The database's clock. The times in rows are never a worker's: its clock may be wrong."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,26 +12,26 @@ VENDORS = ("postgresql", "mysql", "sqlite")  # Django calls MariaDB mysql too
 
 
 def after(connection: BaseDatabaseWrapper, seconds: float = 0.0) -> str:
-    """Return the SQL of the database's now, seconds added, for a statement with parameters.
+    """Return SQL for the database's current time plus some seconds, for a statement with parameters.
 
     Args:
-        connection: of the database.
+        connection: to the database.
         seconds: may be negative.
     """
     if connection.vendor == "postgresql":
-        # Not CURRENT_TIMESTAMP, which stands still from the transaction's begin.
+        # Not CURRENT_TIMESTAMP, which is the time at which the transaction began.
         return f"(STATEMENT_TIMESTAMP() + {seconds:f} * INTERVAL '1 second')"
     if connection.vendor == "mysql":
-        # Django keeps UTC there, whatever the server's time zone is.
+        # Django stores UTC there, whatever the server's time zone is.
         now = "UTC_TIMESTAMP(6)" if settings.USE_TZ else "CURRENT_TIMESTAMP(6)"
         return f"({now} + INTERVAL {seconds * 1_000_000:.0f} MICROSECOND)"
-    # Without USE_TZ Django keeps local time there, and tells the C library which.
+    # Without USE_TZ Django stores local time there, and sets the C library's time zone.
     zone = "" if settings.USE_TZ else ", 'localtime'"
     return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '{seconds:+.3f} seconds'{zone})"
 
 
 def database_now(connection: BaseDatabaseWrapper) -> datetime:
-    """Ask a database for its time, as Django would read it from a column."""
+    """Return the database's current time, as Django would read it from a column."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {after(connection)}", ())
         found = cursor.fetchone()[0]
@@ -41,8 +41,8 @@ def database_now(connection: BaseDatabaseWrapper) -> datetime:
     return value
 
 
-class After(models.Func):
-    """The database's now, seconds added, as an expression of queries."""
+class DatabaseNow(models.Func):
+    """The database's current time plus some seconds, as an expression in queries."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__(output_field=models.DateTimeField())
@@ -51,6 +51,6 @@ class After(models.Func):
     def as_sql(  # type: ignore[override]
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any
     ) -> tuple[str, tuple[Any, ...]]:
-        """Return what `after` returns."""
+        """Return the SQL of `after`."""
         del compiler
         return after(connection, self.seconds), ()

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from rmq_publisher.conf import loader
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.permissions import TEMPLATES
 from rmq_publisher.models import OutboxMessage, PublishFailure
@@ -189,7 +189,7 @@ class SinceFilter(_Filter):
         """Return the rows that failed since."""
         if value not in HOURS:
             raise IncorrectLookupParameters(self.parameter_name)
-        return queryset.filter(last_failed_at__gte=After(-HOUR * HOURS[value]))
+        return queryset.filter(last_failed_at__gte=DatabaseNow(-HOUR * HOURS[value]))
 
 
 FILTERS = (StateFilter, ErrorFilter, UsingFilter, ExchangeFilter, SinceFilter)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from rmq_publisher.db.batches import IDS_AT_ONCE, batches
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_retry, summary
 from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
@@ -29,7 +29,7 @@ DUE_AT_ONCE = 1000  # rows that one statement makes due, so that none holds many
 DUE_MAX = 100_000  # rows that one request makes due
 
 # What "retry all" changes: rows that are due already are sent anyway.
-NOT_DUE = transitions.FREE & (Q(state="dead") | Q(available_at__gt=After()))
+NOT_DUE = transitions.FREE & (Q(state="dead") | Q(available_at__gt=DatabaseNow()))
 # What can still be discarded.
 OPEN = transitions.FREE & Q(state__in=("failed", "dead"))
 

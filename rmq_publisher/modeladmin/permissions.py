@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.models import PublishFailure
 
 # The mixins go in front of any ModelAdmin, such as a theme's.
@@ -40,11 +40,11 @@ class FailureAdminBase(Base):
     def get_queryset(self, request: HttpRequest) -> QuerySet[PublishFailure]:
         """Return the failures in the list's order, with the database's time and without large columns."""
         ordered = self.rows().order_by(*(self.get_ordering(request) or ()))
-        return ordered.defer(*HEAVY).annotate(now=After())
+        return ordered.defer(*HEAVY).annotate(now=DatabaseNow())
 
     def get_failure(self, object_id: str) -> Any:
         """Return one failure with its body, headers and history; None if there is none with this id."""
-        rows = self.rows().defer("topology").annotate(now=After())
+        rows = self.rows().defer("topology").annotate(now=DatabaseNow())
         try:
             return rows.filter(pk=int(unquote(object_id))).first()
         except (ValueError, OverflowError):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from django.db import connections as databases
 from django.db.models import Count, Min, Q, Sum
 
-from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.outbox import heartbeats
 from rmq_publisher.outbox.transitions import messages
 from rmq_publisher.telemetry import publish_counts
@@ -124,7 +124,7 @@ def _number(database: str, state: str, at_most: int | None) -> int:
 
 
 def _sums(database: str, seconds: float) -> tuple[int, int]:
-    found = publish_counts.counts_of(database).filter(minute__gte=After(-seconds))
+    found = publish_counts.counts_of(database).filter(minute__gte=DatabaseNow(-seconds))
     sums = found.aggregate(published=Sum("published"), failed=Sum("failed"))
     return sums["published"] or 0, sums["failed"] or 0
 

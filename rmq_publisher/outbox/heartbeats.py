@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.db import connections as databases
 
-from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.timing import monotonic
 
@@ -52,7 +52,7 @@ def beat(database: str, name: str, started: datetime) -> None:
         DatabaseError, InterfaceError: Django's.
     """
     relays = _relays(database)
-    if not relays.filter(name=name).update(seen_at=After(), started_at=started):
+    if not relays.filter(name=name).update(seen_at=DatabaseNow(), started_at=started):
         row = relays.model(
             name=name, started_at=started, seen_at=database_now(databases[database])
         )
@@ -145,5 +145,5 @@ def prune(database: str, *, dry_run: bool = False) -> int:
     Returns:
         How many rows were, or would be, deleted.
     """
-    old = _relays(database).filter(seen_at__lt=After(-KEPT_SECONDS))
+    old = _relays(database).filter(seen_at__lt=DatabaseNow(-KEPT_SECONDS))
     return int(old.count() if dry_run else old.delete()[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import batches_by_size
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox.claims import being_sent, claim_rows
@@ -118,7 +118,9 @@ def _note(outcomes: Iterable[Outcome], result: Resent) -> None:
 def _explain(database: str, ids: Sequence[int], result: Resent, *, in_time: bool) -> None:
     """Say why rows were not claimed."""
     aliases = {one.alias for one in loader.usable()}
-    rows: Any = PublishFailure.objects.using(database).filter(pk__in=ids).annotate(now=After())
+    rows: Any = (
+        PublishFailure.objects.using(database).filter(pk__in=ids).annotate(now=DatabaseNow())
+    )
     found = {
         row.pk: row for row in rows.only("state", "token", "available_at", "using", "ordering_key")
     }

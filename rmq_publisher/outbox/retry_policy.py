@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rmq_publisher.conf import loader
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.schema import ERROR_MAX
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.timing import jittered
@@ -55,7 +55,7 @@ def failure_columns(
         "state": decision.state,
         "attempts": decision.attempts,
         "unanswered": decision.unanswered,
-        "available_at": None if decision.delay is None else After(decision.delay),
+        "available_at": None if decision.delay is None else DatabaseNow(decision.delay),
         "token": 0,
         "last_failed_at": now,
         "last_error_type": kind,

@@ -17,7 +17,7 @@ from django.db.models import Q, QuerySet
 from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import IDS_AT_ONCE, batches
-from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.db.schema import TABLE
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
@@ -29,7 +29,7 @@ from rmq_publisher.timing import monotonic
 logger = logging.getLogger("rmq_publisher")
 
 # Nobody else's: not under a live lease or grace.
-FREE = Q(token=0) | Q(available_at__isnull=True) | Q(available_at__lte=After())
+FREE = Q(token=0) | Q(available_at__isnull=True) | Q(available_at__lte=DatabaseNow())
 
 
 def messages(database: str) -> QuerySet[Any]:
@@ -158,7 +158,7 @@ def complete_confirmed(database: str, rows: Sequence[OutboxRow]) -> int:
     completed = _delete(database, [row for row in rows if not row.failed])
     for owned in _owned(database, [row for row in rows if row.failed]):
         completed += owned.update(
-            state="delivered", available_at=None, token=0, finished_at=After()
+            state="delivered", available_at=None, token=0, finished_at=DatabaseNow()
         )
     return completed
 
@@ -192,7 +192,9 @@ def release(database: str, rows: Sequence[OutboxRow | OwnedRow]) -> int:
     Returns:
         How many rows were still ours.
     """
-    return sum(owned.update(token=0, available_at=After()) for owned in _owned(database, rows))
+    return sum(
+        owned.update(token=0, available_at=DatabaseNow()) for owned in _owned(database, rows)
+    )
 
 
 def _delete(database: str, rows: Iterable[OutboxRow]) -> int:
@@ -242,7 +244,7 @@ def make_due(rows: QuerySet[Any]) -> int:
         How many rows are due now.
     """
     return rows.filter(FREE, state__in=("failed", "dead")).update(
-        state="failed", available_at=After(), token=0, attempts=0, unanswered=0
+        state="failed", available_at=DatabaseNow(), token=0, attempts=0, unanswered=0
     )
 
 
@@ -253,7 +255,7 @@ def discard(rows: QuerySet[Any]) -> int:
         How many were discarded.
     """
     return rows.filter(FREE, state__in=("failed", "dead")).update(
-        state="discarded", available_at=None, token=0, finished_at=After()
+        state="discarded", available_at=None, token=0, finished_at=DatabaseNow()
     )
 
 
@@ -284,7 +286,7 @@ def prune(
     """
     if wrong := set(states) - {"delivered", "discarded", "dead"}:
         raise ValueError(f"rows that are {' or '.join(sorted(wrong))} are never deleted by age")
-    before = After(-older_than.total_seconds())
+    before = DatabaseNow(-older_than.total_seconds())
     old = Q(state__in=set(states) - {"dead"}, finished_at__lt=before)
     if "dead" in states:
         old |= Q(state="dead", last_failed_at__lt=before)

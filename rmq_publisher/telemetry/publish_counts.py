@@ -19,7 +19,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.db.support import unfit
 from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.timing import monotonic
@@ -234,7 +234,7 @@ def prune(database: str, *, dry_run: bool = False) -> int:
     Returns:
         How many rows were, or would be, deleted.
     """
-    old = counts_of(database).filter(minute__lt=After(-KEPT.total_seconds()))
+    old = counts_of(database).filter(minute__lt=DatabaseNow(-KEPT.total_seconds()))
     return int(old.count() if dry_run else old.delete()[0])
 
 

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Page
 
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.models import PublishCount, PublishFailure, RelaySeen
 from rmq_publisher.monitoring import broker_status
 from tests.support.admin_rows import failure, url
@@ -37,11 +37,13 @@ def shop(memory: None, monkeypatch: pytest.MonkeyPatch) -> PublishFailure:
         ),
     ]
     monkeypatch.setattr(broker_status, "statuses", lambda: seen)
-    RelaySeen.objects.create(name="relay-1", started_at=After(-90_000), seen_at=After(-4))
+    RelaySeen.objects.create(
+        name="relay-1", started_at=DatabaseNow(-90_000), seen_at=DatabaseNow(-4)
+    )
     for minute in range(1, 59):
         away = minute in OUTAGE
         PublishCount.objects.create(
-            minute=After(-60 * minute),
+            minute=DatabaseNow(-60 * minute),
             using="default",
             published=8 if away else 180 + minute * 37 % 50 + (240 if minute in (12, 13) else 0),
             failed=190 + minute % 3 * 20 if away else int(minute in (5, 30)),
@@ -51,7 +53,7 @@ def shop(memory: None, monkeypatch: pytest.MonkeyPatch) -> PublishFailure:
             message_id=f"0197f3c2-8a4e-7c1b-9d5f-{number * 7919 + 40_000_000:012x}",
             exchange="shop", routing_key="orders.placed", ago=14 * 60 + number * 47,
             error=("BrokerUnavailable", None, "no connection: Connection refused"),
-            body=b'{"order": %d, "total": "19.90"}' % (7100 + number), available_at=After(170),
+            body=b'{"order": %d, "total": "19.90"}' % (7100 + number), available_at=DatabaseNow(170),
             state="delivered" if number > 2 else "failed",
         )  # fmt: skip
     for number in range(2):
@@ -63,7 +65,7 @@ def shop(memory: None, monkeypatch: pytest.MonkeyPatch) -> PublishFailure:
         )  # fmt: skip
     row = failure(
         message_id="0197f3c2-9b7a-7e44-a3c9-5d1f20c4b8aa", exchange="shop", ago=95, attempts=3,
-        routing_key="invoices.created", available_at=After(44),
+        routing_key="invoices.created", available_at=DatabaseNow(44),
         error=("Unroutable", 312, "NO_ROUTE"),
         body=b'{"invoice": "2026-00815", "customer": {"id": 42, "country": "DE"}, "total": "119.00", '
         b'"lines": [{"sku": "A-1", "count": 2}]}',

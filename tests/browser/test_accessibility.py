@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.db import connection
 from playwright.sync_api import Page
 
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.models import PublishCount, RelaySeen
 from rmq_publisher.monitoring import broker_status
 from tests.support.admin_rows import PERMISSIONS, client, failure, url
@@ -54,11 +54,11 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Any:
         broker_status.BrokerStatus("new"),
     ]
     monkeypatch.setattr(broker_status, "statuses", lambda: found)
-    RelaySeen.objects.create(name="r", started_at=After(-900), seen_at=After(-600))
-    PublishCount.objects.create(minute=After(-60), using="default", published=90, failed=12)
+    RelaySeen.objects.create(name="r", started_at=DatabaseNow(-900), seen_at=DatabaseNow(-600))
+    PublishCount.objects.create(minute=DatabaseNow(-60), using="default", published=90, failed=12)
     for state in ("dead", "delivered", "discarded"):
         failure(state=state, exchange="shop")
-    failure(token=5, available_at=After(3000))
+    failure(token=5, available_at=DatabaseNow(3000))
     return failure(message_id="m-1", error=("Rejected", 403, "ACCESS_REFUSED"))
 
 

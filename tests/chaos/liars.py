@@ -65,7 +65,7 @@ def marks_before_the_confirm() -> None:
 
 def completes_without_the_lease() -> None:
     """Changes go by the row's id; whose it is by now is not asked."""
-    from rmq_publisher.db.clock import After  # noqa: PLC0415
+    from rmq_publisher.db.clock import DatabaseNow  # noqa: PLC0415
     from rmq_publisher.outbox import transitions  # noqa: PLC0415
 
     def complete_confirmed(database: str, rows: Any) -> int:
@@ -74,7 +74,7 @@ def completes_without_the_lease() -> None:
 
     def complete_failed(database: str, items: Any) -> list[str | None]:
         rows = transitions.messages(database).filter(id__in=[row.id for row, _ in items])
-        rows.update(state="failed", token=0, available_at=After(1), failed_at=After())
+        rows.update(state="failed", token=0, available_at=DatabaseNow(1), failed_at=DatabaseNow())
         return ["failed"] * len(items)
 
     transitions.complete_confirmed = complete_confirmed

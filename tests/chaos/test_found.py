@@ -10,7 +10,7 @@ from django.db import connections as databases
 from django.db import transaction
 
 from rmq_publisher import ConfirmTimeout, publish
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.schema import COLUMNS
 from rmq_publisher.outbox import after_commit, transitions
 from rmq_publisher.outbox.row import OutboxRow, from_row
@@ -25,7 +25,7 @@ def held(store: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[Out
     for _ in range(3):
         publish("x", queue="q", delivery="outbox", database=store)
     rows = transitions.messages(store).order_by("id")
-    rows.update(token=77, available_at=After(60))
+    rows.update(token=77, available_at=DatabaseNow(60))
     return [from_row(row, token=77, own_until=0.0) for row in rows.values_list(*COLUMNS)]
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.db import connections as databases
 from django.utils import timezone
 
-from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.outbox import transitions
 
 
@@ -36,7 +36,7 @@ def test_on_sqlite_it_is_local_time_then(store, local_times):
 def test_seconds_are_added(store, seconds):
     found = transitions.messages(store).create(
         message_id="m", using="default", header=b"", body=b"", size=0,
-        created_at=After(), available_at=After(seconds),
+        created_at=DatabaseNow(), available_at=DatabaseNow(seconds),
     )  # fmt: skip
     row = transitions.messages(store).get(pk=found.pk)
     difference = (row.available_at - row.created_at).total_seconds()

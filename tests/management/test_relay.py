@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.db import connections as databases
 
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.outbox import claims, relay
 from rmq_publisher.outbox.relay import Relay
 from tests.support.calls import PATIENCE, eventually
@@ -208,7 +208,7 @@ def test_a_killed_relay_loses_nothing(
     process.wait()
     held = column(store, "id", token__gt=0)
     assert 0 < len(held) <= 100
-    change(store, held, available_at=After(-1))  # the lease comes to its end
+    change(store, held, available_at=DatabaseNow(-1))  # the lease comes to its end
     working = Running(Relay(store, poll_interval=0.05))
     eventually(lambda: column(store, "id") == [])
     working.end()

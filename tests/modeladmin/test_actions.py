@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.text import capfirst
 
 from rmq_publisher import BrokerUnavailable, QueueConfig, Rejected
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import export, operations
 from rmq_publisher.modeladmin.filters import SinceFilter
 from rmq_publisher.models import PublishFailure
@@ -35,7 +35,7 @@ from tests.support.rig.ports import closed_port
 
 pytestmark = pytest.mark.django_db
 
-LEASED = {"token": 77, "available_at": After(60)}
+LEASED = {"token": 77, "available_at": DatabaseNow(60)}
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +158,7 @@ def test_one_that_a_relay_took_over_is_not_settled(monkeypatch):
 
     def overtaken(database, ids, *, lease):
         rows = claim(database, ids, lease=lease)
-        PublishFailure.objects.filter(pk=row.pk).update(token=99, available_at=After(60))
+        PublishFailure.objects.filter(pk=row.pk).update(token=99, available_at=DatabaseNow(60))
         return rows
 
     monkeypatch.setattr(manual_retry, "claim_rows", overtaken)
@@ -371,7 +371,7 @@ def test_all_that_match_are_made_due_and_left_to_the_relay():
         "1 message is due: a relay will send it now. No relay has ever"
     )
     assert states() == {"match": "failed", "busy": "dead", "other": "dead", "done": "delivered"}
-    row = PublishFailure.objects.annotate(now=After()).get(message_id="match")
+    row = PublishFailure.objects.annotate(now=DatabaseNow()).get(message_id="match")
     assert (row.attempts, row.token) == (0, 0)
     assert row.available_at <= row.now
     assert memory_broker().depth(QUEUE) == 0
@@ -402,7 +402,7 @@ def test_all_that_match_may_be_none():
 
 
 def test_all_that_match_may_be_due_already():
-    failure(available_at=After(-1))
+    failure(available_at=DatabaseNow(-1))
     failure(state="dead", **LEASED)
     page = operator().get(url("retry_all"))
     assert "All 2 matching messages are already due or being sent" in text(page)

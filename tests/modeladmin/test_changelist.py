@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from rmq_publisher.admin import PublishFailureAdminMixin
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import changelist
 from rmq_publisher.modeladmin.chart import HEIGHT, LEAST, chart
 from rmq_publisher.models import OutboxMessage, PublishCount, PublishFailure, RelaySeen
@@ -47,7 +47,7 @@ def cells(page):
 def test_the_columns_say_what_happened():
     failure(
         message_id="m1", exchange="shop", routing_key="orders.placed", attempts=2, unanswered=1,
-        body=b"x" * 2048, available_at=After(185),
+        body=b"x" * 2048, available_at=DatabaseNow(185),
     )  # fmt: skip
     page = operator().get(url("changelist"))
     shown = cells(page)
@@ -69,10 +69,18 @@ def test_the_columns_say_what_happened():
     [
         ({"state": "dead"}, "dead", "needs a decision"),
         ({"state": "delivered"}, "delivered", "-"),
-        ({"state": "failed", "available_at": After(-1)}, "failed", "due"),
-        ({"state": "failed", "token": 5, "available_at": After(50)}, "being sent", "being sent"),
-        ({"state": "dead", "token": 5, "available_at": After(50)}, "being sent", "being sent"),
-        ({"state": "failed", "token": 5, "available_at": After(-50)}, "failed", "due"),
+        ({"state": "failed", "available_at": DatabaseNow(-1)}, "failed", "due"),
+        (
+            {"state": "failed", "token": 5, "available_at": DatabaseNow(50)},
+            "being sent",
+            "being sent",
+        ),
+        (
+            {"state": "dead", "token": 5, "available_at": DatabaseNow(50)},
+            "being sent",
+            "being sent",
+        ),
+        ({"state": "failed", "token": 5, "available_at": DatabaseNow(-50)}, "failed", "due"),
     ],
 )
 def test_what_comes_next(columns, state, following):
@@ -217,8 +225,8 @@ def test_the_tiles():
     failure(state="dead")
     failure(state="dead")
     failure(state="delivered")
-    PublishCount.objects.create(minute=After(-60), using="default", published=1234, failed=3)
-    RelaySeen.objects.create(name="r", started_at=After(-90), seen_at=After(-5))
+    PublishCount.objects.create(minute=DatabaseNow(-60), using="default", published=1234, failed=3)
+    RelaySeen.objects.create(name="r", started_at=DatabaseNow(-90), seen_at=DatabaseNow(-5))
     shown = strip(operator())
     values = {tile["label"]: tile["value"] for tile in shown["tiles"]}
     assert values["Unresolved"] == "3"
@@ -251,7 +259,7 @@ def test_numbers_that_are_cut_say_so(monkeypatch):
 )
 def test_a_relay_that_is_missing_is_told(seen, expected):
     if seen is not None:
-        RelaySeen.objects.create(name="r", started_at=After(-900), seen_at=After(seen))
+        RelaySeen.objects.create(name="r", started_at=DatabaseNow(-900), seen_at=DatabaseNow(seen))
     failure()
     browser = operator()
     for page in (browser.get(url("changelist")), browser.get(url("retry_all"))):
@@ -265,8 +273,8 @@ def test_the_chart(period, buckets, monkeypatch):
     monkeypatch.setattr(
         outbox_stats, "series", lambda *args: asked.append(found := series(*args)) or found
     )
-    PublishCount.objects.create(minute=After(-60), using="default", published=90, failed=2)
-    PublishCount.objects.create(minute=After(-120), using="audit", published=1, failed=0)
+    PublishCount.objects.create(minute=DatabaseNow(-60), using="default", published=90, failed=2)
+    PublishCount.objects.create(minute=DatabaseNow(-120), using="audit", published=1, failed=0)
     page = operator().get(f"{url('changelist')}?period={period}&state=dead")
     assert len(asked[0]) == buckets
     assert page.context["strip"]["chart"].published == 91
@@ -405,8 +413,8 @@ def test_every_attempt_is_shown_with_its_outcome():
     [
         ({}, "", ""),
         ({"state": "dead"}, "", ""),
-        ({"token": 5, "available_at": After(50)}, "being sent", "being sent"),
-        ({"token": 5, "available_at": After(-1)}, "", ""),
+        ({"token": 5, "available_at": DatabaseNow(50)}, "being sent", "being sent"),
+        ({"token": 5, "available_at": DatabaseNow(-1)}, "", ""),
         ({"ordering_key": "k"}, "Retry or discard message earlier first", ""),
     ],
 )

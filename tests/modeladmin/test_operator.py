@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from rmq_publisher import BrokerUnavailable
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import formatting, operations
 from rmq_publisher.modeladmin.chart import HEIGHT, LEAST, chart
 from rmq_publisher.models import PublishFailure, RelaySeen
@@ -181,7 +181,7 @@ def test_without_a_relay_the_page_says_so_before_and_sends_itself(monkeypatch):
 
 
 def test_with_a_relay_it_is_left_to_it():
-    RelaySeen.objects.create(name="r", started_at=After(-90), seen_at=After(-5))
+    RelaySeen.objects.create(name="r", started_at=DatabaseNow(-90), seen_at=DatabaseNow(-5))
     failure(state="dead")
     assert 'name="now"' not in text(operator().get(url("retry_all")))
 
@@ -194,7 +194,7 @@ def test_the_question_counts_only_what_can_be_discarded():
         failure(message_id="dead", state="dead"),
         failure(message_id="done", state="delivered"),
         failure(message_id="old", state="discarded"),
-        failure(message_id="busy", token=77, available_at=After(60)),
+        failure(message_id="busy", token=77, available_at=DatabaseNow(60)),
     ]
     browser = operator()
     data = {

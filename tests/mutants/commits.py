@@ -194,8 +194,9 @@ MUTANTS = (
         "given back without the token",
         "What is not ours any more cannot be given back.",
         OUTBOX,
-        "owned.update(token=0, available_at=After()) for owned in _owned(database, rows))\n",
-        "messages(database).filter(id=row.id).update(token=0, available_at=After()) for row in rows)\n",
+        "owned.update(token=0, available_at=DatabaseNow()) for owned in _owned(database, rows)\n",
+        "messages(database).filter(id=row.id).update(token=0, available_at=DatabaseNow()) "
+        "for row in rows\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
@@ -203,7 +204,8 @@ MUTANTS = (
         "A row that failed at least once stays as `delivered` until retention.",
         OUTBOX,
         "        completed += owned.update(\n"
-        '            state="delivered", available_at=None, token=0, finished_at=After()\n        )\n',
+        '            state="delivered", available_at=None, token=0, finished_at=DatabaseNow()\n'
+        "        )\n",
         "        completed += owned.delete()[0]\n",
         ("outbox/test_transitions.py",),
     ),

@@ -17,7 +17,7 @@ from django.db import connections as databases
 
 from rmq_publisher import Message, QueueConfig, connections, publish, publish_many, signals
 from rmq_publisher.conf.loader import connection
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.outbox import after_commit, background_sender, claims, completer, transitions
 from rmq_publisher.outbox.row import OutboxRow
@@ -126,7 +126,7 @@ def test_a_row_that_changed_hands_is_left_as_it_is(store: str, send: Any, by_pro
     slow = by_proxy.delay_acks(0.5)
     send()
     assert by_proxy.wait_for_publishes(1)
-    change(store, column(store, "id"), available_at=After(-1))  # its grace is over
+    change(store, column(store, "id"), available_at=DatabaseNow(-1))  # its grace is over
     [row] = claims.claim(store, aliases=["default"], limit=1, max_bytes=1, lease=60.0)
     assert slow.wait()
     assert after_commit.flush(PATIENCE)
@@ -140,7 +140,7 @@ def test_without_a_grace_the_relay_sends(
     send()
     assert after_commit.flush(PATIENCE)
     assert column(store, "token") == [0]
-    assert transitions.messages(store).filter(available_at__lte=After()).count() == 1
+    assert transitions.messages(store).filter(available_at__lte=DatabaseNow()).count() == 1
     assert received(amqp, queue) == []
 
 
@@ -170,11 +170,11 @@ def test_keyed_rows_arrive_in_order(store: str, send: Any, amqp: Amqp, queue: st
 def test_a_row_with_another_before_it_is_left_to_the_relay(
     store: str, send: Any, amqp: Amqp, queue: str, state: str
 ) -> None:
-    store_rows(store, key=lambda _: "k", available_at=After(60), state=state)
+    store_rows(store, key=lambda _: "k", available_at=DatabaseNow(60), state=state)
     sent = [send(ordering_key="k"), send(ordering_key="other"), send()]
     eventually(lambda: column(store, "token") == [0, 0])
     assert sorted(received(amqp, queue, 2)) == sorted(sent[1:])
-    assert transitions.messages(store).filter(available_at__lte=After()).count() == 1
+    assert transitions.messages(store).filter(available_at__lte=DatabaseNow()).count() == 1
 
 
 def test_a_key_that_names_two_aliases_is_sent_over_one_at_a_time(
@@ -313,7 +313,9 @@ def test_what_does_not_fit_is_given_to_the_relay(
     sent = publish_many([b"12345"] * 5, routing_key=queue, database=store, delivery="outbox")
     assert after_commit.flush(PATIENCE)
     assert column(store, "message_id") == sent[2:]
-    assert transitions.messages(store).filter(token=0, available_at__lte=After()).count() == 3
+    assert (
+        transitions.messages(store).filter(token=0, available_at__lte=DatabaseNow()).count() == 3
+    )
     assert threads == ["rmq_publisher background sender"] * 2
     sent.append(send())
     assert after_commit.flush(PATIENCE)
@@ -489,7 +491,7 @@ def test_relays_are_told_of_what_does_not_fit(
 
 @ON_POSTGRES
 def test_relays_are_told_when_a_keyed_row_makes_way(store: str, send: Any, heard: Any) -> None:
-    store_rows(store, key=lambda _: "k", available_at=After(60))
+    store_rows(store, key=lambda _: "k", available_at=DatabaseNow(60))
     send(ordering_key="k")
     assert heard(PATIENCE)
 

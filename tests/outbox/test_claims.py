@@ -11,7 +11,7 @@ from django.db import connections as databases
 from django.db import transaction
 from django.test.utils import CaptureQueriesContext
 
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.schema import TABLE
 from rmq_publisher.outbox import claims, ordering_keys, transitions
 from rmq_publisher.outbox.row import OutboxRow
@@ -20,7 +20,7 @@ from tests.support.calls import Call
 from tests.support.rig.stores import LIKE_MYSQL, ON_SERVERS
 from tests.support.rows import change, column, ids_of, store_rows
 
-LATER = After(60)
+LATER = DatabaseNow(60)
 ON_POSTGRES = pytest.mark.parametrize("store", ["postgres"], indirect=True)
 
 
@@ -53,13 +53,13 @@ def test_a_claim_is_a_lease_with_a_token(store: str) -> None:
     assert column(store, "token") == [rows[0].token] * 3
     assert rows[0].token != 0
     assert claim(store) == []
-    change(store, ids, available_at=After(-1))  # the lease is over
+    change(store, ids, available_at=DatabaseNow(-1))  # the lease is over
     [again, *_] = claim(store)
     assert again.token != rows[0].token
 
 
 def test_what_a_claim_carries(store: str) -> None:
-    store_rows(store, queue="q", body=b"\x00\xffbody", failed_at=After())
+    store_rows(store, queue="q", body=b"\x00\xffbody", failed_at=DatabaseNow())
     [row] = claim(store)
     assert (row.using, row.ordering_key, row.failed) == ("default", "", True)
     assert (row.envelope.routing_key, row.envelope.body) == ("q", b"\x00\xffbody")
@@ -72,7 +72,10 @@ def test_the_lease_is_the_databases_and_leaves_time_to_send(store: str) -> None:
     [row] = claim(store, lease=100.0)
     assert 95 - 0.001 <= row.own_until - before <= 95 + 30  # RMQ_PUBLISH_TIMEOUT is 5
     here = transitions.messages(store)
-    assert here.filter(available_at__gt=After(60), available_at__lt=After(101)).count() == 1
+    assert (
+        here.filter(available_at__gt=DatabaseNow(60), available_at__lt=DatabaseNow(101)).count()
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_only_for_the_aliases_named(store: str) -> None:
 
 def test_those_that_wait_for_longest_come_first_and_no_more_than_asked_for(store: str) -> None:
     ids = store_rows(store, 4)
-    change(store, ids[2:3], available_at=After(-90))
+    change(store, ids[2:3], available_at=DatabaseNow(-90))
     assert ids_of(claim(store, 1)) == ids[2:3]
     assert ids_of(claim(store, 2)) == ids[:2]
 
@@ -111,7 +114,7 @@ def test_those_that_wait_for_longest_come_first_and_no_more_than_asked_for(store
 def test_a_claim_is_bounded_in_bytes(store: str) -> None:
     ids = [*store_rows(store, body=b"x" * 500), *store_rows(store, 3, body=b"x" * 100)]
     for number, id_ in enumerate(ids):
-        change(store, [id_], available_at=After(number - 60))
+        change(store, [id_], available_at=DatabaseNow(number - 60))
     assert ids_of(claim(store, max_bytes=200)) == ids[:1]  # the first one, whatever its size
     assert ids_of(claim(store, max_bytes=200)) == ids[1:3]
     assert ids_of(claim(store, max_bytes=200)) == ids[3:]
@@ -520,7 +523,7 @@ def test_rows_without_a_key_wait_for_nothing(store: str) -> None:
         ({"state": "failed", "available_at": LATER}, True),
         ({"state": "dead", "available_at": None}, True),
         ({"state": "failed", "available_at": LATER, "token": 7}, False),
-        ({"state": "failed", "available_at": After(-1), "token": 7}, True),
+        ({"state": "failed", "available_at": DatabaseNow(-1), "token": 7}, True),
         ({"state": "pending"}, False),
         ({"state": "delivered", "available_at": None}, False),
         ({"state": "discarded", "available_at": None}, False),

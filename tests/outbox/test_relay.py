@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.db import connections as databases
 
 from rmq_publisher import connections, signals
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.outbox import after_commit, claimer, claims, ordering_keys, relay, transitions
 from rmq_publisher.outbox.notifier import PollSchedule
 from rmq_publisher.outbox.relay import Relay
@@ -63,7 +63,7 @@ def test_it_sends_what_is_due(store: str, amqp: Amqp, queue: str) -> None:
     store_rows(store, 30, queue=queue)
     store_rows(store, 30, queue=queue, key=lambda number: f"k{number % 3}")
     expected = column(store, "message_id")
-    store_rows(store, queue=queue, available_at=After(60))
+    store_rows(store, queue=queue, available_at=DatabaseNow(60))
     assert once(store, batch_size=8).sent == 60
     assert sorted(ids(amqp, queue, 60)) == sorted(expected)
     assert len(column(store, "id")) == 1
@@ -78,7 +78,7 @@ def test_it_looks_again_and_again(store: str, start: Any, amqp: Amqp, queue: str
 
 
 def test_what_had_failed_is_kept_as_delivered(store: str, amqp: Amqp, queue: str) -> None:
-    store_rows(store, queue=queue, state="failed", failed_at=After(-60))
+    store_rows(store, queue=queue, state="failed", failed_at=DatabaseNow(-60))
     once(store)
     assert column(store, "state") == ["delivered"]
     assert len(ids(amqp, queue, 1)) == 1
@@ -96,7 +96,7 @@ def test_what_fails_is_noted_told_and_tried_later(store: str, amqp: Amqp, queue:
     ]
     assert column(store, "state") == ["failed"]
     assert column(store, "token") == [0]
-    assert transitions.messages(store).filter(available_at__gt=After()).count() == 1
+    assert transitions.messages(store).filter(available_at__gt=DatabaseNow()).count() == 1
 
 
 def test_runs_of_a_key_arrive_in_order_from_several_relays(
@@ -143,12 +143,12 @@ def test_a_key_that_names_two_aliases_is_sent_over_one_at_a_time(
         id_
         for using in ("default", "b", "default")
         for id_ in store_rows(
-            store, queue=queue, using=using, key=lambda _: "k", available_at=After(60)
+            store, queue=queue, using=using, key=lambda _: "k", available_at=DatabaseNow(60)
         )
     ]
     expected = column(store, "message_id")
     silence = by_proxy.stall("client")
-    change(store, rows, available_at=After(-1))
+    change(store, rows, available_at=DatabaseNow(-1))
     assert by_proxy.wait_for_publishes(2)
     store_rows(store, queue=(later := amqp.declare_queue()), using="b")
     assert len(ids(amqp, later, 1)) == 1
@@ -274,7 +274,7 @@ def test_who_lost_the_lease_marks_nothing(store: str, by_proxy: Proxy, queue: st
     slow = by_proxy.delay_acks(1.0)
     late = Running(Relay(store))
     assert by_proxy.wait_for_publishes(1)
-    change(store, [id_], token=7, available_at=After(60))  # its lease was over, another came
+    change(store, [id_], token=7, available_at=DatabaseNow(60))  # its lease was over, another came
     assert slow.wait()
     eventually(lambda: late.relay.sent)
     late.end()
@@ -404,7 +404,7 @@ def test_nothing_is_claimed_while_the_broker_blocks(
     [first] = store_rows(store, queue=queue)
     start()
     eventually(lambda: column(store, "state") == ["failed"])  # it took one to learn of it
-    change(store, [first], available_at=After(60))
+    change(store, [first], available_at=DatabaseNow(60))
     assert connections["default"].status().blocked
     more = store_rows(store, 3, queue=queue)
     assert not Call(lambda: looked_for_claims(store, more)).value()
@@ -468,9 +468,11 @@ def test_outcomes_are_written_when_the_database_is_back(
 
 def test_it_deletes_what_is_finished_and_old(rmq: Any, store: str, queue: str) -> None:
     rmq.RMQ_FAILURE_RETENTION_DAYS = 2
-    finished = {"state": "delivered", "available_at": None, "failed_at": After(-9)}
+    finished = {"state": "delivered", "available_at": None, "failed_at": DatabaseNow(-9)}
     old, new = (
-        store_rows(store, finished_at=After(-timedelta(days=days).total_seconds()), **finished)
+        store_rows(
+            store, finished_at=DatabaseNow(-timedelta(days=days).total_seconds()), **finished
+        )
         for days in (3, 1)
     )
     assert column(store, "id") == [*old, *new]
@@ -484,7 +486,7 @@ def test_it_deletes_what_is_finished_and_old(rmq: Any, store: str, queue: str) -
 def test_what_a_person_sends_is_sent_and_completed_within_the_call(
     store: str, amqp: Amqp, queue: str
 ) -> None:
-    dead = {"state": "dead", "available_at": None, "failed_at": After(-60)}
+    dead = {"state": "dead", "available_at": None, "failed_at": DatabaseNow(-60)}
     picked = [
         *store_rows(store, queue=queue, **dead),
         *store_rows(store, queue="nobody takes it", **dead),

@@ -22,7 +22,7 @@ from rmq_publisher import (
     publish,
     publish_many,
 )
-from rmq_publisher.db.clock import After, database_now
+from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.db.schema import COLUMNS
 from rmq_publisher.outbox import after_commit, retry_policy, transitions
 from rmq_publisher.outbox.row import from_row
@@ -58,7 +58,7 @@ def state_of(store, id_):
 
 def leased(store, **changes):
     """All rows, under a live lease of token 77."""
-    rows(store).update(token=77, available_at=After(LEASE), **changes)
+    rows(store).update(token=77, available_at=DatabaseNow(LEASE), **changes)
     found = rows(store).values_list(*COLUMNS)
     return [from_row(row, token=77, own_until=0.0) for row in found]
 
@@ -493,7 +493,7 @@ def failed(store, three):
     transitions.complete_failed(store, [(row, Nacked("full")) for row in three])
     dead, sending = rows(store)[1], rows(store)[2]
     rows(store).filter(id=dead.id).update(state="dead", available_at=None)
-    rows(store).filter(id=sending.id).update(token=5, available_at=After(LEASE))
+    rows(store).filter(id=sending.id).update(token=5, available_at=DatabaseNow(LEASE))
     return [row.id for row in rows(store)]
 
 
@@ -511,7 +511,7 @@ def test_nobody_touches_a_row_under_a_live_lease(store, failed):
     transitions.make_due(rows(store))
     transitions.discard(rows(store))
     assert rows(store).values().get(id=failed[2]) == before
-    rows(store).filter(id=failed[2]).update(available_at=After(-1))  # the lease is over
+    rows(store).filter(id=failed[2]).update(available_at=DatabaseNow(-1))  # the lease is over
     assert transitions.discard(rows(store)) == 1
 
 
@@ -528,7 +528,7 @@ def test_a_discarded_row_is_never_sent_again(store, failed):
 )
 def test_what_is_pending_or_delivered_is_not_for_people(store, three, act):
     rows(store).filter(id=three[0].id).update(state="delivered", available_at=None, token=0)
-    rows(store).filter(id=three[1].id).update(token=0, available_at=After())
+    rows(store).filter(id=three[1].id).update(token=0, available_at=DatabaseNow())
     before = list(rows(store).values())
     assert act(rows(store)) == 0
     assert list(rows(store).values()) == before
@@ -542,7 +542,7 @@ def old(store, kept):
     """A row of each state, all of them a hundred days old."""
     states = ["pending", "failed", "dead", "delivered", "discarded"]
     publish_many(states, queue="q", delivery="outbox", database=store)
-    then = After(-100 * 86400)
+    then = DatabaseNow(-100 * 86400)
     for row, state in zip(rows(store), states, strict=True):
         finished = then if state in ("delivered", "discarded") else None
         failed = None if state == "pending" else then

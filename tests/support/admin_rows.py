@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from rmq_publisher import QueueConfig
 from rmq_publisher.amqp.encoding import basic_properties
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox.row import encoded
 from rmq_publisher.testing import MemoryBroker, memory_broker
@@ -42,11 +42,11 @@ def failure(database: str = "default", *, ago: float = 60.0, **columns: Any) -> 
     kind, code, text = values.pop("error")
     properties = {"message_id": values["message_id"], **values.pop("properties")}
     values.setdefault("header", basic_properties(properties))
-    then = After(-ago)
+    then = DatabaseNow(-ago)
     if values["state"] == "failed":
-        values.setdefault("available_at", After(3600))
+        values.setdefault("available_at", DatabaseNow(3600))
     elif values["state"] != "dead":
-        values.setdefault("finished_at", After())
+        values.setdefault("finished_at", DatabaseNow())
     first = {"first_error_type": kind, "first_error_code": code, "first_error_text": text}
     last = {"last_error_type": kind, "last_error_code": code, "last_error_text": text}
     row = PublishFailure(

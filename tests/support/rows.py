@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rmq_publisher.conf.loader import connection
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.outbox import transitions
 from rmq_publisher.outbox.row import OutboxRow
@@ -26,7 +26,7 @@ def store_rows(
     keys = [key(number) for number in range(count)]
     rows = transitions.insert(database, using, envelopes, ordering_keys=keys, timeout=5)
     ids = [row.id for row in rows]
-    change(database, ids, **{"token": 0, "available_at": After(-60), **columns})
+    change(database, ids, **{"token": 0, "available_at": DatabaseNow(-60), **columns})
     return ids
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
-from rmq_publisher.db.clock import After
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.management.arguments import check_database, check_error, duration, take_database
 from rmq_publisher.management.base import QuietableCommand
 from rmq_publisher.outbox import heartbeats, transitions
@@ -92,7 +92,7 @@ class Command(QuietableCommand):
             picked["message_id__in"] = options["ids"]
         if options["since"] is not None:
             since: timedelta = options["since"]
-            picked["last_failed_at__gte"] = After(-since.total_seconds())
+            picked["last_failed_at__gte"] = DatabaseNow(-since.total_seconds())
         if not picked and not states:
             raise CommandError(
                 "Choose messages by id, with --all-dead, or with a filter such as --state failed, "
