@@ -29,17 +29,25 @@ from tests.support.rig.mariadb import MariaDB, PrivateMariaDB
 from tests.support.rig.ports import closed_port
 from tests.support.rig.postgres import Postgres, PrivatePostgres
 from tests.support.rig.processes import await_gone
+from tests.support.rig.sharing import DIRECTORY, share_servers
 from tests.support.rig.stores import ON_SERVERS, attached, empty, migrate
 
 PRIVATE: dict[str, type[PrivateServer]] = {"postgres": PrivatePostgres, "mariadb": PrivateMariaDB}
 PUBLIC: dict[str, type[DatabaseServer]] = {"postgres": Postgres, "mariadb": MariaDB}
 
 
-@pytest.fixture(params=KINDS)
-def private(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
-    """A durable server of the test's own."""
+@pytest.fixture(scope="module", params=KINDS)
+def lasting(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
+    """A durable server for the tests of this file."""
     with PRIVATE[request.param]() as server:
         yield server
+
+
+@pytest.fixture
+def private(lasting: PrivateServer) -> Iterator[PrivateServer]:
+    """A durable server to kill and freeze; afterwards it is up again."""
+    yield lasting
+    lasting.heal()
 
 
 def place(alias: str, item: str = "tea") -> Order:
@@ -68,21 +76,21 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing of databases."""
     for name in [name for name in os.environ if name.startswith("RMQ_TEST_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv(DIRECTORY, raising=False)
     return monkeypatch
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_rungs_are_tried_in_order(bare: pytest.MonkeyPatch, kind: str) -> None:
+def test_the_rungs_are_tried_in_order(bare: pytest.MonkeyPatch, private: PrivateServer) -> None:
+    kind = private.kind
     url = f"RMQ_TEST_{kind.upper()}_URL"
     bare.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{closed_port()}")
     found = find_database(kind)
     assert found.rung == "local"
     assert PRIVATE[kind].product in str(found)
-    with PRIVATE[kind](durable=False) as server:
-        bare.setenv(url, server.url())
-        assert find_database(kind).rung == "url"
-        bare.setenv("RMQ_TEST_DB_RUNG", "local")
-        assert find_database(kind).rung == "local"
+    bare.setenv(url, private.url())
+    assert find_database(kind).rung == "url"
+    bare.setenv("RMQ_TEST_DB_RUNG", "local")
+    assert find_database(kind).rung == "local"
     bare.setenv("PATH", "")
     bare.delenv(url)
     bare.delenv("RMQ_TEST_DB_RUNG")
@@ -211,6 +219,27 @@ def test_a_server_at_a_url_gives_a_database_of_our_own(
     held.close()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_of_a_run_share_one_server(bare: pytest.MonkeyPatch, kind: str) -> None:
+    """Each has a database of its own on it, and it ends with the last of them."""
+    bare.setenv("RMQ_TEST_DB_RUNG", "local")
+    end = share_servers()
+    try:
+        first, second = find_database(kind).start(), find_database(kind).start()
+        assert first.login[:4] == second.login[:4]
+        assert first.login.database != second.login.database
+        ending = threading.Thread(target=first.discard)
+        ending.start()
+        assert second.query("SELECT 1") == [(1,)]
+        second.discard()
+        ending.join(20)
+        assert not ending.is_alive()
+        with pytest.raises(second.driver().Error):
+            second.connect(timeout=2)
+    finally:
+        end()
+
+
 def test_the_login_of_a_url() -> None:
     login = Login.from_url("postgres://a%40b:p%2Fq@db.example/shop%20x", 5432)
     assert login == ("db.example", 5432, "a@b", "p/q", "shop x")
@@ -218,6 +247,7 @@ def test_the_login_of_a_url() -> None:
     assert Login.from_url(Postgres(login).url(), 1) == login
 
 
+@pytest.mark.timeout(300)
 def test_the_header_names_them_and_a_test_without_one_fails(
     bare: pytest.MonkeyPatch, broker: Broker
 ) -> None:
@@ -239,7 +269,7 @@ def test_the_header_names_them_and_a_test_without_one_fails(
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     assert "\nmariadb: MariaDB " in done.stdout
     assert "\npostgres: RMQ_TEST_POSTGRES_URL: no PostgreSQL answers at 127.0.0.1" in done.stdout
@@ -263,11 +293,11 @@ def test_durable_is_the_default(private: PrivateServer) -> None:
 
 
 def test_a_killed_server_keeps_what_was_committed(private: PrivateServer) -> None:
-    private.query("CREATE TABLE kept (a int)")
-    private.query("INSERT INTO kept VALUES (%s)", 7)
+    private.query("CREATE TABLE survived (a int)")
+    private.query("INSERT INTO survived VALUES (%s)", 7)
     with contextlib.closing(private.connect()) as open_, open_.cursor() as cursor:
         cursor.execute("BEGIN")
-        cursor.execute("INSERT INTO kept VALUES (8)")
+        cursor.execute("INSERT INTO survived VALUES (8)")
         pids, process = private.pids(), private._process
         private.kill()
         with pytest.raises(private.driver().Error):
@@ -279,10 +309,12 @@ def test_a_killed_server_keeps_what_was_committed(private: PrivateServer) -> Non
     port = private.login.port
     private.restart()
     assert private.login.port == port
-    assert private.query("SELECT a FROM kept") == [(7,)]
+    assert private.query("SELECT a FROM survived") == [(7,)]
 
 
-def test_stop_keeps_the_data_and_discard_leaves_nothing(private: PrivateServer) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_stop_keeps_the_data_and_discard_leaves_nothing(kind: str) -> None:
+    private = PRIVATE[kind]().start_or_discard()
     private.query("CREATE TABLE kept (a int)")
     private.stop()
     private.start()

@@ -3,6 +3,7 @@
 `RMQ_TEST_POSTGRES_URL` and `RMQ_TEST_MARIADB_URL` name a server whose user may make databases,
 `RMQ_TEST_POSTGRES_IMAGE` and `RMQ_TEST_MARIADB_IMAGE` the Docker image, and `RMQ_TEST_DB_RUNG`
 (url, docker or local) allows one rung only. A server is started on first use: many tests need none.
+The processes of a parallel run share the one that the first of them has started.
 
 MySQL is used as well where `RMQ_TEST_MYSQL_URL` names one: it cannot be installed beside MariaDB.
 """
@@ -21,6 +22,7 @@ from .dbprocess import START_TIMEOUT, PrivateServer
 from .dbserver import DatabaseServer, Login, ServerError
 from .mariadb import MariaDB, MySQL, PrivateMariaDB
 from .postgres import Postgres, PrivatePostgres
+from .sharing import Lease, sharing
 
 _PRIVATE: dict[str, tuple[type[DatabaseServer], type[PrivateServer]]] = {
     "postgres": (Postgres, PrivatePostgres),
@@ -48,6 +50,7 @@ class _RungError(Exception):
 class Found:
     """A server that can be had; `start()` gives it, with a database of our own."""
 
+    kind: str
     rung: str
     description: str
     _start: Callable[[], DatabaseServer]
@@ -57,9 +60,22 @@ class Found:
 
     def start(self) -> DatabaseServer:
         try:
-            return self._start()
+            if self.rung == "url" or not sharing():
+                return self._start()
+            return self._share()
         except ServerError as error:
             raise NoDatabaseError(f"{self} did not start: {error}") from error
+
+    def _share(self) -> DatabaseServer:
+        public, _ = _PRIVATE[self.kind]
+        lease = Lease(self.kind)
+
+        def start() -> tuple[str, Callable[[], None]]:
+            server = self._start()
+            return server.url(), server.discard
+
+        login = Login.from_url(lease.url(start), public.default_port)
+        return public(login, lease.end).with_own_database()
 
 
 def find_database(kind: str) -> Found:
@@ -111,7 +127,7 @@ def _at_url(public: type[DatabaseServer]) -> Found:
         raise _RungError(f"{_variable(public)} is not set")
     server = public(Login.from_url(url, public.default_port))
     try:
-        return Found("url", str(server), server.with_own_database)
+        return Found(public.kind, "url", str(server), server.with_own_database)
     except server.driver().Error as error:
         # It was asked for by name: another server in its place would be a surprise.
         where = f"{server.login.host}:{server.login.port}"
@@ -159,7 +175,7 @@ def _on_docker(public: type[DatabaseServer]) -> Found:
                 container.stop()
             raise ServerError(f"{error} (RMQ_TEST_DB_RUNG=local goes without Docker)") from error
 
-    return Found("docker", f"{public.product}, image {image}", start)
+    return Found(public.kind, "docker", f"{public.product}, image {image}", start)
 
 
 def _await_answer(server: DatabaseServer) -> None:
@@ -179,6 +195,7 @@ def _local(private: type[PrivateServer]) -> Found:
     if private.program() is None:
         raise _RungError(f"no {private.program_name} is installed")
     return Found(
+        private.kind,
         "local",
         f"{private.product} {private.program_version()}",
         lambda: private(durable=False).start_or_discard(),

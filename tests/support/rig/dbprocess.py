@@ -85,6 +85,7 @@ class PrivateServer(DatabaseServer):
 
     def start(self, wait: bool = True) -> Self:
         """Boot it; with `wait=False` call `wait_ready()` later."""
+        self.driver()  # without it nobody could tell whether the server is up
         if not self._initialised:
             self._initialise()
             self._initialised = True

@@ -22,6 +22,7 @@ from .dbprocess import PrivateServer
 from .dbserver import DatabaseServer
 from .mariadb import PrivateMariaDB
 from .postgres import PrivatePostgres
+from .sharing import share_servers
 
 _Server = TypeVar("_Server", bound=PrivateServer)
 _FOUND = pytest.StashKey[dict[str, Found | NoDatabaseError]]()
@@ -58,6 +59,12 @@ def _server(config: pytest.Config, kind: str) -> DatabaseServer:
     return servers[kind]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Under xdist all workers use one server of each kind."""
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        config.add_cleanup(share_servers())
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name the databases: what ran against what must be seen."""
     if config.option.collectonly or hasattr(config, "workerinput"):
@@ -72,7 +79,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def postgres(pytestconfig: pytest.Config) -> Iterator[DatabaseServer]:
-    """The suite's PostgreSQL; a private one may be frozen and killed, and is healed afterwards."""
+    """The suite's PostgreSQL, which other processes of the run may use as well."""
     yield (server := _server(pytestconfig, "postgres"))
     server.heal()
 
