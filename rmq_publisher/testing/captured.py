@@ -17,7 +17,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.publisher.on_commit import CommitHook
+from rmq_publisher.publisher.commit_hook import CommitHook
 from rmq_publisher.topology import registry
 from rmq_publisher.transport.base import Declared, Delivery
 from rmq_publisher.transport.memory.broker import MemoryBroker

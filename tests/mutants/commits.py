@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import ON_COMMIT, PUBLISH, Mutant
 
 COMMIT = "publisher/on_commit.py"
+HOOK = "publisher/commit_hook.py"
 OUTBOX = "outbox/transitions.py"
 RETRIES = "outbox/retry_policy.py"
 PUBLISHING = "publisher/api.py"
@@ -21,7 +22,7 @@ MUTANTS = (
     Mutant(
         "a savepoint by hand",
         "A savepoint made by hand and rolled back takes its messages with it.",
-        COMMIT,
+        HOOK,
         "        return number.isdigit() and int(number) <= self._last\n",
         "        return False\n",
         ON_COMMIT,
@@ -29,7 +30,7 @@ MUTANTS = (
     Mutant(
         "a stale list is believed",
         "A hook that is still on its list sends only its own: others may be rolled back.",
-        COMMIT,
+        HOOK,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = tuple(hook for _, hook, *_ in hooks)\n",
         ON_COMMIT,
@@ -37,7 +38,7 @@ MUTANTS = (
     Mutant(
         "hooks keep the old list",
         "All surviving hooks are pointed to the current list at each publish.",
-        COMMIT,
+        HOOK,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.left is None:\n",
         ON_COMMIT,
@@ -45,7 +46,7 @@ MUTANTS = (
     Mutant(
         "one after the other",
         "Several messages of one transaction leave as one pipelined batch.",
-        COMMIT,
+        HOOK,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = ()\n",
         ON_COMMIT,
@@ -53,7 +54,7 @@ MUTANTS = (
     Mutant(
         "sent twice",
         "A hook sends once, whoever calls it.",
-        COMMIT,
+        HOOK,
         "            hook.sent = True\n",
         "            pass\n",
         ON_COMMIT,
@@ -69,7 +70,7 @@ MUTANTS = (
     Mutant(
         "a deadline of the last commit",
         "The next capture's hooks have a deadline of their own.",
-        COMMIT,
+        HOOK,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.hooks is hooks:\n",
         ON_COMMIT,
@@ -96,7 +97,7 @@ MUTANTS = (
     Mutant(
         "a hook that is not robust",
         "Should a hook of ours break, those of others still run.",
-        COMMIT,
+        HOOK,
         "using=hook.database, robust=True)",
         "using=hook.database, robust=False)",
         ON_COMMIT,
@@ -145,9 +146,9 @@ MUTANTS = (
         "a row before the hook",
         "Where a hook may not be registered, no row is written.",
         COMMIT,
-        "        _register(hook)  # first: where this is refused, no row must have been written\n"
+        "        register(hook)  # first: if this raises, no row may have been written\n"
         "        hook.rows = insert()\n",
-        "        hook.rows = insert()\n        _register(hook)\n",
+        "        hook.rows = insert()\n        register(hook)\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
