@@ -118,7 +118,7 @@ def _write_failures(
 ) -> list[bool]:
     with transaction.atomic(using=database):
         now = database_now(databases[database])
-        decisions = [decide(error) for _, _, error in items]
+        decisions = [decide(loader.outbox(), error) for _, _, error in items]
         rows = messages(database)
         rows.bulk_create(
             [
@@ -166,20 +166,21 @@ def complete_confirmed(database: str, rows: Sequence[OutboxRow]) -> int:
 def complete_failed(
     database: str, items: Sequence[tuple[OutboxRow, PublishError]]
 ) -> list[str | None]:
-    """Note failures and when each message is sent again.
+    """Record failures, and when each message is sent again.
 
     Returns:
-        The new state of each, in order; None where the row was not ours any more.
+        The new state of each, in order; None where the row was no longer ours.
     """
     states: dict[int, str] = {}
     given = {row.id: (row.token, error) for row, error in items}
+    settings = loader.outbox()
     with transaction.atomic(using=database):
         now = database_now(databases[database])
         for owned in _owned(database, [row for row, _ in items]):
             fields = ("id", "attempts", "unanswered", "history", "failed_at")
             for found in owned.values(*fields):
                 token, error = given[found["id"]]
-                decision = decide(error, found["attempts"], found["unanswered"])
+                decision = decide(settings, error, found["attempts"], found["unanswered"])
                 changes = failure_columns(error, decision, now, found)
                 if messages(database).filter(id=found["id"], token=token).update(**changes):
                     states[found["id"]] = decision.state
@@ -187,7 +188,7 @@ def complete_failed(
 
 
 def release(database: str, rows: Sequence[OutboxRow | OwnedRow]) -> int:
-    """Give back rows that were not sent: whoever comes next may have them.
+    """Release rows that were not sent, so that any relay may claim them.
 
     Returns:
         How many rows were still ours.

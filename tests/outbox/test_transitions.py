@@ -22,6 +22,7 @@ from rmq_publisher import (
     publish,
     publish_many,
 )
+from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.db.schema import COLUMNS
 from rmq_publisher.outbox import after_commit, retry_policy, transitions
@@ -364,20 +365,20 @@ PERMANENT = [Rejected(403, "ACCESS_REFUSED"), Rejected(406, "no"), InvalidMessag
 @pytest.mark.parametrize("error", ANSWERS, ids=repr)
 def test_an_answer_counts_until_the_attempts_are_used_up(settings, error):
     settings.RMQ_MAX_ATTEMPTS = 3
-    assert retry_policy.decide(error, 1, 50)[::2] == ("failed", 2)
-    assert retry_policy.decide(error, 2, 0)[:3] == ("dead", None, 3)
+    assert retry_policy.decide(loader.outbox(), error, 1, 50)[::2] == ("failed", 2)
+    assert retry_policy.decide(loader.outbox(), error, 2, 0)[:3] == ("dead", None, 3)
 
 
 @pytest.mark.parametrize("error", SILENCES, ids=repr)
 def test_without_an_answer_nothing_dies(settings, error):
     settings.RMQ_MAX_ATTEMPTS = 3
-    verdict = retry_policy.decide(error, 2, 100_000)
+    verdict = retry_policy.decide(loader.outbox(), error, 2, 100_000)
     assert (verdict.state, verdict.attempts, verdict.unanswered) == ("failed", 2, 100_001)
 
 
 @pytest.mark.parametrize("error", PERMANENT, ids=repr)
 def test_what_cannot_get_better_is_dead_at_once(error):
-    assert retry_policy.decide(error)[:2] == ("dead", None)
+    assert retry_policy.decide(loader.outbox(), error)[:2] == ("dead", None)
 
 
 def test_delays_double_up_to_the_setting(settings):
@@ -385,7 +386,9 @@ def test_delays_double_up_to_the_setting(settings):
     for already, longest in [(0, 1), (1, 2), (2, 4), (4, 16), (5, 20), (10_000, 20)]:
         for attempts, unanswered in [(already, 0), (0, already)]:
             settings.RMQ_MAX_ATTEMPTS = 2**31 - 1
-            delay = retry_policy.decide(Nacked("full"), attempts, unanswered).delay
+            delay = retry_policy.decide(
+                loader.outbox(), Nacked("full"), attempts, unanswered
+            ).delay
             assert longest / 2 <= delay <= longest
 
 

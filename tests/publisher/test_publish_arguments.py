@@ -82,6 +82,8 @@ def test_bad_arguments_raise_at_the_call_and_nothing_is_sent(rmq, proxy, entranc
     rmq.RMQ_MAX_BODY_SIZE = 20_000
     cases = [("x", {"queue": "q", **bad}) for bad in BAD_ARGUMENTS]
     cases += [(body, {"queue": "q"}) for body in BAD_BODIES]
+    if entrance == "Producer":
+        cases.remove(("x", {"queue": "q", "declare": None}))  # left out, as with kombu
     if entrance in WITHOUT_DELIVERY:
         cases += [("x", {"queue": "q", **bad}) for bad in BAD_DELIVERIES]
     taken_ones = []
