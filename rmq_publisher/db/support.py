@@ -1,4 +1,4 @@
-"""Whether a database can hold stored messages, and whether the project lets it."""
+"""Whether a database can hold stored messages, and whether the project allows it."""
 
 from django.apps import apps
 from django.db import connections as databases
@@ -9,10 +9,10 @@ from rmq_publisher.exceptions import InvalidMessage
 
 
 def unfit(database: str) -> str:
-    """Say why a database cannot hold stored messages; empty where it can.
+    """Return why a database cannot hold stored messages; empty if it can.
 
     Args:
-        database: alias.
+        database: Django alias.
     """
     if not apps.is_installed("rmq_publisher"):
         return 'the app is not installed: add "rmq_publisher" to INSTALLED_APPS'
@@ -32,7 +32,7 @@ def check_table(database: str) -> None:
     """Refuse a database that cannot hold stored messages.
 
     Raises:
-        InvalidMessage: says why.
+        InvalidMessage: with the reason.
     """
     if reason := unfit(database):
         raise InvalidMessage(f'delivery="outbox" with database {database!r}: {reason}')

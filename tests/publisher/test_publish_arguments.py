@@ -182,7 +182,7 @@ def test_configs_of_different_connections_are_a_contradiction(rmq, amqp, proxy):
 
 def test_an_unknown_using_says_which_there_are(rmq):
     with pytest.raises(
-        InvalidMessage, match=r"names no RabbitMQ connection\. There are: 'default'"
+        InvalidMessage, match=r"is not a RabbitMQ connection\. There are: 'default'"
     ):
         now(queue="q", using="nope")
 
