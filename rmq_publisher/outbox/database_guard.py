@@ -7,13 +7,15 @@ from typing import TypeVar
 from django.db import InterfaceError, OperationalError
 from django.db import connections as databases
 
-from rmq_publisher.timing import Backoff
+from rmq_publisher.db.errors import is_contention
+from rmq_publisher.timing import Backoff, monotonic
 
 logger = logging.getLogger("rmq_publisher.relay")
 
 T = TypeVar("T")
 
 UNAVAILABLE = (OperationalError, InterfaceError)
+QUIET_SECONDS = 30.0  # of nothing but conflicts with other transactions
 
 
 class DatabaseGuard:
@@ -27,6 +29,8 @@ class DatabaseGuard:
         self._database = database
         self._is_away = False
         self._backoff = Backoff()
+        self._conflict_backoff = Backoff(first=0.01, cap=1.0)
+        self._conflicts_since: float | None = None
 
     def call(self, query: Callable[[], T]) -> T:
         """Return what a query returns; one that succeeds ends an outage.
@@ -35,6 +39,7 @@ class DatabaseGuard:
             DatabaseError, InterfaceError: Django's.
         """
         result = query()
+        self._conflicts_since = None
         if self._is_away:
             self._is_away = False
             self._backoff.reset()
@@ -44,9 +49,18 @@ class DatabaseGuard:
     def on_failure(self, error: Exception) -> float:
         """Log the beginning of an outage and close the broken connection.
 
+        A conflict with other transactions is no outage: nothing is logged unless they last.
+
         Returns:
             The seconds to wait before the next attempt.
         """
+        if is_contention(error):
+            now = monotonic()
+            if self._conflicts_since is None:
+                self._conflicts_since = now
+                self._conflict_backoff.reset()
+            if now - self._conflicts_since < QUIET_SECONDS:
+                return self._conflict_backoff.delay()
         if not self._is_away:
             self._is_away = True
             logger.error(

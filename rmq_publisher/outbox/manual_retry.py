@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import DatabaseNow
+from rmq_publisher.db.errors import retried
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox.claims import being_sent, claim_rows
@@ -73,7 +75,8 @@ def _resend_batch(database: str, ids: Sequence[int], result: Resent, ends: float
     """Send those of the rows that can be claimed; return the ids of the others."""
     left = list(ids)
     while left and monotonic() < ends:
-        claimed = claim_rows(database, left, lease=loader.outbox().outbox_lease)
+        claim = partial(claim_rows, database, left, lease=loader.outbox().outbox_lease)
+        claimed = retried(database, claim)
         if not claimed:
             break
         _send(database, claimed, result)
@@ -102,7 +105,7 @@ def _send(database: str, rows: Sequence[OutboxRow], result: Resent) -> None:
     finally:
         # If this call is interrupted, none of its rows may be sent later.
         _note(sender.give_up(), result)
-        sender.complete()
+        retried(database, sender.complete)
 
 
 def _note(outcomes: Iterable[Outcome], result: Resent) -> None:

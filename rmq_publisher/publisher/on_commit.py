@@ -1,15 +1,17 @@
 """What happens on commit: the messages of one transaction are sent as one batch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections as databases
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rmq_publisher.exceptions import PublishError
+from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import after_commit, transitions
+from rmq_publisher.outbox.failed_publishes import Failure, record_failures
 from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.publisher.commit_hook import Commit, CommitHook, register
 from rmq_publisher.telemetry import publish_counts
@@ -20,7 +22,7 @@ from rmq_publisher.transport.handler import connections
 
 logger = logging.getLogger("rmq_publisher")
 
-Failure = tuple[str, Envelope, PublishError]  # RabbitMQ alias, message, outcome
+Outcome = tuple[str, Envelope, PublishError | None]  # RabbitMQ alias, message, None for a confirm
 
 
 def on_commit(
@@ -100,19 +102,74 @@ def _send_and_wait(commit: Commit, hooks: Sequence[CommitHook]) -> None:
     by_alias: dict[str, list[Envelope]] = {}
     for hook in hooks:
         by_alias.setdefault(hook.using, []).extend(hook.envelopes)
-    batches = {using: Batch(using, envelopes) for using, envelopes in by_alias.items()}
-    for batch in batches.values():
-        batch.submit()
+    sendings = [_Sending(using, envelopes) for using, envelopes in by_alias.items()]
     extend = any(hook.many for hook in hooks)
-    outcomes: list[tuple[str, Envelope, PublishError | None]] = []
-    for using, batch in batches.items():
-        deadline = batch.wait(timeout, deadline, extend=extend)
+    for sending in sendings:
+        deadline = sending.wait(timeout, deadline, extend=extend)
         commit.left = max(0.0, deadline - monotonic())
-        envelopes = by_alias[using]
-        for envelope, error in zip(envelopes, batch.outcomes(), strict=True):
-            outcomes.append((using, envelope, error))
+    _announce(hooks[0].database, [one for sending in sendings for one in sending.outcomes()])
+    for sending in sendings:
+        if sending.interrupt is not None:
+            raise sending.interrupt
+
+
+class _Sending:
+    """The messages of one commit that go over one RabbitMQ alias.
+
+    Attributes:
+        interrupt: what a signal's handler raised (Ctrl-C, a time limit). It goes on once the messages,
+            which are committed, are stored.
+    """
+
+    def __init__(self, using: str, envelopes: Sequence[Envelope]) -> None:
+        self.interrupt: BaseException | None = None
+        self._using = using
+        self._envelopes = envelopes
+        self._batch: Batch | None = None
+        self._trouble = ""
+        try:
+            self._batch = Batch(using, envelopes)
+            self._batch.submit()
+        except Exception as error:  # noqa: BLE001 (the view must never see it)
+            ours = isinstance(error, ImproperlyConfigured)
+            self._trouble = str(error) if ours else type(error).__name__
+        except BaseException as error:  # noqa: BLE001 (raised again later)
+            self._interrupted(error)
+
+    def _interrupted(self, error: BaseException) -> None:
+        self.interrupt = error
+        self._trouble = "the call was interrupted"
+
+    def wait(self, timeout: float, deadline: float, *, extend: bool) -> float:
+        """Wait for the outcomes, and return the deadline, as `Batch.wait` does."""
+        if self._batch is None:
+            return deadline
+        try:
+            return self._batch.wait(
+                timeout, monotonic() if self._trouble else deadline, extend=extend
+            )
+        except BaseException as error:  # noqa: BLE001 (raised again later)
+            self._interrupted(error)
+            return monotonic()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield each message with its outcome, in order."""
+        errors: Sequence[PublishError | None] = (
+            self._batch.outcomes()
+            if self._batch is not None
+            else [
+                BrokerUnavailable(f"not sent: {self._trouble}", **envelope.names)
+                for envelope in self._envelopes
+            ]
+        )
+        for envelope, error in zip(self._envelopes, errors, strict=True):
+            yield self._using, envelope, error
+
+
+def _announce(database: str, outcomes: Sequence[Outcome]) -> None:
+    """Store what failed, then tell every outcome."""
     failures = [(using, envelope, error) for using, envelope, error in outcomes if error]
-    kept = iter(_keep(hooks[0].database, failures) if failures else ())
+    kept = iter(_keep(database, failures) if failures else ())
     for using, envelope, error in outcomes:
         tell(using, envelope, error, will_retry=error is not None and next(kept))
 
@@ -131,4 +188,4 @@ def _keep(database: str, failures: Sequence[Failure]) -> list[bool]:
             type(error).__name__,
             error,
         )
-    return transitions.record_failures(database, failures)
+    return record_failures(database, failures)

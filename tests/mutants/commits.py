@@ -7,6 +7,7 @@ from tests.mutants.mutant import ON_COMMIT, PUBLISH, Mutant
 COMMIT = "publisher/on_commit.py"
 HOOK = "publisher/commit_hook.py"
 OUTBOX = "outbox/transitions.py"
+FAILED = "outbox/failed_publishes.py"
 RETRIES = "outbox/retry_policy.py"
 PUBLISHING = "publisher/api.py"
 
@@ -229,7 +230,7 @@ MUTANTS = (
     Mutant(
         "one that cannot be stored",
         "A failure that the database cannot take costs the others nothing.",
-        OUTBOX,
+        FAILED,
         "    return [kept for item in items for kept in record_failures(database, [item])]\n",
         "    return [False] * len(items)\n",
         ("outbox/test_transitions.py",),
@@ -238,8 +239,8 @@ MUTANTS = (
         "discarded under a lease",
         "A person's action never touches a row under a live lease.",
         OUTBOX,
-        '    return rows.filter(FREE, state__in=("failed", "dead")).update(\n        state="discarded"',
-        '    return rows.filter(state__in=("failed", "dead")).update(\n        state="discarded"',
+        'token": 0, "finished_at": DatabaseNow()}\n    free = rows.filter(FREE, ',
+        'token": 0, "finished_at": DatabaseNow()}\n    free = rows.filter(',
         ("outbox/test_transitions.py",),
     ),
     Mutant(
