@@ -32,7 +32,7 @@ class Resent:
         failed: tried, and failed again.
         busy: being sent by somebody else.
         waiting: behind an earlier message of their ordering key.
-        settled: neither failed nor dead: delivered or discarded meanwhile.
+        closed: neither failed nor dead: delivered or discarded meanwhile.
         unconfigured: their connection is not known to this process.
         untouched: not begun, since there was no time left.
         gone: no such row any more.
@@ -42,7 +42,7 @@ class Resent:
     failed: dict[int, PublishError] = field(default_factory=dict)
     busy: list[int] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
-    settled: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
     unconfigured: list[int] = field(default_factory=list)
     untouched: list[int] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
@@ -132,7 +132,7 @@ def _explain(database: str, ids: Sequence[int], result: Resent, *, in_time: bool
         if row is None:
             result.gone.append(id_)
         elif row.state not in ("failed", "dead"):
-            result.settled.append(id_)
+            result.closed.append(id_)
         elif being_sent(row):
             result.busy.append(id_)
         elif row.using not in aliases:

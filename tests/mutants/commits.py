@@ -267,4 +267,12 @@ MUTANTS = (
         "        if False:\n",
         ("outbox/test_row.py",),
     ),
+    Mutant(
+        "a statement in a log line",
+        "A log line about the database quotes nothing of a statement.",
+        "outbox/database_guard.py",
+        "    if code is not None:\n",
+        "    if False:\n",
+        ("outbox/test_database_guard.py",),
+    ),
 )
