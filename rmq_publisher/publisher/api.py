@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Unpack
 
-from django.db import connections as databases
 from pika import BasicProperties
 
 from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
@@ -25,6 +24,7 @@ from rmq_publisher.messages.compose import (
 )
 from rmq_publisher.messages.envelope import Envelope, Message, check_options
 from rmq_publisher.outbox.row import check_ordering_key, check_storable
+from rmq_publisher.publisher.databases import check_database, current_database
 from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.on_commit import on_commit, store
 from rmq_publisher.telemetry import publish_counts
@@ -124,11 +124,11 @@ def publish(
         serializer=serializer, declare=declare, timeout=timeout, **given,
     )  # fmt: skip
     mode = _delivery(plan.using, delivery, [ordering_key])
-    _check_database(database)
+    check_database(database)
     if mode == "now":
         deliver(*plan)
         return plan.envelope.message_id
-    where = _database(database)
+    where = current_database(database)
     check_storable(plan.envelope, plan.using)
     if mode == "outbox":
         check_table(where)
@@ -191,7 +191,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
     keys = [message.ordering_key or ordering_key for message in messages]
     mode = _delivery(using, delivery, keys)
-    _check_database(database)
+    check_database(database)
     envelopes: list[Envelope] = []
     for message in messages:  # not a comprehension: before Python 3.12 it has a frame that shows
         envelopes.append(_item(settings, message, call))  # noqa: PERF401
@@ -200,7 +200,14 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     if mode == "now":
         _now(using, envelopes, timeout)
     else:
-        _later(mode, using, envelopes, [key or "" for key in keys], timeout, _database(database))
+        _later(
+            mode,
+            using,
+            envelopes,
+            [key or "" for key in keys],
+            timeout,
+            current_database(database),
+        )
     return [envelope.message_id for envelope in envelopes]
 
 
@@ -279,37 +286,3 @@ def _delivery(using: str, delivery: Delivery | None, ordering_keys: Sequence[str
     for key in keys:
         check_ordering_key(key)
     return mode
-
-
-def _check_database(database: str | None) -> None:
-    """Refuse an alias that is not that of a database, whether or not its transaction counts.
-
-    Raises:
-        InvalidMessage: there is no such database.
-    """
-    if database is not None and database not in databases:
-        hint = (
-            f"; it is a RabbitMQ alias: using={database!r}" if database in loader.aliases() else ""
-        )
-        raise InvalidMessage(f"database={database!r} is not in DATABASES{hint}")
-
-
-def _database(database: str | None) -> str:
-    """Return the alias of the database whose transaction counts.
-
-    Raises:
-        InvalidMessage: several have an open ``atomic`` block, and none is named.
-    """
-    if database is not None:
-        return database
-    open_aliases = [
-        connection.alias
-        for connection in databases.all(initialized_only=True)
-        if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
-    ]
-    if len(open_aliases) > 1:
-        raise InvalidMessage(
-            f"transactions are open on {', '.join(sorted(open_aliases))}: say whose commit counts "
-            "with database="
-        )
-    return open_aliases[0] if open_aliases else "default"

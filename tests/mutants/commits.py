@@ -9,7 +9,7 @@ HOOK = "publisher/commit_hook.py"
 OUTBOX = "outbox/transitions.py"
 FAILED = "outbox/failed_publishes.py"
 RETRIES = "outbox/retry_policy.py"
-PUBLISHING = "publisher/api.py"
+PUBLISHING = "publisher/databases.py"
 
 MUTANTS = (
     Mutant(
