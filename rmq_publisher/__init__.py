@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rmq_publisher.messages.envelope import Message
     from rmq_publisher.publisher.api import apublish, publish, publish_many
     from rmq_publisher.publisher.producer import Producer
+    from rmq_publisher.publisher.scheduling import cancel
     from rmq_publisher.transport.handler import connections
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOMES = {
     "publish": "publisher.api",
     "apublish": "publisher.api",
     "publish_many": "publisher.api",
+    "cancel": "publisher.scheduling",
     "Message": "messages.envelope",
     "Producer": "publisher.producer",
     "Consumer": "consumer.consumer",
@@ -61,6 +63,7 @@ __all__ = [
     "Rejected",
     "Unroutable",
     "apublish",
+    "cancel",
     "connections",
     "publish",
     "publish_many",

@@ -47,6 +47,8 @@ class OutboxMessage(models.Model):
     topology = models.BinaryField(_("declarations"), default=b"")
 
     available_at = models.DateTimeField(_("available at"), null=True)
+    # The time that was asked for, by countdown or eta; leases overwrite available_at.
+    scheduled_at = models.DateTimeField(_("scheduled for"), null=True)
     token = models.BigIntegerField(_("token"), default=0)
 
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
@@ -95,6 +97,11 @@ class OutboxMessage(models.Model):
                 fields=["message_id"],
                 name="rmq_outbox_message",
                 where=models.Q(failed_at__isnull=False),
+            ),
+            IndexWhere(
+                fields=["message_id"],
+                name="rmq_outbox_cancel",
+                where=models.Q(state="pending", token=0),
             ),
         ]
 

@@ -9,6 +9,9 @@ message_published = Signal()
 # good within its call; will_retry says whether a stored row will be sent again without anybody's doing.
 publish_failed = Signal()
 
+# Arguments: message_id, database. Sent in the transaction in which `cancel` deleted a stored message.
+message_cancelled = Signal()
+
 # Arguments: using, queue, reason. Sent in the thread that takes messages after the broker cancelled a
 # consumer: its queue was deleted or moved, or a message was not settled in time. The queue is consumed
 # from again as soon as that is possible.

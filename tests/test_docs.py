@@ -135,7 +135,7 @@ def actual(real: object) -> list[tuple[str, str, object]]:
 def test_the_other_calls_take_what_publish_takes():
     """As the reference says of `**options`."""
     of_publish = set(inspect.signature(rmq_publisher.publish).parameters) - {"body"}
-    of_transactions = {"delivery", "database", "ordering_key"}
+    of_transactions = {"delivery", "database", "ordering_key", "countdown", "eta"}
     assert of_publish - of_transactions == compose.NOW_OPTIONS
     assert of_publish - {"message_id"} == api.MANY_OPTIONS
     of_producer = compose.PRODUCER_OPTIONS | {"routing_key", "properties"}

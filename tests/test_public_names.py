@@ -41,6 +41,7 @@ NAMES = [
     "publish",
     "apublish",
     "publish_many",
+    "cancel",
     "Message",
     "Producer",
     "Consumer",
@@ -123,7 +124,7 @@ PUBLISH = """(body, *, queue='', exchange='', routing_key=None, using=None, data
     delivery=None, ordering_key=None, properties=None, headers=None, priority=None, expiration=None,
     delivery_mode=None, message_id=None, correlation_id=None, reply_to=None, type=None,
     user_id=None, app_id=None, content_type=None, content_encoding=None, serializer=None,
-    compression=None, mandatory=True, declare=(), timeout=None)"""
+    compression=None, mandatory=True, countdown=None, eta=None, declare=(), timeout=None)"""
 SIGNATURES = {
     publish: PUBLISH,
     Producer: """(exchange='', queue='', using=None, *, routing_key=None, serializer=None,
@@ -167,11 +168,12 @@ def test_what_the_others_take_is_what_publish_takes_with_the_contracts_exception
     database, ordering_key)
     """
     every = options_of(publish)
-    now = every - {"delivery", "database", "ordering_key"}
+    timed = {"countdown", "eta"}
+    now = every - {"delivery", "database", "ordering_key"} - timed
     assert now == NOW_OPTIONS
     assert every - {"message_id"} == MANY_OPTIONS
     assert now - {"routing_key", "properties"} == PRODUCER_OPTIONS
-    assert options_of(Message) == {"routing_key", "ordering_key"}
+    assert options_of(Message) == {"routing_key", "ordering_key"} | timed
     place = {"queue", "exchange", "using", "database", "delivery", "declare", "timeout"}
     assert every - place - options_of(Message) == MESSAGE_OPTIONS
     assert plain(apublish) == "(body, **options)"

@@ -43,6 +43,8 @@ class Consumer(QueueControl):
         TypeError, ValueError, LookupError: bad arguments.
     """
 
+    __module__ = "rmq_publisher"
+
     def __init__(
         self,
         queues: Iterable[QueueItem] = (),

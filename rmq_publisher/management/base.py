@@ -71,6 +71,10 @@ class ConnectionsCommand(QuietableCommand):
         """
         raise NotImplementedError
 
+    def examine_databases(self) -> list[str]:
+        """Return the problems of databases, each in one sentence."""
+        return []
+
     def line(self, text: str) -> None:
         """Print a line, unless ``--json`` was given."""
         if not self._json:
@@ -96,6 +100,7 @@ class ConnectionsCommand(QuietableCommand):
                 complaint = found["error"] = str(error)
             if complaint:
                 complaints.append(f"{where}: {complaint}")
+        complaints += self.examine_databases()
         if self._json:
             self.stdout.write(json.dumps({"ok": not complaints, "connections": documents}))
         if complaints:

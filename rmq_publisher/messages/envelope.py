@@ -7,6 +7,7 @@ never its value.
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from pika import BasicProperties
@@ -127,7 +128,7 @@ class Message:
 
     __module__ = "rmq_publisher"
 
-    __slots__ = ("body", "options", "ordering_key", "routing_key")
+    __slots__ = ("body", "options", "ordering_key", "routing_key", "time")
 
     def __init__(
         self,
@@ -135,6 +136,8 @@ class Message:
         *,
         routing_key: str | None = None,
         ordering_key: str | None = None,
+        countdown: Seconds | None = None,
+        eta: datetime | None = None,
         **options: Unpack[MessageOptions],
     ) -> None:
         __traceback_hide__ = True  # as in compose()
@@ -142,6 +145,7 @@ class Message:
         self.body = body
         self.routing_key = routing_key
         self.ordering_key = ordering_key
+        self.time = None if countdown is None and eta is None else (countdown, eta)
         self.options = options
 
     def __repr__(self) -> str:

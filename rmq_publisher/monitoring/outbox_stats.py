@@ -27,6 +27,7 @@ class Summary:
 
     Attributes:
         pending: written and not yet sent.
+        scheduled: waiting for the time that `countdown` or `eta` asked for; not among the pending.
         failed: to be sent again.
         dead: waiting for a person.
         oldest_pending: age in seconds; None where nothing is pending.
@@ -38,6 +39,7 @@ class Summary:
     """
 
     pending: int
+    scheduled: int
     failed: int
     dead: int
     oldest_pending: float | None
@@ -98,20 +100,25 @@ def _stored(
     # In the order of the index that has open rows only. MySQL's has all; there the states lead one.
     partial = databases[database].vendor != "mysql"
     order = ("ordering_key", "available_at", "id") if partial else ()
+    waits = Q(state="pending", scheduled_at__gt=DatabaseNow())
+    pending = Q(state="pending") & ~Q(scheduled_at__isnull=False, scheduled_at__gt=DatabaseNow())
     found = open_rows.order_by(*order)[:at_most].aggregate(
-        pending=Count("id", filter=Q(state="pending")),
+        pending=Count("id", filter=pending),
+        scheduled=Count("id", filter=waits),
         failed=Count("id", filter=Q(state="failed")),
-        oldest=Min("created_at", filter=Q(state="pending")),
+        oldest=Min("created_at", filter=pending & Q(scheduled_at__isnull=True)),
+        oldest_due=Min("scheduled_at", filter=pending),
     )
-    numbers = {"pending": found["pending"], "failed": found["failed"]}
+    found["oldest"] = min(filter(None, (found["oldest"], found.pop("oldest_due"))), default=None)
+    numbers = {name: found[name] for name in ("pending", "scheduled", "failed")}
     numbers["dead"] = _number(database, "dead", at_most)
     if at_most is None:
         return numbers, found["oldest"], set()
     at_least = {"dead"} if numbers["dead"] == at_most else set()
-    if found["pending"] + found["failed"] == at_most:
+    if sum(found[name] for name in ("pending", "scheduled", "failed")) == at_most:
         # Not all open rows were seen: mostly those due first, which is nearly those written first.
         numbers["failed"] = _number(database, "failed", at_most)
-        at_least |= {"pending", "oldest_pending"}
+        at_least |= {"pending", "scheduled", "oldest_pending"}
         if numbers["failed"] == at_most:
             at_least.add("failed")
     return numbers, found["oldest"], at_least

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from rmq_publisher.outbox import claims
+from rmq_publisher.outbox import claims, scheduled
 from rmq_publisher.outbox.notifier import PollSchedule
 from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.row_sender import POLL_SECONDS, RowSender
@@ -115,7 +115,7 @@ class Claimer:
         )
         if rows:
             self.plain.soon()
-        self.plain.end()
+        self.plain.end(None if rows else scheduled.seconds_to_next(self._database))
         return rows
 
     def _claim_keys(self, aliases: list[str], room: int) -> list[OutboxRow]:

@@ -5,6 +5,7 @@ What a request pays for a message is this one statement: through the ORM it took
 
 import functools
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -49,6 +50,29 @@ def _given(using: str, envelope: Envelope) -> tuple[Any, ...]:
     )
 
 
+def insert_scheduled(
+    connection: BaseDatabaseWrapper, using: str, items: Sequence[tuple[Envelope, datetime]]
+) -> None:
+    """Write rows of nobody, each due at its own time.
+
+    Args:
+        connection: of the database.
+        using: RabbitMQ alias.
+        items: messages with their times.
+    """
+    adapt = connection.ops.adapt_datetimefield_value
+    sized = ((item, len(item[0].body)) for item in items)
+    for batch in batches_by_size(sized, ROWS_AT_ONCE, BYTES_AT_ONCE):
+        sql = _statement(
+            connection.vendor == "mysql", 0, ("%s", "%s"), after(connection), len(batch)
+        )
+        values: list[Any] = []
+        for envelope, due in batch:
+            values += (*_given(using, envelope), "", adapt(due), adapt(due))
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+
+
 def insert_pending(
     connection: BaseDatabaseWrapper,
     using: str,
@@ -85,7 +109,8 @@ def _insert(
     grace: float,
 ) -> list[int]:
     available, now = after(connection, grace), after(connection)
-    sql = _statement(connection.vendor == "mysql", token, available, now, len(items))
+    times = (available, "NULL")
+    sql = _statement(connection.vendor == "mysql", token, times, now, len(items))
     values: list[Any] = []
     for envelope, ordering_key in items:
         values += _given(using, envelope)
@@ -98,9 +123,11 @@ def _insert(
 
 
 @functools.lru_cache(maxsize=16)
-def _statement(is_mysql: bool, token: int, available: str, now: str, count: int) -> str:
-    names = [*_GIVEN, "ordering_key", "token", "available_at", "created_at", *_FIXED]
-    places = [*["%s"] * (len(_GIVEN) + 1), str(token), available, now, *_FIXED.values()]
+def _statement(is_mysql: bool, token: int, times: tuple[str, str], now: str, count: int) -> str:
+    names = [
+        *_GIVEN, "ordering_key", "available_at", "scheduled_at", "token", "created_at", *_FIXED,
+    ]  # fmt: skip
+    places = [*["%s"] * (len(_GIVEN) + 1), *times, str(token), now, *_FIXED.values()]
     columns = ", ".join(f"`{name}`" if is_mysql else f'"{name}"' for name in names)
     rows = ", ".join([f"({', '.join(places)})"] * count)
     return f"INSERT INTO {TABLE} ({columns}) VALUES {rows}"  # noqa: S608 (names of ours)

@@ -37,10 +37,14 @@ class PollSchedule:
         """Begin a poll, which may take several queries."""
         self._is_wanted = False
 
-    def end(self) -> None:
-        """End a poll; unless `soon` was called meanwhile, the next one is due after the interval."""
+    def end(self, within: float | None = None) -> None:
+        """End a poll; unless `soon` was called meanwhile, the next one is due after the interval.
+
+        Args:
+            within: seconds until something is known to be due; None if nothing is.
+        """
         if not self._is_wanted:
-            self.at = monotonic() + self._every
+            self.at = monotonic() + min(self._every, self._every if within is None else within)
 
 
 class Sleeper:

@@ -1,7 +1,7 @@
 """`publish`, `apublish`, `publish_many`: what views and signals call."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Unpack
 
 from pika import BasicProperties
@@ -24,9 +24,10 @@ from rmq_publisher.messages.compose import (
 )
 from rmq_publisher.messages.envelope import Envelope, Message, check_options
 from rmq_publisher.outbox.row import check_ordering_key, check_storable
-from rmq_publisher.publisher.databases import check_database, current_database
 from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.on_commit import on_commit, store
+from rmq_publisher.publisher.scheduling import check_scheduled, schedule, when
+from rmq_publisher.publisher.transaction import check_database, database_of
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
@@ -39,9 +40,11 @@ class ManyOptions(NowOptions, total=False):
     database: str | None
     delivery: Delivery | None
     ordering_key: str | None
+    countdown: float | timedelta | None
+    eta: datetime | None
 
 
-MANY_OPTIONS = (NOW_OPTIONS | {"database", "delivery", "ordering_key"}) - {"message_id"}
+MANY_OPTIONS = frozenset(ManyOptions.__annotations__) - {"message_id"}
 
 
 def publish(
@@ -70,6 +73,8 @@ def publish(
     serializer: str | None = None,
     compression: str | None = None,
     mandatory: bool = True,
+    countdown: float | timedelta | None = None,
+    eta: datetime | None = None,
     declare: Iterable[QueueConfig | ExchangeConfig] = (),
     timeout: float | timedelta | None = None,
 ) -> str:
@@ -99,6 +104,9 @@ def publish(
             header ``compression``; None for none.
         mandatory: False for events that may have no listener yet: what no queue takes then counts as
             confirmed.
+        countdown: seconds or timedelta until it may be sent: it is stored whatever the delivery, and a
+            relay sends it when its time has come by the database's clock. 0 or less is as if not given.
+        eta: an aware datetime instead of ``countdown``; one that has passed is as if not given.
         declare: `QueueConfig` and `ExchangeConfig` objects declared before the message.
         timeout: seconds for the whole sending; RMQ_PUBLISH_TIMEOUT when left out.
 
@@ -123,12 +131,16 @@ def publish(
         body, queue=queue, exchange=exchange, routing_key=routing_key, using=using,
         serializer=serializer, declare=declare, timeout=timeout, **given,
     )  # fmt: skip
-    mode = _delivery(plan.using, delivery, [ordering_key])
     check_database(database)
+    if (due := when(countdown, eta)) is not None:
+        check_scheduled(delivery, [ordering_key])
+        schedule(plan.using, [(plan.envelope, due)], database)
+        return plan.envelope.message_id
+    mode = _delivery(plan.using, delivery, [ordering_key])
     if mode == "now":
         deliver(*plan)
         return plan.envelope.message_id
-    where = current_database(database)
+    where = database_of(database)
     check_storable(plan.envelope, plan.using)
     if mode == "outbox":
         check_table(where)
@@ -183,6 +195,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     call: dict[str, Any] = dict(options)
     database, ordering_key = call.pop("database", None), call.pop("ordering_key", None)
     delivery = call.pop("delivery", None)
+    countdown, eta = call.pop("countdown", None), call.pop("eta", None)
     using = alias_of(call.pop("using", None), call.get("queue"), call.get("exchange"))
     settings = loader.connection(using)
     timeout = seconds("timeout", call.pop("timeout", None), settings.publish_timeout)
@@ -190,25 +203,27 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     _check_many(bodies, call)
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
     keys = [message.ordering_key or ordering_key for message in messages]
-    mode = _delivery(using, delivery, keys)
     check_database(database)
+    times = [when(*(message.time or (countdown, eta))) for message in messages]
+    if any(time is not None for time in times):
+        check_scheduled(delivery, keys)
+    mode = _delivery(using, delivery, keys)
     envelopes: list[Envelope] = []
     for message in messages:  # not a comprehension: before Python 3.12 it has a frame that shows
         envelopes.append(_item(settings, message, call))  # noqa: PERF401
+    ids = [envelope.message_id for envelope in envelopes]
+    if any(times):
+        timed = list(zip(envelopes, times, keys, strict=True))
+        schedule(using, [(envelope, time) for envelope, time, _ in timed if time], database)
+        envelopes = [envelope for envelope, time, _ in timed if not time]
+        keys = [None] * len(envelopes)  # none has one
     if not envelopes:
-        return []
+        return ids
     if mode == "now":
         _now(using, envelopes, timeout)
     else:
-        _later(
-            mode,
-            using,
-            envelopes,
-            [key or "" for key in keys],
-            timeout,
-            current_database(database),
-        )
-    return [envelope.message_id for envelope in envelopes]
+        _later(mode, using, envelopes, [key or "" for key in keys], timeout, database_of(database))
+    return ids
 
 
 def _check_many(bodies: object, call: Mapping[str, Any]) -> None:

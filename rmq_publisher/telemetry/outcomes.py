@@ -1,4 +1,4 @@
-"""Counts an outcome and sends its signal."""
+"""An outcome is counted, and announced by its signal."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from django.dispatch import Signal
 
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.signals import message_published, publish_failed
+from rmq_publisher.signals import message_cancelled, message_published, publish_failed
 from rmq_publisher.telemetry import publish_counts
 
 
 def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
-    """Count an outcome and send its signal; an exception in a receiver is only logged."""
+    """Count an outcome and send its signal; a receiver that raises is logged and changes nothing."""
     signal = _counted(using, error)
     if signal.receivers:
         signal.send_robust(
@@ -20,12 +20,17 @@ def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_ret
 
 
 async def atell(using: str, envelope: Envelope, error: PublishError | None) -> None:
-    """Do the same on an event loop; synchronous receivers run in a thread, so they do not block it."""
+    """Do the same on an event loop, where synchronous receivers run in a thread and none blocks it."""
     signal = _counted(using, error)
     if signal.receivers:
         await signal.asend_robust(
             sender=None, **_arguments(using, envelope, error, will_retry=False)
         )
+
+
+def tell_cancelled(message_id: str, database: str) -> None:
+    """Announce that a stored message was deleted before anybody took it."""
+    message_cancelled.send_robust(sender=None, message_id=message_id, database=database)
 
 
 def _counted(using: str, error: PublishError | None) -> Signal:

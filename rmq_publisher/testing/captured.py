@@ -17,7 +17,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.publisher.commit_hook import CommitHook
+from rmq_publisher.publisher.on_commit import CommitHook
 from rmq_publisher.topology import registry
 from rmq_publisher.transport.base import Declared, Delivery
 from rmq_publisher.transport.memory.broker import MemoryBroker
@@ -134,7 +134,7 @@ class Published(Sequence[PublishedMessage]):
         self._route = route
         self._error = error
         self._databases = _Databases()
-        self._sending: set[int] = set()  # the threads that do
+        self._settling: set[int] = set()  # the threads that do
         self._brokers: dict[str, MemoryBroker] = {}
         self._transports: dict[str, _StandIn] = {}
 
@@ -144,11 +144,11 @@ class Published(Sequence[PublishedMessage]):
     def __getitem__(self, index: slice) -> list[PublishedMessage]: ...
     def __getitem__(self, index: int | slice) -> PublishedMessage | list[PublishedMessage]:
         """Return a message by its place."""
-        self.send_committed()
+        self.settle()
         return self._confirmed[index]
 
     def __len__(self) -> int:
-        self.send_committed()
+        self.settle()
         return len(self._confirmed)
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class Published(Sequence[PublishedMessage]):
     @property
     def refused(self) -> list[PublishedMessage]:
         """The messages that were not confirmed, each with its ``error``."""
-        self.send_committed()
+        self.settle()
         return list(self._refused)
 
     @property
@@ -166,7 +166,7 @@ class Published(Sequence[PublishedMessage]):
         """The messages that wait for a commit."""
         if self._left is not None:
             return self._left
-        self.send_committed()
+        self.settle()
         return [
             PublishedMessage(envelope, hook.using)
             for hook in self._databases.waiting()
@@ -175,7 +175,7 @@ class Published(Sequence[PublishedMessage]):
 
     def clear(self) -> None:
         """Forget what was published and refused so far."""
-        self.send_committed()
+        self.settle()
         self._confirmed.clear()
         self._refused.clear()
 
@@ -195,11 +195,11 @@ class Published(Sequence[PublishedMessage]):
             return self._brokers[known[0]]
         return self._broker(loader.alias_for(using))
 
-    def send_committed(self) -> None:
+    def settle(self) -> None:
         """Send what only a TestCase's own transaction holds back; looking does so by itself."""
-        self._send(self._databases.due)
+        self._settle(self._databases.due)
 
-    def send_committed_before(self, message_id: str) -> None:
+    def settle_before(self, message_id: str) -> None:
         """Send what this thread committed before it published messages; here is the first of them."""
 
         # One that a hook sends has its place already: Django calls hooks in their order.
@@ -207,18 +207,18 @@ class Published(Sequence[PublishedMessage]):
             hooks = self._databases.due(own=True)
             return [] if hooks and self._databases.are_sending(message_id) else hooks
 
-        self._send(due)
+        self._settle(due)
 
-    def _send(self, due: Callable[[], list[CommitHook]]) -> None:
+    def _settle(self, due: Callable[[], list[CommitHook]]) -> None:
         thread = threading.get_ident()
-        if self._on_commit == "pending" or self._left is not None or thread in self._sending:
+        if self._on_commit == "pending" or self._left is not None or thread in self._settling:
             return
-        self._sending.add(thread)
+        self._settling.add(thread)
         try:
             for hook in due():
                 hook()
         finally:
-            self._sending.discard(thread)
+            self._settling.discard(thread)
 
     def end(self) -> None:
         """Keep what waits for a commit from ever leaving."""
@@ -236,7 +236,7 @@ class Published(Sequence[PublishedMessage]):
 
     def _broker(self, alias: str) -> MemoryBroker:
         if alias not in self._brokers:
-            broker = MemoryBroker(alias, before_look=self.send_committed)
+            broker = MemoryBroker(alias, before_look=self.settle)
             broker.declare(*registry.declaration_order(alias))
             self._brokers.setdefault(alias, broker)  # another thread may have been faster
         return self._brokers[alias]
@@ -266,7 +266,7 @@ class _StandIn(MemoryTransport):
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its outcome, in order, after those committed before."""
         if deliveries:
-            self._published.send_committed_before(deliveries[0].envelope.message_id)
+            self._published.settle_before(deliveries[0].envelope.message_id)
         super().submit(deliveries)
 
     def take(self, envelope: Envelope) -> tuple[str, ...]:

@@ -327,6 +327,7 @@ def test_stats_as_json(store):
     assert json.loads(run("rmq_stats", "--json", database=store).out) == {
         "database": store,
         "pending": 0,
+        "scheduled": 0,
         "failed": 0,
         "dead": 0,
         "oldest_pending_seconds": None,

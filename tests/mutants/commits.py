@@ -5,11 +5,9 @@ from __future__ import annotations
 from tests.mutants.mutant import ON_COMMIT, PUBLISH, Mutant
 
 COMMIT = "publisher/on_commit.py"
-HOOK = "publisher/commit_hook.py"
 OUTBOX = "outbox/transitions.py"
-FAILED = "outbox/failed_publishes.py"
 RETRIES = "outbox/retry_policy.py"
-PUBLISHING = "publisher/databases.py"
+PUBLISHING = "publisher/api.py"
 
 MUTANTS = (
     Mutant(
@@ -23,7 +21,7 @@ MUTANTS = (
     Mutant(
         "a savepoint by hand",
         "A savepoint made by hand and rolled back takes its messages with it.",
-        HOOK,
+        COMMIT,
         "        return number.isdigit() and int(number) <= self._last\n",
         "        return False\n",
         ON_COMMIT,
@@ -31,7 +29,7 @@ MUTANTS = (
     Mutant(
         "a stale list is believed",
         "A hook that is still on its list sends only its own: others may be rolled back.",
-        HOOK,
+        COMMIT,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = tuple(hook for _, hook, *_ in hooks)\n",
         ON_COMMIT,
@@ -39,7 +37,7 @@ MUTANTS = (
     Mutant(
         "hooks keep the old list",
         "All surviving hooks are pointed to the current list at each publish.",
-        HOOK,
+        COMMIT,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.left is None:\n",
         ON_COMMIT,
@@ -47,7 +45,7 @@ MUTANTS = (
     Mutant(
         "one after the other",
         "Several messages of one transaction leave as one pipelined batch.",
-        HOOK,
+        COMMIT,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = ()\n",
         ON_COMMIT,
@@ -55,7 +53,7 @@ MUTANTS = (
     Mutant(
         "sent twice",
         "A hook sends once, whoever calls it.",
-        HOOK,
+        COMMIT,
         "            hook.sent = True\n",
         "            pass\n",
         ON_COMMIT,
@@ -71,7 +69,7 @@ MUTANTS = (
     Mutant(
         "a deadline of the last commit",
         "The next capture's hooks have a deadline of their own.",
-        HOOK,
+        COMMIT,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.hooks is hooks:\n",
         ON_COMMIT,
@@ -98,7 +96,7 @@ MUTANTS = (
     Mutant(
         "a hook that is not robust",
         "Should a hook of ours break, those of others still run.",
-        HOOK,
+        COMMIT,
         "using=hook.database, robust=True)",
         "using=hook.database, robust=False)",
         ON_COMMIT,
@@ -106,7 +104,7 @@ MUTANTS = (
     Mutant(
         "always the default database",
         "The transaction that counts is that of the alias whose `atomic` block is open.",
-        PUBLISHING,
+        "publisher/transaction.py",
         '    return open_aliases[0] if open_aliases else "default"\n',
         '    return "default"\n',
         PUBLISH,
@@ -114,7 +112,7 @@ MUTANTS = (
     Mutant(
         "database= is not heard",
         "`database` names the alias whose transaction counts.",
-        PUBLISHING,
+        "publisher/transaction.py",
         "    if database is not None:\n        return database\n",
         "",
         PUBLISH,
@@ -122,7 +120,7 @@ MUTANTS = (
     Mutant(
         "any of several blocks",
         "When several `atomic` blocks are open, an error asks for `database`.",
-        PUBLISHING,
+        "publisher/transaction.py",
         "    if len(open_aliases) > 1:\n",
         "    if False:\n",
         PUBLISH,
@@ -130,7 +128,7 @@ MUTANTS = (
     Mutant(
         "TestCase's blocks count",
         "The blocks of a TestCase do not count as open.",
-        PUBLISHING,
+        "publisher/transaction.py",
         'if any(not getattr(block, "_from_testcase", False) for block',
         "if any(True for block",
         PUBLISH,
@@ -147,9 +145,9 @@ MUTANTS = (
         "a row before the hook",
         "Where a hook may not be registered, no row is written.",
         COMMIT,
-        "        register(hook)  # first: if this raises, no row may have been written\n"
+        "        _register(hook)  # first: where this is refused, no row must have been written\n"
         "        hook.rows = insert()\n",
-        "        hook.rows = insert()\n        register(hook)\n",
+        "        hook.rows = insert()\n        _register(hook)\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
@@ -230,7 +228,7 @@ MUTANTS = (
     Mutant(
         "one that cannot be stored",
         "A failure that the database cannot take costs the others nothing.",
-        FAILED,
+        OUTBOX,
         "    return [kept for item in items for kept in record_failures(database, [item])]\n",
         "    return [False] * len(items)\n",
         ("outbox/test_transitions.py",),
@@ -239,8 +237,8 @@ MUTANTS = (
         "discarded under a lease",
         "A person's action never touches a row under a live lease.",
         OUTBOX,
-        'token": 0, "finished_at": DatabaseNow()}\n    free = rows.filter(FREE, ',
-        'token": 0, "finished_at": DatabaseNow()}\n    free = rows.filter(',
+        '    return rows.filter(FREE, state__in=("failed", "dead")).update(\n        state="discarded"',
+        '    return rows.filter(state__in=("failed", "dead")).update(\n        state="discarded"',
         ("outbox/test_transitions.py",),
     ),
     Mutant(
@@ -268,11 +266,35 @@ MUTANTS = (
         ("outbox/test_row.py",),
     ),
     Mutant(
-        "a statement in a log line",
-        "A log line about the database quotes nothing of a statement.",
-        "outbox/database_guard.py",
-        "    if code is not None:\n",
-        "    if False:\n",
-        ("outbox/test_database_guard.py",),
+        "a scheduled message is due at once",
+        "A message with a countdown waits for its time.",
+        "outbox/insert.py",
+        '            values += (*_given(using, envelope), "", adapt(due), adapt(due))\n',
+        '            values += (*_given(using, envelope), "", "2000-01-01 00:00:00", adapt(due))\n',
+        ("publisher/test_scheduling.py",),
+    ),
+    Mutant(
+        "what was taken is cancelled",
+        "`cancel` leaves what somebody has taken to send.",
+        "outbox/scheduled.py",
+        'state="pending", token=0)',
+        'state="pending")',
+        ("publisher/test_scheduling.py",),
+    ),
+    Mutant(
+        "what failed is cancelled",
+        "`cancel` leaves what has failed.",
+        "outbox/scheduled.py",
+        'message_id=message_id, state="pending", token=0)',
+        "message_id=message_id, token=0)",
+        ("publisher/test_scheduling.py",),
+    ),
+    Mutant(
+        "what waits is pending",
+        "Statistics count scheduled messages apart from pending ones.",
+        "monitoring/outbox_stats.py",
+        " & ~Q(scheduled_at__isnull=False, scheduled_at__gt=DatabaseNow())\n",
+        "\n",
+        ("publisher/test_scheduling.py",),
     ),
 )

@@ -3,7 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
+from django.db import connections as databases
+
 from rmq_publisher.management.base import ConnectionsCommand
+from rmq_publisher.outbox import heartbeats, scheduled
 from rmq_publisher.topology import declare
 from rmq_publisher.topology.declare import Report
 
@@ -30,6 +35,22 @@ class Command(ConnectionsCommand):
         if report.publishing != declare.ALLOWED:
             complaints.append(f"publishing is {report.publishing}")
         return "; ".join(complaints)
+
+    def examine_databases(self) -> list[str]:
+        """Return where scheduled messages are due and no relay sends them."""
+        complaints = []
+        for database in databases:
+            try:
+                waiting = scheduled.overdue(database, heartbeats.ALIVE_SECONDS)
+                seen = heartbeats.last_seen(database) if waiting else 0.0
+            except (DatabaseError, ImproperlyConfigured):
+                continue  # not every database has the table
+            if seen is None or seen > heartbeats.ALIVE_SECONDS:
+                complaints.append(
+                    f"database {database!r}: {waiting} scheduled message(s) have been due for a minute "
+                    "and no relay was seen: start manage.py rmq_relay"
+                )
+        return complaints
 
     def _show(self, report: Report) -> None:
         self.line(f"  node        {report.node or 'memory'}, vhost {report.vhost!r}")

@@ -43,6 +43,8 @@ class Command(QuietableCommand):
         oldest = "" if age is None else f", the oldest for {_words(age)}"
         dead = document["dead"]
         self.stdout.write(f"pending    {document['pending']}{oldest}")
+        if document["scheduled"]:
+            self.stdout.write(f"scheduled  {document['scheduled']}")
         self.stdout.write(f"failed     {document['failed']}")
         self.stdout.write(f"dead       {self.style.ERROR(str(dead)) if dead else dead}")
         for what, counts in document["recent"].items():
@@ -61,6 +63,7 @@ def _document(database: str) -> dict[str, Any]:
     return {
         "database": database,
         "pending": found.pending,
+        "scheduled": found.scheduled,
         "failed": found.failed,
         "dead": found.dead,
         "oldest_pending_seconds": _rounded(found.oldest_pending),

@@ -76,13 +76,13 @@ class ConsumeThread:
         """Start the thread.
 
         Raises:
-            RuntimeError: none can be started.
+            BrokerUnavailable: the interpreter is shutting down (Python 3.12 and later).
         """
         try:
             self._thread.start()
-        except BaseException:
+        except RuntimeError as error:
             self._loop.close()
-            raise
+            raise BrokerUnavailable("no consumer: the interpreter is shutting down") from error
 
     # Called by any thread
 

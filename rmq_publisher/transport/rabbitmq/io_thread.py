@@ -52,11 +52,11 @@ class IOThread:
         """Start the thread.
 
         Raises:
-            RuntimeError: none can be started.
+            RuntimeError: the interpreter is shutting down (Python 3.12 and later).
         """
         try:
             self._thread.start()
-        except BaseException:
+        except RuntimeError:
             self._loop.close()
             raise
 
