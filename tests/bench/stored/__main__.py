@@ -35,13 +35,11 @@ PATIENCE = 600  # seconds for one task
 class StompNode(PrivateNode):
     """A node that speaks STOMP too, as django-outbox-pattern does."""
 
+    plugins = ("rabbitmq_stomp",)
+
     def __init__(self) -> None:
         self.stomp = free_port()
         super().__init__(config=f"stomp.listeners.tcp.1 = 127.0.0.1:{self.stomp}")
-
-    def _write_files(self) -> None:
-        super()._write_files()
-        (self.directory / "enabled_plugins").write_text("[rabbitmq_stomp].")
 
 
 class Process:

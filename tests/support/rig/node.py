@@ -13,13 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import quote
 
 from . import PATIENCE, wire
 from .admin import Admin
 from .certificates import Certificates
-from .erlang import Epmd, clean_environment, guard, release_guard, remote_eval
+from .erlang import Epmd, clean_environment, guard, release_guard, remote_eval, without_plugins
 from .ports import free_port, release_port
 
 START_TIMEOUT = 60.0
@@ -46,6 +46,8 @@ def server_program() -> str | None:
 
 class PrivateNode(Admin):
     """One node on private ports, with all that it writes in a temporary directory."""
+
+    plugins: ClassVar[tuple[str, ...]] = ()  # that are enabled
 
     def __init__(
         self,
@@ -79,11 +81,12 @@ class PrivateNode(Admin):
         if program is None:
             raise NodeError("no rabbitmq-server here; on Debian: apt-get install rabbitmq-server")
         self._write_files()
+        slim = {} if self.plugins else without_plugins(program, self.directory)
         self._epmd.start()
         with (self.directory / "console.log").open("ab") as console:
             self._process = subprocess.Popen(
                 [program],
-                env=self._environment(),
+                env=self._environment() | slim,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -276,7 +279,7 @@ class PrivateNode(Admin):
         if not cookie.exists():
             cookie.write_text(self._cookie)
             cookie.chmod(0o400)
-        (self.directory / "enabled_plugins").write_text("[].")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].")
         lines = [
             f"listeners.tcp.1 = 127.0.0.1:{self.port}",
             "disk_free_limit.absolute = 1MB",  # a full disk must not raise alarms of its own
