@@ -8,7 +8,7 @@ python := .venv/bin/python
 ARGS ?=
 # Those of the benchmark's second part, stored messages: empty for the full sizes.
 STORED ?= --quick
-# Processes that share the suite; each starts the nodes that it needs.
+# Processes that share the suite (auto: two more than there are cores).
 WORKERS ?= auto
 
 help: ## Tell what there is
@@ -25,7 +25,7 @@ serve: ## Run the example shop until Ctrl-C
 
 test: ## Run the test suite
 	@.ci/setup --server --databases --browser test
-	@$(python) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(python) -m pytest -n $(WORKERS) $(ARGS)
 
 lint: ## Check style, types, migrations and settings
 	@.ci/setup test lint

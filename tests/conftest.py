@@ -10,7 +10,11 @@ from rmq_publisher import connections
 from rmq_publisher.transport.memory import transport
 from tests.support.rig.ladder import Broker
 
-pytest_plugins = ["tests.support.rig.fixtures", "tests.support.rig.stores"]
+pytest_plugins = [
+    "tests.support.rig.fixtures",
+    "tests.support.rig.stores",
+    "tests.support.schedule",
+]
 
 # pika tells every lost connection at ERROR with a traceback: here they are lost on purpose.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""A stage for each of the modules, whose tests share its servers."""
+"""One stage for all of them, on servers that they share."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.rig.node import PrivateNode
+
 from .plan import SMALL
 from .stage import Stage
 
 SEED = 7
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+@pytest.fixture(scope="package")
+def stage(shared_node: PrivateNode) -> Iterator[Stage]:
     """Small, and the same at each run as far as a seed can see to it."""
     print(f"seed {SEED}")
-    with Stage(SMALL, SEED) as stage:
+    shared_node.heal()
+    with Stage(SMALL, SEED, node=shared_node) as stage:
         yield stage
+    shared_node.heal()

@@ -34,8 +34,12 @@ EXCHANGE = "chaos"
 class Stage:
     """Starts what is asked for, once, and ends it all."""
 
-    def __init__(self, size: Size, seed: int, keep: Path | None = None) -> None:
+    def __init__(
+        self, size: Size, seed: int, keep: Path | None = None, *, node: PrivateNode | None = None
+    ) -> None:
+        """Without a node it starts its own, once one is needed."""
         self.size = size
+        self._given = node
         self.seed = str(seed)
         self.place = Path(tempfile.mkdtemp(prefix="rmq-chaos-"))
         self._keep = keep
@@ -71,6 +75,8 @@ class Stage:
     @cached_property
     def node(self) -> PrivateNode:
         """The node that is killed."""
+        if self._given is not None:
+            return self._given
         node = PrivateNode()
         self._endings.append(node.discard)
         return node.start()

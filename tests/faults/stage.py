@@ -26,8 +26,18 @@ PATIENCE = 60.0  # seconds: what takes longer hangs
 class Stage:
     """Starts what is asked for, once, and ends it all."""
 
-    def __init__(self, size: Size, seed: int) -> None:
+    def __init__(
+        self,
+        size: Size,
+        seed: int,
+        *,
+        node: PrivateNode | None = None,
+        cluster: Callable[[], Cluster] | None = None,
+    ) -> None:
+        """Without a node or a cluster it starts its own, once one is needed."""
         self.size = size
+        self._given_node = node
+        self._given_cluster = cluster
         self.seed = seed
         self._endings: list[Callable[[], None]] = []
         self._names = 0
@@ -52,6 +62,8 @@ class Stage:
     @cached_property
     def node(self) -> PrivateNode:
         """A node to freeze and block."""
+        if self._given_node is not None:
+            return self._given_node
         node = PrivateNode()
         self._endings.append(node.discard)
         return node.start()
@@ -59,6 +71,8 @@ class Stage:
     @cached_property
     def cluster(self) -> Cluster:
         """Three nodes to kill."""
+        if self._given_cluster is not None:
+            return self._given_cluster()
         cluster = Cluster()
         self._endings.append(cluster.discard)
         return cluster.start()

@@ -18,6 +18,8 @@ from pika import BasicProperties
 
 from rmq_publisher import BrokerUnavailable, ConfirmTimeout, QueueConfig
 from tests.support.rig.amqp import Received
+from tests.support.rig.cluster import Cluster
+from tests.support.rig.node import PrivateNode
 
 from . import outages, report
 from .ledger import Attempt, Ledger, Reading, counts, median, percentile
@@ -31,9 +33,18 @@ SEED = 7
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage(SMALL, SEED) as stage:
+def stage(request: pytest.FixtureRequest, shared_node: PrivateNode) -> Iterator[Stage]:
+    """On servers that other tests use as well."""
+
+    def cluster() -> Cluster:
+        found: Cluster = request.getfixturevalue("cluster")
+        found.heal()
+        return found
+
+    shared_node.heal()
+    with Stage(SMALL, SEED, node=shared_node, cluster=cluster) as stage:
         yield stage
+    shared_node.heal()
 
 
 @pytest.mark.disturbs

@@ -113,8 +113,8 @@ def tls_node(node: PrivateNode) -> PrivateNode:
     return node
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Three nodes in one cluster, private to the module; `heal()` is the test's to call."""
+    """Three nodes in one cluster, for all tests of the process; `heal()` is the test's to call."""
     with Cluster() as running:
         yield running
