@@ -103,13 +103,13 @@ def test_each_node_killed_in_turn(settings: Any, healed: Cluster, names: Names) 
             error = error_of(queue=queue, message_id=message_id)
             if error is None:
                 confirmed.append(message_id)
-            stop.wait(0.005)  # enough of them to be hit, few enough to be read back
+            stop.wait(0.02)  # enough of them to be hit, few enough to be read back
             if isinstance(error, BrokerUnavailable):
                 not_sent.append(message_id)
 
     def moves_on() -> None:
         before = len(confirmed)
-        eventually(lambda: len(confirmed) > before + 100)
+        eventually(lambda: len(confirmed) > before + 50)
 
     calls = [Call(lambda number=number: work(number)) for number in range(4)]
     try:
