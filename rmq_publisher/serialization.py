@@ -9,8 +9,9 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 
@@ -28,14 +29,13 @@ class DecodeError(ValueError):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A body and the properties that say how to read it."""
 
     body: bytes
     content_type: str
     content_encoding: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,7 @@ def encode(name: str, value: Any) -> Encoded:
     if not compression:
         return encoded
     compress, content_encoding, headers = _compressions[compression]
-    return replace(
-        encoded,
+    return encoded._replace(
         body=compress(encoded.body),
         content_encoding=content_encoding,
         headers=headers,
@@ -162,7 +161,7 @@ def compress(encoded: Encoded, compression: str) -> Encoded:
             f"compression={compression!r} and a serializer that compresses: give only one"
         )
     headers = {**encoded.headers, compressions.HEADER: how.content_type}
-    return replace(encoded, body=how.compress(encoded.body), headers=headers)
+    return encoded._replace(body=how.compress(encoded.body), headers=headers)
 
 
 # Reading

@@ -200,8 +200,8 @@ def seal(
         encoded = _compressed(encoded, compression, max_body_size, names)
     try:
         message_id, header = id_and_header(encoded, properties, headers, expiration, keywords)
-        for what, name in names.items():
-            shortstr(what, name)
+        shortstr("exchange", exchange)
+        shortstr("routing_key", routing_key)
     except (FieldError, TopologyError) as error:
         raise InvalidMessage(str(error), **_printable(names)) from error.with_traceback(None)
     if len(header) + HEADER_OVERHEAD > FRAME_MAX:
