@@ -187,7 +187,7 @@ def test_an_unknown_using_says_which_there_are(rmq):
 
 def test_a_databases_name_as_using_says_database(rmq):
     """An unknown name that is a database's says to use ``database=``."""
-    with pytest.raises(InvalidMessage, match=r"It is a database: .* write database='other'"):
+    with pytest.raises(InvalidMessage, match=r"It is a database: .*write database='other'"):
         now(queue="q", using="other")
 
 
