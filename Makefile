@@ -1,4 +1,4 @@
-# Each target makes the virtual environment it needs by itself (.ci/setup).
+# Each target creates the virtual environment that it needs (.ci/setup).
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint docs bench faults chaos mutants pictures clean
@@ -6,12 +6,12 @@
 python := .venv/bin/python
 # More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
 ARGS ?=
-# Those of the benchmark's second part, stored messages: empty for the full sizes.
+# Arguments of the benchmark's second part, stored messages: empty for the full sizes.
 STORED ?= --quick
-# Processes that share the suite (auto: two more than there are cores).
+# Processes that share the test suite (auto: two more than there are cores).
 WORKERS ?= auto
 
-help: ## Tell what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: ARGS, WORKERS, PYTHON (an interpreter), RMQ_URL (a broker), PORT (of serve).'
 
@@ -45,23 +45,23 @@ bench: ## Measure throughput and latency, and write the tables of docs/explanati
 	@$(python) -m tests.bench --output docs/explanation/benchmark.md $(ARGS)
 	@$(python) -m tests.bench.stored --output docs/explanation/benchmark.md $(STORED)
 
-faults: ## Show what the engine withstands, with figures (ARGS="--size small": half a minute)
+faults: ## Test the engine under faults, with figures (ARGS="--size small": half a minute)
 	@.ci/setup --server test
 	@$(python) -m tests.faults $(ARGS)
 
-mutants: ## Break the code on purpose and tell what no test notices (ARGS="--list")
+mutants: ## Break the code on purpose and report what no test detects (ARGS="--list")
 	@.ci/setup --server --databases test
 	@$(python) -m tests.mutants $(ARGS)
 
-chaos: ## Kill everything and account for every message, with figures (ARGS="--size small": two minutes)
+chaos: ## Kill every kind of process and account for every message, with figures (ARGS="--size small": two minutes)
 	@.ci/setup --server --databases test
 	@$(python) -m tests.chaos $(ARGS)
 
-pictures: ## Take the pictures of the admin's page that the documentation shows
+pictures: ## Take the screenshots of the admin page for the documentation
 	@.ci/setup --server --browser test
 	@$(python) -m pytest -q tests/browser/pictures.py
 
-clean: ## Remove all that the other targets make
+clean: ## Remove everything that the other targets create
 	rm -rf .venv .venv-* build dist docs/_build *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis shop.sqlite3 shop.sqlite3-*
 	find rmq_publisher example_project tests -name __pycache__ -type d -exec rm -rf {} +

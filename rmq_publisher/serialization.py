@@ -1,7 +1,7 @@
 """Serializers by name and by content type, in both directions. Nothing ever unpickles.
 
-A name may carry a compression: ``"json+gzip"``. Such bodies say so in ``content_encoding``; ``zlib`` also
-carries the header by which kombu and Celery consumers recognise it (their name for the zlib format is
+A name may include a compression: ``"json+gzip"``. ``content_encoding`` names it for consumers; ``zlib``
+also sets the header that kombu and Celery consumers read (they call the zlib format
 ``application/x-gzip``).
 """
 
@@ -23,14 +23,14 @@ yaml = optional_module("yaml")
 
 
 class DecodeError(ValueError):
-    """A received body that is not accepted, or is not what its properties say.
+    """A received body is not accepted, or does not match its properties.
 
-    Its text names content type, sizes and kinds of errors, and never a value.
+    The message names content type, sizes and classes of errors, never a value.
     """
 
 
 class Encoded(NamedTuple):
-    """A body and the properties that say how to read it."""
+    """A body and the properties that describe its format."""
 
     body: bytes
     content_type: str
@@ -40,7 +40,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Serializer:
-    """How values of one content type are written and read; ``decode`` is None where they are not."""
+    """Writes and reads values of one content type; without ``decode`` it only writes."""
 
     encode: Callable[[Any], bytes]
     content_type: str
@@ -50,13 +50,13 @@ class Serializer:
 
 _serializers: dict[str, Serializer] = {}
 _compressions: dict[str, tuple[Callable[[bytes], bytes], str, Mapping[str, str]]] = {
-    # mtime=0: the same body gives the same bytes.
+    # mtime=0: equal bodies give equal bytes.
     "gzip": (lambda body: gzip.compress(body, mtime=0), "gzip", {}),
     "zlib": (zlib.compress, "deflate", {compressions.HEADER: "application/x-gzip"}),
 }
-# Serializers that come with an extra of this package.
+# Serializers that need an extra of this package.
 _EXTRAS = ("msgpack", "yaml")
-# Charsets that bodies may be in, as Python names them; others (idna, unicode_escape) do more than decode.
+# Charsets of bodies, with Python's names. Some others (idna, unicode_escape) do more than decode.
 _CHARSETS = {
     "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "latin-1", "latin-1": "latin-1",
     "latin1": "latin-1", "windows-1252": "cp1252", "cp1252": "cp1252", "utf-16": "utf-16",
@@ -75,11 +75,11 @@ def register_serializer(
     """Make ``serializer=name`` known, and messages of its content type readable by consumers.
 
     Args:
-        name: what callers write; no ``+``, which separates a compression.
-        encode: makes bytes of a value; raises TypeError or ValueError for what it cannot.
-        content_type: the property of messages that it made.
-        content_encoding: the property beside it; None leaves it out.
-        decode: makes a value of bytes; raises for what it cannot. Without it consumers get bytes.
+        name: the name for callers, without ``+``, which separates a compression.
+        encode: turns a value into bytes; raises TypeError or ValueError if it cannot.
+        content_type: set as the property of its messages.
+        content_encoding: likewise; None leaves it out.
+        decode: turns bytes into a value; raises if it cannot. Without it, consumers get bytes.
 
     Raises:
         ValueError: the name is empty or holds ``+``.
@@ -103,7 +103,7 @@ def is_known(name: object) -> bool:
 
 
 def check(name: object) -> None:
-    """Raise where ``name``, with its compression if it has one, cannot be used.
+    """Raise if ``name``, with its compression if it has one, cannot be used.
 
     Raises:
         LookupError: no such serializer or compression.
@@ -125,15 +125,15 @@ def encode(name: str, value: Any) -> Encoded:
 
     Raises:
         LookupError: no such serializer or compression.
-        TypeError, ValueError: what the serializer raises for a value that it cannot encode.
-        RuntimeError: it made something else than bytes.
+        TypeError, ValueError: from the serializer, for a value that it cannot encode.
+        RuntimeError: the serializer returned something other than bytes.
     """
     __traceback_hide__ = True  # as in compose()
     check(name)
     base, _, compression = name.partition("+")
     serializer = _serializers[base]
     body: object = serializer.encode(value)
-    if not isinstance(body, bytes):  # found here, not where it is put on the wire
+    if not isinstance(body, bytes):  # fail here, not when it is sent
         raise RuntimeError(f"serializer {base!r} must return bytes, not {type(body).__name__}")
     encoded = Encoded(body, serializer.content_type, serializer.content_encoding)
     if not compression:
@@ -149,11 +149,11 @@ def encode(name: str, value: Any) -> Encoded:
 def compress(encoded: Encoded, compression: str) -> Encoded:
     """Return a body compressed as ``compression`` names it, with kombu's header.
 
-    ``content_encoding`` stays as it is: kombu takes it for a charset.
+    ``content_encoding`` is not changed: kombu reads it as a charset.
 
     Raises:
         LookupError: no such compression, or its package is not installed.
-        ValueError: the serializer's name says a compression already.
+        ValueError: the serializer's name already includes a compression.
     """
     how = compressions.method(compression)
     if encoded.content_encoding in ("gzip", "deflate"):
@@ -168,13 +168,13 @@ def compress(encoded: Encoded, compression: str) -> Encoded:
 
 
 def accepted(accept: Iterable[str] | None) -> frozenset[str] | None:
-    """Return the content types that ``accept`` names, by serializer or as they are.
+    """Return the content types that ``accept`` lists, directly or by serializer.
 
-    None stands for all types, of which those of registered serializers are decoded.
+    None means all types; those of registered serializers are decoded.
 
     Raises:
-        TypeError: it is no list of names.
-        LookupError: a name is neither a content type nor that of a serializer that can read.
+        TypeError: it is not a list of names.
+        LookupError: a name is neither a content type nor a serializer that can read.
     """
     if accept is None:
         return None
@@ -206,18 +206,18 @@ def decode(
     """Return the value of a received body.
 
     Args:
-        body: as it came.
-        content_type: the property.
-        content_encoding: the property: a compression, or a charset.
+        body: as received.
+        content_type: the message's property.
+        content_encoding: the message's property: a compression or a charset.
         compression: kombu's header, if the message has it.
         accept: content types, as `accepted` returns them.
-        limit: bytes that a compressed body may grow to.
+        limit: maximum size of the decompressed body in bytes.
 
     Returns:
-        What the content type's serializer reads, and bytes where no serializer is of that type.
+        The value that the content type's serializer reads, or bytes if there is no such serializer.
 
     Raises:
-        DecodeError: it is not accepted, or cannot be read.
+        DecodeError: the body is not accepted or cannot be read.
     """
     __traceback_hide__ = True  # as in compose()
     kind = (content_type or "").partition(";")[0].strip().lower()
@@ -233,8 +233,8 @@ def decode(
         raise DecodeError(str(error)) from None
     except LookupError as error:
         raise DecodeError(str(error.args[0])) from None
-    except Exception as error:  # noqa: BLE001 (a reader may raise anything; its words quote the body)
-        raise DecodeError(f"the body is no {kind} ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 (a reader may raise anything; its message quotes the body)
+        raise DecodeError(f"the body is not valid {kind} ({type(error).__name__})") from None
 
 
 def _decompressed(body: bytes, content_encoding: str, compression: object, limit: int) -> bytes:

@@ -297,7 +297,7 @@ def test_orders_are_taken_when_the_broker_is_down(settings, client):
 
 # -- on the memory broker -------------------------------------------------------------------------
 
-IN_MEMORY = "The memory broker is in use. Its messages live in this process only"
+IN_MEMORY = "The memory broker is in use. Its messages exist only in this process"
 
 
 def test_the_page_says_that_the_memory_broker_is_in_use(settings, client):
@@ -348,7 +348,7 @@ def test_the_demo_needs_no_broker(named):
 
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert ("None can be had" in said) is not bool(named)
+    assert ("None is available" in said) is not bool(named)
     assert "broker the memory broker" in said
     assert "orders 200 placed" in said
     assert "rolled back 10 more" in said
@@ -485,13 +485,13 @@ PLACED = {"a": {"id": 1, **TEA}}
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([], "never came"),
+        ([], "never arrived"),
         ([a_message(), a_message()], "read 2 times"),
         ([a_message(), a_message(properties={"message_id": "b"})], "belongs to no order"),
         ([a_message(body={"amount": "1.00"})], "its body says"),
         ([a_message(properties={"delivery_mode": 1})], "delivery_mode is 1"),
         ([a_message(properties={"content_type": None})], "content_type is None"),
-        ([a_message(routing_key="orders.other")], "came by"),
+        ([a_message(routing_key="orders.other")], "came through"),
     ],
 )
 def test_the_demo_notices(messages, words):

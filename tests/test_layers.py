@@ -20,7 +20,7 @@ LAYER = {
     for place in re.findall(r"`(.+?)`", row["places"])
 }
 MOST_AT_ROOT = 10  # modules at the root besides __init__
-LONGEST_CHAIN = 19
+LONGEST_CHAIN = 16
 LAZY = {"pytest_plugin"}  # every run of pytest here loads it; few of them use Django
 CONNECTIONS = {"pika.connection", "pika.BlockingConnection", "pika.SelectConnection"}
 HANDS_ON = {

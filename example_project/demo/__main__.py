@@ -35,7 +35,7 @@ def main() -> int:
         complain(str(failure))
         return 1
     except KeyboardInterrupt:
-        complain("Stopped; the server and the broker are ended.")
+        complain("Stopped; the server and the broker have been shut down.")
         return 130
     if agreed:
         note(f"\nAll agreed, in {time.monotonic() - began:.0f} s.")
@@ -53,9 +53,9 @@ def run() -> bool:
             differences = orders(site) + unroutable()
             if differences:
                 complain("\n  ".join(["\nDifferences:", *differences]))
-                complain(f"\nThe server's last words:\n{site.server.last_words()}")
+                complain(f"\nThe last lines of the server's log:\n{site.server.last_words()}")
         if found.rung == "url":
-            say("left there", "the shop's exchanges and queues, empty")
+            say("left there", "the shop's exchanges and queues, which are empty")
     if in_memory:
         note("\nThere was no RabbitMQ: no outside consumer verified these messages.")
     return not differences
@@ -68,12 +68,12 @@ def orders(site: Site) -> list[str]:
     placed, seconds = timed(lambda: customers.place_orders(site.server.port, ORDERS))
     say("orders", f"{len(placed)} placed by {customers.THREADS} customers in {seconds:.1f} s")
     roll_back()
-    say("rolled back", f"{ROLLED_BACK} more, after their publish(): no message may come of them")
+    say("rolled back", f"{ROLLED_BACK} more, after their publish(): they must produce no message")
     found = look_at(customers.page(site.server.port))
     found += compare.differences(placed, read(site))
     if not found:
-        say("compared", "every order exactly once, its fields as they were placed, and no other;")
-        say("", "persistent, application/json, each with an id of its own")
+        say("compared", "every order exactly once, with its fields unchanged, and nothing else;")
+        say("", "persistent, application/json, each with its own id")
     return found
 
 
@@ -122,7 +122,7 @@ def must_be_empty() -> None:
     if queue.messages or queue.consumers:
         raise DemoError(
             f"The queue {QUEUE} is in use at this broker ({queue.messages} messages, "
-            f"{queue.consumers} consumers): the demo wants it to itself."
+            f"{queue.consumers} consumers): the demo needs it for itself."
         )
 
 
@@ -158,7 +158,7 @@ def unroutable() -> list[str]:
         if error.reply_code == 312:
             return []
         return [f"an unroutable message gave {error.reply_code}, not 312"]
-    return ["an unroutable message was taken for delivered"]
+    return ["an unroutable message was reported as delivered"]
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ SHOWN = 10
 def differences(
     placed: Mapping[str, Mapping[str, Any]], messages: Iterable[Mapping[str, Any]]
 ) -> list[str]:
-    """Say in words all that does not agree; an empty list is agreement."""
+    """Describe every difference; an empty list means that all agree."""
     messages = list(messages)
     times = Counter(message["properties"].get("message_id") for message in messages)
     found = [f"message {name} was read {n} times" for name, n in times.items() if n > 1]
-    found += [f"message {name} never came" for name in placed if name not in times]
+    found += [f"message {name} never arrived" for name in placed if name not in times]
     for message in messages:
         found += _faults(placed, message)
     if len(placed) != len({order["id"] for order in placed.values()}):
@@ -40,9 +40,9 @@ def _faults(placed: Mapping[str, Mapping[str, Any]], message: Mapping[str, Any])
     if wrong:
         yield f"message {name}: its body says {wrong}"
     if "created_at" not in body:
-        yield f"message {name}: its body does not say when"
+        yield f"message {name}: its body has no time"
     for key, value in PROPERTIES.items():
         if properties.get(key) != value:
             yield f"message {name}: {key} is {properties.get(key)!r}, not {value!r}"
     if (message["exchange"], message["routing_key"]) != ("shop.events", "orders.created"):
-        yield f"message {name}: came by {message['exchange']!r}, {message['routing_key']!r}"
+        yield f"message {name}: came through {message['exchange']!r}, {message['routing_key']!r}"

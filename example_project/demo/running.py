@@ -36,7 +36,7 @@ ADVICE = (
 
 
 class DemoError(Exception):
-    """Something did not go as it should; the text is for the person at the terminal."""
+    """Something went wrong; the text is for the person at the terminal."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _find(url: str) -> Broker:
         if os.environ.get("RMQ_TEST_URL"):  # asked for by name
             raise DemoError(why) from error
     tried = [line for line in why.splitlines() if line.startswith("  ")]
-    note("\n".join(["None can be had:", *tried, ADVICE]))
+    note("\n".join(["None is available:", *tried, ADVICE]))
     return _in_memory()
 
 

@@ -19,7 +19,7 @@ def main() -> int:
         complain(str(failure))
         return 1
     except KeyboardInterrupt:
-        note("\nThe shop and its broker are ended.")
+        note("\nThe shop and its broker have been shut down.")
         return 0
 
 
@@ -30,13 +30,13 @@ def serve() -> int:
         say("shop", site.address)
         say("admin", f"{site.address}admin/   login: {login()}")
         if found.url == MEMORY:
-            say("broker", "the memory broker: its messages live in this process only,")
-            say("", "and no consumer elsewhere sees them")
+            say("broker", "the memory broker: its messages exist only in this process,")
+            say("", "and no other consumer can see them")
         else:
             say("broker", str(found))
         if found.rung in ("docker", "local"):  # one of our own, on the loopback address: no secret
             say("", f"{found.url}   queue: shop.orders")
-        note("Ctrl-C ends it all.")
+        note("Press Ctrl-C to stop everything.")
         return site.server.wait()
 
 
@@ -46,9 +46,9 @@ def port() -> int | None:
     if not told:
         return USUAL_PORT if is_free(USUAL_PORT) else None
     if not told.isdecimal() or not 0 < int(told) < 65536:
-        raise DemoError(f"PORT must be a port's number, not {told!r}.")
+        raise DemoError(f"PORT must be a port number, not {told!r}.")
     if not is_free(int(told)):
-        raise DemoError(f"Port {told} is in use; leave PORT out, and a free one is found.")
+        raise DemoError(f"Port {told} is in use; leave PORT unset to use a free one.")
     return int(told)
 
 

@@ -1,4 +1,4 @@
-"""What queues and exchanges may be: their options judged, alone and together, as x-arguments."""
+"""Checks the options of queues and exchanges, alone and in combination, and makes x-arguments of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ _LIMITS = (
 
 
 def check_exchange_type(what: str, kind: str) -> str:
-    """Return the type of an exchange.
+    """Return the type of an exchange as a plain str.
 
     Raises:
-        TopologyError: neither one of AMQP's nor a plugin's ``x-...``.
+        TopologyError: it is neither a type of AMQP nor a plugin's ``x-...``.
     """
     kind = check_name(f"{what}: type", kind)
     if kind not in EXCHANGE_TYPES and not kind.startswith("x-"):
@@ -36,11 +36,11 @@ def queue_arguments(what: str, options: Mapping[str, Any]) -> tuple[Arguments | 
     """Return the further x-arguments of a queue, and all of them, as `merge_arguments` does.
 
     Args:
-        what: the queue, for the words of an error.
+        what: the queue, for error messages.
         options: the arguments of a `QueueConfig` by name.
 
     Raises:
-        TopologyError: an option, or a combination, that no broker can take.
+        TopologyError: an option, or a combination of options, that every broker rejects.
     """
     _check_type(what, options)
     _check_dead_letters(what, options)

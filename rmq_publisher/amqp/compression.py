@@ -1,7 +1,7 @@
-"""Compressed bodies, by kombu's names: what the header ``compression`` says, and how it is read.
+"""Compression of bodies, with kombu's names.
 
-kombu names a method by a content type in that header. Its ``gzip`` is the zlib format; a body in the
-format of gzip files is named by ``content_encoding`` instead. Nothing is decompressed beyond a limit.
+kombu writes a content type into the header ``compression``. Its ``gzip`` is the zlib format; the format
+of gzip files is declared by ``content_encoding`` instead. Decompression stops at a limit.
 """
 
 import bz2
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def optional_module(name: str) -> Any:
-    """Return a module that an extra of this package installs; None where it is not there."""
+    """Return a module that an extra of this package installs; None if it is not installed."""
     try:
         return import_module(name)
     except ImportError:
@@ -31,7 +31,7 @@ _LZMA_MEMORY = 96 * 2**20  # bytes
 
 
 class CompressionError(ValueError):
-    """A body that is not what its header says, is cut short, or grows over the limit."""
+    """The body is not in the named format, is truncated, or exceeds the limit."""
 
 
 class _Brotli:
@@ -51,13 +51,13 @@ class _Brotli:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to compress.
+    """A compression method.
 
     Attributes:
         content_type: kombu's name for it.
-        compress: makes bytes of bytes.
-        decompressor: makes an object with ``decompress(data, max_length)``, ``eof`` and ``unused_data``.
-        extra: what to install for it; empty where Python has it.
+        compress: compresses bytes.
+        decompressor: makes an object with ``decompress(data, max_length)``, ``eof``, ``unused_data``.
+        extra: the extra of this package that it needs; empty if Python includes it.
         installed: whether it can be used.
     """
 
@@ -100,12 +100,12 @@ _CONTENT_ENCODINGS = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names by which a compression may be asked for."""
+    """Return the names that callers may use."""
     return tuple(sorted(_NAMES))
 
 
 def method(name: object) -> Method:
-    """Return the method of a name or of kombu's content type.
+    """Return the method with this name or kombu content type.
 
     Raises:
         LookupError: there is none, or its package is not installed.
@@ -121,7 +121,7 @@ def method(name: object) -> Method:
 
 
 def content_encoding_method(name: str) -> Method | None:
-    """Return the method that a ``content_encoding`` names; None where it names none.
+    """Return the method that a ``content_encoding`` names; None if it names none.
 
     Raises:
         LookupError: its package is not installed.
@@ -135,18 +135,18 @@ def decompress(how: Method, body: bytes, limit: int) -> bytes:
 
     Args:
         how: the method.
-        body: one compressed stream, whole.
-        limit: bytes that it may grow to.
+        body: one complete compressed stream.
+        limit: maximum size of the result in bytes.
 
     Raises:
-        CompressionError: it is no such stream, is cut short, has something behind it, or is larger.
+        CompressionError: it is not such a stream, is truncated, has trailing data, or is too large.
     """
     decompressor = how.decompressor()
     try:
         data: bytes = decompressor.decompress(body, limit + 1)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 (each library has its own; their texts tell nothing)
+    except Exception as error:  # noqa: BLE001 (each library has its own errors, with no useful text)
         raise CompressionError(
             f"the body is not compressed as {how.content_type} ({type(error).__name__})"
         ) from None

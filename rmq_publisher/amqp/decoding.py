@@ -1,6 +1,6 @@
-"""A message's bytes, read back: all that `rmq_publisher.amqp.encoding` writes, and what other clients do.
+"""Decodes properties and field tables: every type that this package or other clients write.
 
-pika reads too, but makes whole numbers of floats, so that what is read could not be written again.
+pika's decoder turns floats into whole numbers, so that the result could not be encoded again.
 """
 
 import json
@@ -61,7 +61,7 @@ def _sized(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _within(data: bytes, end: int) -> int:
-    """Refuse a value that is cut short: a slice would return the rest without complaint."""
+    """Refuse a truncated value: a slice would silently return what is left."""
     if end > len(data):
         raise ValueError("the data ends inside a value")
     return end
@@ -96,7 +96,7 @@ def _text(data: bytes, at: int) -> Read:
     try:
         return piece.decode(), end
     except UnicodeDecodeError:
-        return piece, end  # AMQP's long strings may be any bytes; other clients put them there
+        return piece, end  # AMQP's long strings may be any bytes, and other clients use that
 
 
 def _fixed(form: str, make: Callable[..., Any]) -> Callable[[bytes, int], Read]:
@@ -128,7 +128,7 @@ _READERS: dict[bytes, Callable[[bytes, int], Read]] = {
     b"F": _table,
     b"A": _array,
     b"V": lambda _, at: (None, at),
-    # What this package never writes, and other clients do (RabbitMQ's errata to AMQP 0-9-1, table 3).
+    # Written by other clients, never by this package (RabbitMQ's errata to AMQP 0-9-1, table 3).
     b"b": _fixed(">b", int),
     b"B": _fixed(">B", int),
     b"s": _fixed(">h", int),
@@ -138,7 +138,7 @@ _READERS: dict[bytes, Callable[[bytes, int], Read]] = {
     b"f": _fixed(">f", float),
 }
 
-_TEXT_MAX = 2**27  # bytes of a decompressed body; RabbitMQ 3 takes no larger one
+_TEXT_MAX = 2**27  # bytes of a decompressed body; RabbitMQ 3 accepts none larger
 
 
 class BrokerMessage:

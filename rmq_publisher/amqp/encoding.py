@@ -1,10 +1,10 @@
-"""AMQP 0-9-1 field tables and basic properties as bytes, checked while they are made.
+"""Encodes and validates AMQP 0-9-1 field tables and basic properties.
 
-pika encodes them too, but knows no floats, checks lengths by ``assert`` and puts values into its
-error texts. Reading stays pika's: ``BasicProperties().decode``.
+pika's encoder does not support floats, checks lengths with ``assert`` and puts values into its error
+messages.
 
-The types are those that RabbitMQ reads (its errata to 4.2.1): ``I`` and ``l`` are signed integers of
-32 and 64 bits, ``x`` is a byte array, ``d`` a double.
+The types are those that RabbitMQ reads (its errata to section 4.2.1): ``I`` and ``l`` are signed integers
+of 32 and 64 bits, ``x`` is a byte array, ``d`` a double.
 """
 
 import calendar
@@ -16,12 +16,12 @@ from decimal import Decimal
 from typing import Any
 
 SHORTSTR_MAX = 255  # AMQP 0-9-1, 4.2.5.3: the length is one octet
-TABLE_MAX = 131_072  # bytes; no frame holds more unless a broker and its clients were told to
-_DEPTH_MAX = 32  # deeper tables are a mistake (or a cycle)
+TABLE_MAX = 131_072  # bytes; no frame is larger unless broker and clients are configured for it
+_DEPTH_MAX = 32  # deeper tables are a mistake, perhaps a cycle
 
 
 class FieldError(ValueError):
-    """A value that AMQP cannot carry. Names the place and the type, never the value."""
+    """AMQP cannot represent a value. The message names the place and the type, never the value."""
 
 
 def shortstr(what: str, value: object) -> bytes:
@@ -39,8 +39,8 @@ def utf8(what: str, value: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        # The error holds the whole text: not chained, it would show the value.
-        raise FieldError(f"{what} holds a surrogate, which UTF-8 cannot encode") from None
+        # Not chained: the error contains the whole text, and would show the value.
+        raise FieldError(f"{what} contains a surrogate, which UTF-8 cannot encode") from None
 
 
 def table(what: str, value: Mapping[str, Any], depth: int = 0) -> bytes:
@@ -57,7 +57,7 @@ def _fields(what: str, value: Mapping[str, Any], depth: int) -> Iterator[bytes]:
 
 
 def _sized(what: str, pieces: Iterable[bytes]) -> bytes:
-    """Return pieces with their length in front; stop as soon as there are too many."""
+    """Join pieces and prepend their length; stop as soon as they are too long."""
     data = bytearray()
     for piece in pieces:
         data += piece
@@ -92,14 +92,14 @@ def _int(what: str, value: int, _: int) -> bytes:
 
 def _float(what: str, value: float, _: int) -> bytes:
     if not math.isfinite(value):
-        raise FieldError(f"{what} is a float that is not finite, which RabbitMQ cannot read")
+        raise FieldError(f"{what} is not a finite float; RabbitMQ cannot read it")
     return struct.pack(">cd", b"d", value)
 
 
 def _decimal(what: str, value: Decimal, _: int) -> bytes:
     if not value.is_finite():
         raise FieldError(f"{what} is a Decimal that is not finite")
-    # By its digits: arithmetic would round to the precision of the thread's context.
+    # From its digits: arithmetic would round to the precision of the thread's context.
     sign, digits, exponent = value.as_tuple()
     significant = "".join(map(str, digits)).rstrip("0")
     power = int(exponent) + len(digits) - len(significant) if significant else 0
@@ -117,7 +117,7 @@ def _datetime(what: str, value: datetime, _: int) -> bytes:
 
 
 def timestamp(what: str, value: datetime | int) -> bytes:
-    """Return seconds since 1970 as AMQP's timestamp; a naive datetime is taken as UTC."""
+    """Return seconds since 1970 as AMQP's timestamp; a naive datetime is read as UTC."""
     try:
         seconds = calendar.timegm(value.utctimetuple()) if isinstance(value, datetime) else value
     except OverflowError:  # in UTC it is before the year 1 or after 9999
@@ -139,7 +139,7 @@ def _sequence(what: str, value: Sequence[Any], depth: int) -> bytes:
     return b"A" + _sized(what, (_value(f"{what}[]", item, depth + 1) for item in value))
 
 
-# In order: bool is an int to isinstance.
+# bool comes before int: it is a subclass.
 _ENCODERS: tuple[tuple[Any, Callable[[str, Any, int], bytes]], ...] = (
     (str, _str),
     (bool, lambda _what, value, _: b"t\x01" if value else b"t\x00"),
@@ -153,7 +153,7 @@ _ENCODERS: tuple[tuple[Any, Callable[[str, Any, int], bytes]], ...] = (
     (list | tuple, _sequence),
 )
 
-# AMQP 0-9-1, 1.8.3: the order of the properties on the wire; the first has the highest flag.
+# AMQP 0-9-1, 1.8.3: properties in the order in which they are sent; the first has the highest flag.
 PROPERTIES = (
     "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id",
     "reply_to", "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
@@ -168,7 +168,7 @@ def basic_properties(values: Mapping[str, Any]) -> bytes:
         values: by name, a subset of `PROPERTIES`.
 
     Raises:
-        FieldError: a value that AMQP cannot carry.
+        FieldError: AMQP cannot represent a value.
     """
     flags = 0
     pieces = []

@@ -1,12 +1,12 @@
 """Exchanges, queues and bindings as frozen values, and the AMQP steps that declare or verify them.
 
-Equality is by value, with the types of argument values (``True`` is not ``1`` on the wire), so that
-what was verified on a connection is remembered whoever made the object.
+They compare by value, including the types of argument values (``True`` is not ``1`` in AMQP), so that a
+connection recognises what it has verified, whichever object describes it.
 """
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from rmq_publisher.amqp.arguments import check_exchange_type, queue_arguments
 from rmq_publisher.amqp.validation import (
@@ -28,7 +28,7 @@ class Binding(Value):
 
     Args:
         exchange: source exchange; an `ExchangeConfig` is declared first, a name must exist.
-        routing_key: binding key, in the words of the exchange's type.
+        routing_key: binding key, as the exchange's type defines it.
         arguments: binding arguments (headers exchanges).
     """
 
@@ -45,7 +45,7 @@ class Binding(Value):
         key = check_name("Binding(routing_key)", self.routing_key, empty=True)
         arguments = plain_arguments("Binding", self.arguments)
         self.keep(routing_key=key, arguments=None if self.arguments is None else arguments)
-        # A source given as a config is declared too: another value than its name alone.
+        # A source given as a config is declared too, so it is not equal to its name.
         config = self.exchange if isinstance(self.exchange, ExchangeConfig) else None
         self.seal(self.source, config and config._key, self.routing_key, arguments)
 
@@ -56,27 +56,22 @@ class Binding(Value):
 
 
 def _binding_steps(
-    operation: Literal["queue_bind", "exchange_bind"],
-    target: str,
-    entity: str,
-    bindings: tuple[Binding, ...],
+    target: "QueueConfig | ExchangeConfig", bindings: Iterable[Binding]
 ) -> Iterable[Step]:
+    is_queue = isinstance(target, QueueConfig)
     for binding in bindings:
         if isinstance(binding.exchange, ExchangeConfig):
             yield from binding.exchange.steps()
-        names = (
-            {"queue": target, "exchange": binding.source}
-            if operation == "queue_bind"
-            else {"destination": target, "source": binding.source}
-        )
+        ends = ("queue", "exchange") if is_queue else ("destination", "source")
+        names = dict(zip(ends, (target.name, binding.source), strict=True))
         yield Step(
-            operation,
+            "queue_bind" if is_queue else "exchange_bind",
             {
                 **names,
                 "routing_key": binding.routing_key,
                 "arguments": plain_arguments("Binding", binding.arguments),
             },
-            f"binding of {entity} to exchange {binding.source!r}",
+            f"binding of {target} to exchange {binding.source!r}",
         )
 
 
@@ -99,16 +94,16 @@ class ExchangeConfig(Value):
     Args:
         name: its name; the default exchange cannot be declared.
         type: direct, topic, fanout, headers, or a plugin's ``x-...``.
-        durable: whether it outlives a restart of the broker.
-        auto_delete: deleted when the last binding from it goes.
-        internal: takes messages from other exchanges only.
-        alternate_exchange: where messages go that it cannot route.
+        durable: whether it survives a restart of the broker.
+        auto_delete: whether it is deleted with its last binding.
+        internal: whether it accepts messages from exchanges only.
+        alternate_exchange: exchange for messages that it cannot route.
         arguments: further x-arguments.
-        bindings: sources that it takes messages from (exchange-to-exchange).
+        bindings: exchanges that it receives messages from.
         using: RabbitMQ alias it belongs to; may be left out when there is one.
 
     Raises:
-        TopologyError: an argument that no broker can take.
+        TopologyError: an argument that every broker rejects.
     """
 
     __module__ = "rmq_publisher"
@@ -162,7 +157,7 @@ class ExchangeConfig(Value):
     def steps(self) -> Iterable[Step]:
         """Yield the steps that declare and bind it."""
         yield self.declaration()
-        yield from _binding_steps("exchange_bind", self.name, str(self), tuple(self.bindings))
+        yield from _binding_steps(self, self.bindings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,25 +165,25 @@ class QueueConfig(Value):
     """A queue, declared with exactly these arguments and bound to its ``bindings``.
 
     Args:
-        name: its name; names made by the broker (an empty one) cannot be published to by name.
-        durable: whether it outlives a restart of the broker.
+        name: its name; not empty, because nobody could publish to a name that the broker generates.
+        durable: whether it survives a restart of the broker.
         dead_letter_exchange: where rejected and expired messages go; ``""`` is the default exchange.
         dead_letter_routing_key: their routing key there; without it they keep their own.
         queue_type: classic, quorum or stream (``x-queue-type``); the vhost's default when None.
-        message_ttl: seconds or timedelta that a message may wait.
-        max_length: most messages that it holds.
-        max_length_bytes: most bytes of bodies that it holds.
-        overflow: drop-head, reject-publish or reject-publish-dlx, when it is full.
-        max_priority: levels of priority of a classic queue, 1 to 255.
+        message_ttl: seconds or timedelta after which a message expires.
+        max_length: maximum number of messages.
+        max_length_bytes: maximum size of all bodies in bytes.
+        overflow: what happens when it is full: drop-head, reject-publish or reject-publish-dlx.
+        max_priority: highest priority of a classic queue, 1 to 255.
         delivery_limit: deliveries of a message after which a quorum queue dead-letters it.
-        single_active_consumer: one consumer at a time.
-        expires: seconds or timedelta without use after which the queue is deleted.
+        single_active_consumer: whether only one consumer at a time receives messages.
+        expires: seconds or timedelta after which an unused queue is deleted.
         arguments: further x-arguments.
-        bindings: exchanges that it takes messages from.
+        bindings: exchanges that it receives messages from.
         using: RabbitMQ alias it belongs to; may be left out when there is one.
 
     Raises:
-        TopologyError: an argument, or a combination, that no broker can take.
+        TopologyError: an argument, or a combination of arguments, that every broker rejects.
     """
 
     __module__ = "rmq_publisher"
@@ -236,7 +231,7 @@ class QueueConfig(Value):
     def steps(self) -> Iterable[Step]:
         """Yield the steps that declare and bind it."""
         yield self.declaration()
-        yield from _binding_steps("queue_bind", self.name, str(self), tuple(self.bindings))
+        yield from _binding_steps(self, self.bindings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +244,7 @@ class QueueName:
         return f"queue {self.name!r}"
 
     def steps(self) -> Iterable[Step]:
-        """Yield the passive declare; it needs no configure permission."""
+        """Yield the passive declare, which needs no configure permission."""
         yield Step("queue_declare", {"queue": self.name, "passive": True}, str(self))
 
 
@@ -263,14 +258,14 @@ class ExchangeName:
         return f"exchange {self.name!r}"
 
     def steps(self) -> Iterable[Step]:
-        """Yield the passive declare; the default exchange, where it is a 403, has none."""
+        """Yield the passive declare; none for the default exchange, which answers 403."""
         if self.name:
             yield Step("exchange_declare", {"exchange": self.name, "passive": True}, str(self))
 
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A queue or exchange declared without its bindings, so that each can be judged by itself."""
+    """A queue or exchange without its bindings, so that each of them is reported by itself."""
 
     config: "QueueConfig | ExchangeConfig"
 
@@ -278,13 +273,13 @@ class Bare:
         return str(self.config)
 
     def steps(self) -> Iterable[Step]:
-        """Yield the one step that declares it."""
+        """Yield the step that declares it."""
         yield self.config.declaration()
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One binding of a queue or exchange; both of its ends must exist."""
+    """One binding of a queue or exchange; both must exist."""
 
     target: "QueueConfig | ExchangeConfig"
     binding: Binding
@@ -295,12 +290,8 @@ class Bound:
         return f"binding of {self.target} to exchange {binding.source!r}{key}"
 
     def steps(self) -> Iterable[Step]:
-        """Yield the one step that binds, without the declaration of a source given as a config."""
-        operation: Literal["queue_bind", "exchange_bind"] = (
-            "queue_bind" if isinstance(self.target, QueueConfig) else "exchange_bind"
-        )
-        target = self.target
-        *_, bind = _binding_steps(operation, target.name, str(target), (self.binding,))
+        """Yield the step that binds, without the declaration of a source given as a config."""
+        *_, bind = _binding_steps(self.target, (self.binding,))
         yield bind
 
 

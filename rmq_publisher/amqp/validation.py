@@ -1,4 +1,4 @@
-"""What topology is made of: names, times, arguments, values equal by content, and steps."""
+"""The parts of a topology: names, durations, arguments, steps, and values that compare by content."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,23 +19,23 @@ MILLISECONDS_MAX = 2**32 - 1  # RabbitMQ refuses longer times
 
 
 class TopologyError(ValueError):
-    """A queue, exchange or binding that no broker can declare; names the argument and the mend."""
+    """A queue, exchange or binding that no broker can declare; names the argument and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One method on a channel: its name in AMQP's (and pika's) terms and its arguments."""
+    """A method on a channel: its name as in AMQP and pika, and its arguments."""
 
     operation: Operation
     arguments: Mapping[str, Any]
-    entity: str  # for people: "queue 'orders'"
+    entity: str  # for messages: "queue 'orders'"
 
 
 def check_name(what: str, name: object, *, empty: bool = False) -> str:
     """Return ``name`` if it can be an AMQP short string.
 
     Raises:
-        TopologyError: it is no str, too long, holds a surrogate, or is empty where it must not be.
+        TopologyError: it is not a str, too long, contains a surrogate, or is empty but must not be.
     """
     try:
         shortstr(what, name)
@@ -47,14 +47,14 @@ def check_name(what: str, name: object, *, empty: bool = False) -> str:
 
 
 def plain_str(name: Any) -> str:
-    """Return a str as one of no subclass: an Enum's members compare equal and show otherwise."""
+    """Return a str without its subclass: members of a str Enum are equal to it but print differently."""
     return str.__str__(name)
 
 
 def milliseconds(what: str, value: Seconds) -> int:
     """Return seconds or a timedelta as AMQP's whole milliseconds, to the nearest one.
 
-    More than zero stays more than zero: a time to live of 0 drops what no consumer waits for.
+    More than zero stays more than zero: a time to live of 0 discards what no consumer waits for.
 
     Raises:
         TopologyError: it is not a number of seconds, or out of range.
@@ -78,10 +78,10 @@ def _frozen(value: Any) -> Any:
 
 
 def check_flags(what: str, **flags: object) -> None:
-    """Refuse what only looks like a flag: ``"no"`` would count as true.
+    """Refuse flags that are not bools: ``"no"`` would count as true.
 
     Raises:
-        TopologyError: one of them is no bool.
+        TopologyError: one of them is not a bool.
     """
     for name, value in flags.items():
         if not isinstance(value, bool):
@@ -89,22 +89,22 @@ def check_flags(what: str, **flags: object) -> None:
 
 
 class Value:
-    """Equality and hash by the frozen ``_key``, computed once: publishing compares them often.
+    """Equality and hash by the frozen ``_key``, computed once because publishing compares values often.
 
-    The dataclasses that inherit it are copied and pickled as their arguments, and made anew from
-    them: hashes of strings differ from process to process.
+    Subclasses are dataclasses. They are copied and pickled as their arguments, because the hash of a
+    string differs between processes.
     """
 
     _key: tuple[Any, ...]
     _hash: int
 
     def keep(self, **attributes: Any) -> None:
-        """Set attributes of the frozen object, while it is made."""
+        """Set attributes of the frozen object while it is initialised."""
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
 
     def seal(self, *parts: Any) -> None:
-        """Fix what it is equal by."""
+        """Set the parts that decide about equality."""
         key = (type(self).__name__, *(_frozen(part) for part in parts))
         self.keep(_key=key, _hash=hash(key))
 
@@ -115,7 +115,7 @@ class Value:
         return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known: Any = fields(self)  # type: ignore[arg-type]  # of the dataclass that inherits it
+        known: Any = fields(self)  # type: ignore[arg-type]  # a subclass is a dataclass
         given = {field.name: getattr(self, field.name) for field in known if field.init}
         return partial(type(self), **given), ()
 
@@ -123,10 +123,10 @@ class Value:
 def merge_arguments(
     what: str, given: Arguments | None, named: Mapping[str, Any]
 ) -> tuple[Arguments | None, Arguments]:
-    """Return a copy of ``given`` as plain types, and it merged with the keywords', read-only.
+    """Return a copy of ``given`` in plain types, and a read-only mapping merged with ``named``.
 
     Raises:
-        TopologyError: the same argument given twice, or a value that cannot be sent.
+        TopologyError: an argument is given twice, or a value cannot be sent.
     """
     own = plain_arguments(what, given)
     merged = {key: _plain(what, value) for key, value in named.items() if value is not None}
@@ -138,10 +138,10 @@ def merge_arguments(
 
 
 def plain_arguments(what: str, arguments: Arguments | None) -> dict[str, Any]:
-    """Return arguments as pika takes them: dicts and lists, and no float, which it cannot send.
+    """Return arguments as pika accepts them: dicts and lists, and no floats, which it cannot send.
 
     Raises:
-        TopologyError: no mapping, or a value that cannot be sent.
+        TopologyError: it is not a mapping, or a value cannot be sent.
     """
     if arguments is None:
         return {}

@@ -1,4 +1,4 @@
-"""A broker's URLs, parsed without ever repeating one: no error shows a password."""
+"""Parses broker URLs. No error repeats a URL, so none shows a password."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _ENCODE = (
     "Percent-encode what is special in a user, password or vhost: @ as %40, : as %3A, / as %2F, "
     "? as %3F, # as %23, % as %25; or put the password into RMQ_PASSWORD as it is"
 )
-# What pika, kombu and the official clients take in a query string.
+# Options that pika, kombu and the official clients accept in a query string.
 _SETTINGS_OF_QUERIES = {
     "heartbeat": "RMQ_HEARTBEAT",
     "connection_timeout": "RMQ_CONNECT_TIMEOUT",
@@ -60,12 +60,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Broker:
-    """What one URL, or a list of them, says.
+    """The contents of a URL, or of a list of URLs.
 
     Attributes:
-        nodes: in the order given; none for ``memory://``.
-        username: None where the URL names none.
-        password: None where the URL has none.
+        nodes: in the given order; empty for ``memory://``.
+        username: None if the URL has none.
+        password: None if the URL has none.
     """
 
     scheme: str
@@ -75,10 +75,10 @@ class Broker:
 
 
 def parse(value: object) -> Broker:
-    """Return what a URL or a list of URLs says.
+    """Parse a URL or a list of URLs.
 
     Raises:
-        SettingError: it cannot be read, or the URLs of a list disagree.
+        SettingError: it is not valid, or the URLs of a list contradict each other.
     """
     if isinstance(value, str):
         return _parse_one(value)
@@ -123,21 +123,21 @@ def _vhosts(broker: Broker) -> set[str]:
 
 
 def _parse_one(url: str) -> Broker:
-    # urlsplit would drop tabs and line ends silently.
+    # urlsplit would silently remove tabs and line ends.
     if any(letter.isspace() or not letter.isprintable() for letter in url):
-        raise _bad("holds a space or a control character", _ENCODE)
+        raise _bad("contains a space or a control character", _ENCODE)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # `from None`: urllib's words repeat parts of the URL, which may be the password's.
-        raise _bad("is no URL that can be read", _ENCODE) from None
+        # `from None`: urllib's message repeats parts of the URL, perhaps of the password.
+        raise _bad("is not a valid URL", _ENCODE) from None
     if parts.scheme not in (*_PORTS, "memory") or not url[len(parts.scheme) :].startswith("://"):
         raise _bad("must begin with amqp://, amqps:// or memory://", _EXAMPLE)
     _refuse_extras(parts)
     if parts.scheme == "memory":
         if parts.netloc or parts.path not in ("", "/"):
-            raise _bad("names something after memory://", 'Write it as "memory://"')
+            raise _bad("has something after memory://", 'Write it as "memory://"')
         return Broker("memory")
     if port == 0:
         raise _bad("names port 0", "Write a port from 1 to 65535, or none for the usual one")
@@ -150,7 +150,7 @@ def _parse_one(url: str) -> Broker:
     return Broker(
         parts.scheme,
         (node,),
-        # The user of "amqp://:password@host" is not named, as in "amqp://host".
+        # "amqp://:password@host" names no user, and neither does "amqp://host".
         username=_decoded(parts.username) if parts.username else None,
         password=None if parts.password is None else _decoded(parts.password),
     )
@@ -158,9 +158,9 @@ def _parse_one(url: str) -> Broker:
 
 def _refuse_extras(parts: SplitResult) -> None:
     if parts.fragment:
-        raise _bad("holds a #", _ENCODE)
+        raise _bad("contains a #", _ENCODE)
     if parts.query:
-        # Only well-known names are repeated: behind a raw "?" the rest of a password may stand.
+        # Repeat only known names: what follows an unencoded "?" may be part of a password.
         named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True)]
         for key in named:
             if key.lower() in _SETTINGS_OF_QUERIES:
@@ -176,32 +176,32 @@ def _refuse_extras(parts: SplitResult) -> None:
 def _host(parts: SplitResult) -> str:
     host = parts.hostname
     if not host:
-        raise _bad("names no host", _EXAMPLE)
+        raise _bad("has no host", _EXAMPLE)
     if "[" in parts.netloc.rpartition("@")[2]:
         return host
     if "," in host or ";" in host:
         raise _bad("names several hosts", "Set a list of URLs, one for each node")
     if not re.fullmatch(r"[\w.-]+", host):
-        raise _bad("names a host with a character that no host has", _ENCODE)
+        raise _bad("names a host with an invalid character", _ENCODE)
     return host
 
 
 def _vhost(path: str) -> str:
     if path in ("", "/", "//"):
         return "/"
-    # An "@" or a second "/" here is, as a rule, a piece of a password that was not encoded.
+    # An "@" or a second "/" here usually comes from a password that was not encoded.
     if "/" in path[1:] or "@" in path:
-        raise _bad("has a raw / or @ behind the host", _ENCODE)
+        raise _bad("has an unencoded / or @ after the host", _ENCODE)
     try:
         return check_name("its vhost", _decoded(path[1:]))
     except TopologyError as error:
-        raise _bad(f"is refused: {error}", "Name a vhost of 1 to 255 bytes") from None
+        raise _bad(f"has an invalid vhost: {error}", "Name a vhost of 1 to 255 bytes") from None
 
 
 def _decoded(text: str) -> str:
     try:
         return secret(unquote(text, errors="strict"))
     except UnicodeDecodeError:
-        raise _bad("has percent-encoding that is no UTF-8", _ENCODE) from None
+        raise _bad("has percent-encoding that is not UTF-8", _ENCODE) from None
     except SettingError as bad:
         raise _bad(bad.text, _ENCODE) from None

@@ -1,6 +1,6 @@
-"""The only reader of Django's settings: the connections by alias, and every problem at once.
+"""The only module that reads Django's settings.
 
-All is read together on first use, and again after ``override_settings``; nothing at import.
+They are read on first use, all at once, and again after ``override_settings``; never at import.
 """
 
 from functools import cache
@@ -54,8 +54,8 @@ def connection(alias: str) -> ConnectionSettings:
     """Return the settings of a connection.
 
     Raises:
-        ImproperlyConfigured: there is no such alias, or a setting of it is wrong; the text names
-            the setting and the mend.
+        ImproperlyConfigured: there is no such alias, or one of its settings is wrong; the message
+            names the setting and the fix.
     """
     found = _reading().connections.get(alias)
     if found is None:
@@ -66,16 +66,16 @@ def connection(alias: str) -> ConnectionSettings:
 
 
 def usable() -> tuple[ConnectionSettings, ...]:
-    """Return the settings of those connections that nothing is wrong with."""
+    """Return the settings of the connections without mistakes."""
     found = _reading().connections.values()
     return tuple(read for read in found if isinstance(read, ConnectionSettings))
 
 
 def alias_for(using: str | None) -> str:
-    """Return the alias that ``using`` names; None names the only one.
+    """Return the alias that ``using`` names; None means the only one.
 
     Raises:
-        InvalidMessage: several are configured and ``using`` is None, or there is no such alias.
+        InvalidMessage: ``using`` is None and several are configured, or there is no such alias.
         ImproperlyConfigured: none is configured.
     """
     known = _reading().connections
@@ -87,7 +87,7 @@ def alias_for(using: str | None) -> str:
         if len(known) == 1:
             return next(iter(known))
         raise InvalidMessage(f"using= must name one of the RabbitMQ connections: {_listed(known)}")
-    raise InvalidMessage(f"using={using!r} names no RabbitMQ connection. {_advice(using)}")
+    raise InvalidMessage(f"using={using!r} is not a RabbitMQ connection. {_advice(using)}")
 
 
 def _no_such(alias: str | None) -> str:
@@ -99,7 +99,7 @@ def _no_such(alias: str | None) -> str:
 
 def _advice(alias: object) -> str:
     if alias in list(databases):
-        return f"It is a database: write database={alias!r} for the transaction that counts."
+        return f"It is a database: to name the transaction's database, write database={alias!r}."
     known = _reading().connections
     return f"There are: {_listed(known)}; add others to RMQ_CONNECTIONS."
 
@@ -133,30 +133,30 @@ def celery() -> CelerySettings:
 
 
 def queues() -> tuple[object, ...]:
-    """Return the items of ``RMQ_QUEUES``, not judged; none where it is no list (a problem)."""
+    """Return the items of ``RMQ_QUEUES``, not validated; empty if it is not a list (a problem)."""
     return _reading().queues
 
 
 def exchanges() -> tuple[object, ...]:
-    """Return the items of ``RMQ_EXCHANGES``, not judged; none where it is no list (a problem)."""
+    """Return the items of ``RMQ_EXCHANGES``, not validated; empty if it is not a list (a problem)."""
     return _reading().exchanges
 
 
 def problems() -> list[Problem]:
-    """Return all that is wrong in the settings, errors and warnings."""
+    """Return all errors and warnings about the settings."""
     return list(_reading().problems)
 
 
 def place(alias: str, name: str) -> str:
-    """Return where a setting of a connection stands, such as ``RMQ_CONNECTIONS['a']['TLS']``.
+    """Return the place of a connection's setting, such as ``RMQ_CONNECTIONS['a']['TLS']``.
 
     Args:
-        alias: of the connection.
-        name: of the setting, without prefix; what is not set counts as a flat one.
+        alias: the connection's alias.
+        name: the setting's name without prefix; if it is not set, its flat name is returned.
     """
     return _reading().places.get((alias, name), PREFIX + name)
 
 
 def urls_with_password() -> tuple[str, ...]:
-    """Return where the URLs stand that hold a password, such as ``RMQ_URL``."""
+    """Return the places of URLs that contain a password, such as ``RMQ_URL``."""
     return tuple(_reading().urls_with_password)

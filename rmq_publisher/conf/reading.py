@@ -142,7 +142,7 @@ class Reading:
         username, password = _login(broker, taken["USERNAME"], taken["PASSWORD"])
         if not password and broker.nodes:
             # Not an error: a build may know the URL but not the password.
-            text, hint = "names a user without a password", "Set RMQ_PASSWORD."
+            text, hint = "has a user but no password", "Set RMQ_PASSWORD."
             self._note(Problem(url_label, text, hint, NO_PASSWORD))
         return ConnectionSettings(
             alias=alias,
@@ -201,11 +201,11 @@ def _misplaced(name: object) -> SettingError:
     """Return the error for a key of RMQ_CONNECTIONS that is not a setting of a connection."""
     bare = str(name).removeprefix(PREFIX)
     if bare in GLOBAL:
-        hint = f"Move it out: {PREFIX}{bare} is one for all connections."
+        hint = f"Move it out: {PREFIX}{bare} is a setting for all connections."
         return SettingError("is not a setting of one connection", hint, MISPLACED)
     if bare != name and bare in OF_CONNECTIONS:
-        hint = f"Write {bare!r}: keys of RMQ_CONNECTIONS go without {PREFIX}."
-        return SettingError("bears the prefix of the flat settings", hint, validators.UNKNOWN)
+        hint = f"Write {bare!r}: keys of RMQ_CONNECTIONS are written without {PREFIX}."
+        return SettingError("has the prefix of the flat settings", hint, validators.UNKNOWN)
     return SettingError(
         "is not a setting", _hint(str(name), [*OF_CONNECTIONS]), validators.UNKNOWN
     )

@@ -1,6 +1,6 @@
-"""Rules that the value of a setting keeps: each returns the value or raises `SettingError`.
+"""Validators of settings: each returns the value or raises `SettingError`.
 
-A text never repeats a string that was given, since it may hold a password; numbers are shown.
+An error never repeats a string value, because it may contain a password; it does show numbers.
 """
 
 import difflib
@@ -15,12 +15,12 @@ WRONG_VALUE = "rmq_publisher.E002"
 
 
 class SettingError(ValueError):
-    """A value that a setting cannot have.
+    """A setting has an invalid value.
 
     Attributes:
-        text: what is wrong; it continues a sentence that begins with the setting's name.
-        hint: the mend.
-        id: of the system check that reports it.
+        text: what is wrong; continues a sentence that begins with the setting's name.
+        hint: the fix.
+        id: id of the system check that reports it.
     """
 
     def __init__(self, text: str, hint: str, id: str = WRONG_VALUE) -> None:
@@ -31,14 +31,14 @@ class SettingError(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a number itself, and of anything else its type only."""
+    """Return a description of a value: a number itself, of anything else only the type."""
     if isinstance(value, int | float):
         return repr(value)
     return f"a value of type {type(value).__name__}"
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """Return "Did you mean ...?", or all the names where none is close."""
+    """Return "Did you mean ...?", or all names if none is similar."""
     known = list(known)
     close = difflib.get_close_matches(str(name).upper(), known, 1)
     return f"Did you mean {close[0]}?" if close else f"Known are {', '.join(known)}."
@@ -52,7 +52,7 @@ def _unlike(value: object, wanted: str, convert: str) -> SettingError:
 
 
 def integer(least: int, most: int) -> Callable[[object], int]:
-    """Make the rule of an int from ``least`` to ``most``; a bool is none."""
+    """Return a validator for an int from ``least`` to ``most``; a bool does not count."""
 
     def rule(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -63,15 +63,15 @@ def integer(least: int, most: int) -> Callable[[object], int]:
 
 
 def seconds(*, zero: bool = False) -> Callable[[object], float]:
-    """Make the rule of a finite number of seconds above zero, or from zero."""
+    """Return a validator for a finite number of seconds greater than zero, or with ``zero`` from zero."""
     wanted = "zero or more seconds" if zero else "seconds above zero"
 
     def rule(value: object) -> float:
-        # Above 2**31 a lock's or socket's timeout overflows instead of waiting.
+        # From 2**31 on, the timeouts of locks and sockets overflow.
         fits = (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and 0 <= value < 2**31  # nor NaN, which is in no range
+            and 0 <= value < 2**31  # false for NaN too
         )
         if not fits or (value == 0 and not zero):
             raise _unlike(value, f"{wanted} (an int or a float)", "float")
@@ -81,7 +81,7 @@ def seconds(*, zero: bool = False) -> Callable[[object], float]:
 
 
 def choice(*names: str) -> Callable[[object], str]:
-    """Make the rule of a str that is one of ``names``."""
+    """Return a validator for a str that is one of ``names``."""
     wanted = ", ".join(f'"{name}"' for name in names)
 
     def rule(value: object) -> str:
@@ -93,15 +93,17 @@ def choice(*names: str) -> Callable[[object], str]:
 
 
 def name(value: object) -> str:
-    """Rule of a name that travels as an AMQP short string: 1 to 255 bytes."""
+    """Validate a name that is sent as an AMQP short string of 1 to 255 bytes."""
     try:
         return check_name("it", value)
     except TopologyError as error:
-        raise SettingError(f"is no name: {error}", "Set a str of 1 to 255 bytes.") from None
+        raise SettingError(
+            f"is not a valid name: {error}", "Set a str of 1 to 255 bytes."
+        ) from None
 
 
 def username(value: object) -> str:
-    """Rule of a login name."""
+    """Validate a login name."""
     text = secret(value)
     if not text:
         raise SettingError("must not be empty", "Leave it out to take the user of the URL.")
@@ -109,30 +111,32 @@ def username(value: object) -> str:
 
 
 def secret(value: object) -> str:
-    """Rule of a login name or password: what SASL's PLAIN can carry."""
+    """Validate a login name or password, which SASL's PLAIN mechanism must be able to send."""
     if not isinstance(value, str):
         raise SettingError(f"must be a str, not {type(value).__name__}", "Set a str.")
     try:
         value.encode()
     except UnicodeEncodeError:
-        # `from None`: the cause would carry the whole value.
+        # `from None`: the cause would contain the whole value.
         raise SettingError(
-            "holds a surrogate that UTF-8 cannot encode", "Set valid text."
+            "contains a surrogate, which UTF-8 cannot encode", "Set valid text."
         ) from None
     if "\0" in value:
-        raise SettingError("holds a NUL, which ends a field of the login", "Leave the NUL out.")
+        raise SettingError(
+            "contains NUL, which would end a field of the login", "Leave the NUL out."
+        )
     return value
 
 
 def items(value: object) -> tuple[Any, ...]:
-    """Rule of a list, whose items others judge."""
+    """Validate a list, but not its items."""
     if not isinstance(value, list | tuple):
         raise SettingError(f"must be a list, not {shown(value)}", "Set a list.")
     return tuple(value)
 
 
 def paths(*known: str) -> Callable[[object], Mapping[str, str]]:
-    """Make the rule of a dict from some of the ``known`` keys to strings or paths."""
+    """Return a validator for a dict that maps some of the ``known`` keys to strings or paths."""
 
     def rule(value: object) -> Mapping[str, str]:
         if not isinstance(value, Mapping):
@@ -148,7 +152,7 @@ def paths(*known: str) -> Callable[[object], Mapping[str, str]]:
                 continue
             if not isinstance(item, str | os.PathLike) or not os.fspath(item):
                 raise SettingError(
-                    f"has a {key} that is no path", f"Set {key} to a str or a Path."
+                    f"has a {key} that is not a path", f"Set {key} to a str or a Path."
                 )
             taken[key] = str(os.fspath(item))
         return taken
@@ -157,7 +161,7 @@ def paths(*known: str) -> Callable[[object], Mapping[str, str]]:
 
 
 def mapping(value: object) -> Mapping[Any, Any]:
-    """Rule of a dict, whose items others judge."""
+    """Validate a dict, but not its items."""
     if not isinstance(value, Mapping):
         raise SettingError(f"must be a dict, not {shown(value)}", "Set a dict.")
     return value

@@ -3,7 +3,7 @@
 TABLE = "rmq_publisher_outboxmessage"
 KEY_MAX = 255  # characters of an ordering key
 ERROR_MAX = 200  # characters of an error's text
-# The columns that a process needs to send a row, in the order in which statements return them.
+# The columns needed to send a row, in the order in which statements return them.
 COLUMNS = (
     "id", "message_id", "using", "exchange", "routing_key", "ordering_key", "header", "body",
     "topology", "failed_at",

@@ -1,26 +1,31 @@
-"""Whether a database can hold stored messages, and whether the project lets it."""
+"""Whether a database can hold stored messages, and whether the project allows it."""
+
+from typing import Any
 
 from django.apps import apps
 from django.db import connections as databases
 from django.db import router
 
+from rmq_publisher.db import tenants
 from rmq_publisher.db.clock import VENDORS
 from rmq_publisher.exceptions import InvalidMessage
 
 
 def unfit(database: str) -> str:
-    """Say why a database cannot hold stored messages; empty where it can.
+    """Return why a database cannot hold stored messages; empty if it can.
 
     Args:
-        database: alias.
+        database: Django alias.
     """
     if not apps.is_installed("rmq_publisher"):
         return 'the app is not installed: add "rmq_publisher" to INSTALLED_APPS'
-    vendor = databases[database].vendor
+    connection = databases[database]
+    vendor = connection.vendor
     if vendor not in VENDORS:
         return f"it is kept in PostgreSQL, MySQL, MariaDB or SQLite, not in {vendor}"
-    model = apps.get_model("rmq_publisher", "OutboxMessage")
-    if not router.allow_migrate_model(database, model):
+    if tenants.has_schemas(connection):
+        return tenants.unfit()
+    if not router.allow_migrate_model(database, _model()):
         return (
             "DATABASE_ROUTERS keep rmq_publisher's table out of it: let allow_migrate() say True, "
             "or name another database with database="
@@ -28,11 +33,31 @@ def unfit(database: str) -> str:
     return ""
 
 
+def homes(database: str) -> tuple[str, ...]:
+    """Return the databases that may store failures of a transaction, in the order to try them.
+
+    Args:
+        database: alias of the database whose transaction it was.
+    """
+    if not apps.is_installed("rmq_publisher"):
+        return (database,)
+    return tuple(dict.fromkeys((database, router.db_for_write(_model()))))
+
+
+def how_to_migrate(database: str) -> str:
+    """Say what to do where the table is missing."""
+    return f"the table is missing: run manage.py migrate rmq_publisher --database {database}"
+
+
+def _model() -> Any:
+    return apps.get_model("rmq_publisher", "OutboxMessage")
+
+
 def check_table(database: str) -> None:
     """Refuse a database that cannot hold stored messages.
 
     Raises:
-        InvalidMessage: says why.
+        InvalidMessage: with the reason.
     """
     if reason := unfit(database):
         raise InvalidMessage(f'delivery="outbox" with database {database!r}: {reason}')

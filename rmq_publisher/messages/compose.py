@@ -1,4 +1,4 @@
-"""A call's arguments made into a message and where it goes; every bad one is refused here."""
+"""Turns the arguments of a call into a message and its destination; refuses invalid ones."""
 
 import functools
 import threading
@@ -27,10 +27,10 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 
 
 class PlaceOptions(TypedDict, total=False):
-    """Where a message goes and how.
+    """The options of a message's destination.
 
-    ``queue`` and ``exchange`` are names or configs, ``using`` the RabbitMQ alias, ``declare`` configs
-    to be declared first, ``timeout`` seconds for the whole call.
+    ``queue`` and ``exchange`` are names or configs, ``using`` is the RabbitMQ alias, ``declare`` a list
+    of configs to declare first, ``timeout`` the limit of the whole call in seconds.
     """
 
     queue: Queue
@@ -41,11 +41,11 @@ class PlaceOptions(TypedDict, total=False):
 
 
 class ProducerOptions(PropertyOptions, PlaceOptions, total=False):
-    """What `Producer.publish` takes besides body, routing key and properties."""
+    """The options of `Producer.publish` besides body, routing key and properties."""
 
 
 class NowOptions(MessageOptions, PlaceOptions, total=False):
-    """What `publish` takes besides the body, without what concerns a transaction."""
+    """The options of `publish` besides the body, except those about transactions."""
 
     routing_key: str | None
 
@@ -75,7 +75,7 @@ def seconds(name: str, value: float | timedelta | None, default: float) -> float
 def topology_of(
     exchange: Exchange, queue: Queue, declare: tuple[QueueConfig | ExchangeConfig, ...]
 ) -> Topology:
-    """What to declare or verify before a message: ``declare``, then its exchange, then its queue."""
+    """Return what to declare or verify: ``declare``, then the exchange, then the queue."""
     entities: list[Any] = list(declare)
     if isinstance(exchange, ExchangeConfig):
         entities.append(exchange)
@@ -89,10 +89,10 @@ def topology_of(
 
 
 def configs(declare: Iterable[Any]) -> tuple[QueueConfig | ExchangeConfig, ...]:
-    """Return what ``declare=`` holds.
+    """Return the configs in ``declare=``.
 
     Raises:
-        InvalidMessage: it is no list, or holds something else.
+        InvalidMessage: it is not a list of configs.
     """
     items = tuple(declare) if isinstance(declare, Iterable) else (None,)
     if not all(isinstance(item, QueueConfig | ExchangeConfig) for item in items):
@@ -109,11 +109,11 @@ def _destination(
     """Return exchange, routing key and topology of a call's arguments.
 
     Raises:
-        InvalidMessage: they name nowhere to go, or are of the wrong type.
+        InvalidMessage: there is no destination, or an argument is of the wrong type.
     """
     try:
         return _known_destination(queue, exchange, routing_key, declare)
-    except TypeError:  # one of them cannot be hashed, and so is of the wrong type
+    except TypeError:  # an argument is not hashable, so it is of the wrong type
         return _checked_destination(queue, exchange, routing_key, declare)
 
 
@@ -140,7 +140,7 @@ def _checked_destination(
     if not exchange_name and not key:
         raise InvalidMessage("nowhere to go: name a queue, an exchange or a routing key")
     if not exchange_name and key.startswith(DIRECT_REPLY_TO):
-        # It is delivered and returned as unroutable all the same; a made-up one ends the connection.
+        # The broker delivers it but also returns it as unroutable; an invalid one ends the connection.
         raise InvalidMessage(
             f"routing_key {key!r} is a direct reply-to: RabbitMQ cannot confirm that such a reply was "
             "routed; let the requester give a queue in reply_to"
@@ -162,10 +162,10 @@ def compose(
     serializer: str | None = None,
     **options: Any,
 ) -> Envelope:
-    """Make the envelope of a call: where it goes, what must be there, what it says.
+    """Return the envelope of a call: its destination, its topology and its content.
 
     Raises:
-        TypeError, InvalidMessage: bad arguments.
+        TypeError, InvalidMessage: an argument is not valid.
     """
     # Django's debug page and error mails would show the body and the headers.
     __traceback_hide__ = True
@@ -187,7 +187,7 @@ def compose(
 
 
 class Plan(NamedTuple):
-    """A composed message, where it goes and how long its call may take."""
+    """A composed message, its RabbitMQ alias and the timeout of the call in seconds."""
 
     using: str
     envelope: Envelope
@@ -198,7 +198,7 @@ def alias_of(using: str | None, *entities: object) -> str:
     """Return the RabbitMQ alias of a call: ``using``, or that of its queue or exchange config.
 
     Raises:
-        InvalidMessage: several are configured and none is named, or two are, or it does not exist.
+        InvalidMessage: none or more than one is named, or the alias does not exist.
     """
     known = [entity for entity in entities if isinstance(entity, _CONFIGS)]
     if using is None and known:
@@ -214,7 +214,7 @@ def alias_of(using: str | None, *entities: object) -> str:
 
 
 def _check_alias(alias: str, known: Iterable[QueueConfig | ExchangeConfig]) -> None:
-    """Refuse what belongs to another RabbitMQ connection than the call is for."""
+    """Refuse configs of another RabbitMQ connection than the call's."""
     for config in known:
         if config.using not in (None, alias):
             raise InvalidMessage(
@@ -232,10 +232,10 @@ def prepare(
     exchange: Exchange = "",
     **options: Any,
 ) -> Plan:
-    """Compose a message by the settings of its alias.
+    """Compose a message with the settings of its alias.
 
     Raises:
-        TypeError, InvalidMessage: bad arguments.
+        TypeError, InvalidMessage: an argument is not valid.
         ImproperlyConfigured: the settings are wrong.
     """
     __traceback_hide__ = True  # as in compose()

@@ -108,7 +108,7 @@ def of_retry(resent: Resent) -> Iterator[Result]:
         Outcome.SENT: resent.sent,
         Outcome.BUSY: resent.busy,
         Outcome.BEHIND: resent.waiting,
-        Outcome.CLOSED: resent.settled,
+        Outcome.CLOSED: resent.closed,
         Outcome.UNCONFIGURED: resent.unconfigured,
         Outcome.UNTRIED: resent.untouched,
         Outcome.GONE: resent.gone,

@@ -140,7 +140,9 @@ class StatusProber:
         )
         try:
             known.thread.start()
-        except RuntimeError:  # the interpreter is shutting down (Python 3.12 and later)
+        except (
+            RuntimeError
+        ):  # no thread can be started: a limit, or the interpreter is shutting down
             known.thread = None
 
     def _probe(self, known: _Known, own: Transport) -> None:

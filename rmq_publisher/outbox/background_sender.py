@@ -17,10 +17,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import IDS_AT_ONCE, batches
+from rmq_publisher.db.errors import retried
 from rmq_publisher.outbox import notifier, transitions
 from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.outbox.row_sender import RowSender, TransportOf
 from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.rabbitmq.errors import why_not_started
 
 logger = logging.getLogger("rmq_publisher")
 
@@ -90,11 +92,8 @@ class BackgroundSender:
         )
         try:
             thread.start()
-        except RuntimeError:
-            # Python 3.12 and later, in an exit handler (cpython#113964).
-            logger.debug(
-                "the relay will send the stored messages: the interpreter is shutting down"
-            )
+        except Exception as error:  # noqa: BLE001 (no error here may reach a request)
+            logger.warning("the relay will send the stored messages: %s", why_not_started(error))
             self._forget()
         else:
             self._thread = thread
@@ -229,10 +228,10 @@ class BackgroundSender:
         connection = self._used[database] = databases[database]
         try:
             try:
-                call()
+                retried(database, call)
             except (OperationalError, InterfaceError):
                 connection.close()
-                call()
+                retried(database, call)
         except (DatabaseError, InterfaceError) as error:
             connection.close()
             log_left(database, error)

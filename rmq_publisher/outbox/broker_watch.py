@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rmq_publisher.conf import loader
-from rmq_publisher.transport.base import Status
+from rmq_publisher.transport.base import Status, submit
 from rmq_publisher.transport.handler import connections
 
 CONNECTING = ("closed", "connecting", "reconnecting")  # states that end in "open" or "down"
@@ -41,8 +41,8 @@ class BrokerWatch:
 def _statuses() -> Iterator[Status]:
     for settings in loader.usable():
         transport = connections[settings.alias]
-        if transport.status().state == "closed":
-            transport.submit(())  # without messages: this only makes it connect, and reconnect
+        if transport.status().state in ("closed", "down"):
+            submit(transport, ())  # without messages: this only makes it connect, and reconnect
         yield transport.status()
 
 

@@ -7,13 +7,18 @@ from typing import TypeVar
 from django.db import InterfaceError, OperationalError
 from django.db import connections as databases
 
-from rmq_publisher.timing import Backoff
+from rmq_publisher.db.errors import is_contention
+from rmq_publisher.timing import Backoff, monotonic
 
 logger = logging.getLogger("rmq_publisher.relay")
 
 T = TypeVar("T")
 
 UNAVAILABLE = (OperationalError, InterfaceError)
+QUIET_SECONDS = 30.0  # of nothing but conflicts with other transactions
+
+# Access and connection errors of the server, and all errors of the client, which knows no values.
+_MYSQL_CONNECTING = {1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, *range(2000, 3000)}
 
 
 class DatabaseGuard:
@@ -27,6 +32,8 @@ class DatabaseGuard:
         self._database = database
         self._is_away = False
         self._backoff = Backoff()
+        self._conflict_backoff = Backoff(first=0.01, cap=1.0)
+        self._conflicts_since: float | None = None
 
     def call(self, query: Callable[[], T]) -> T:
         """Return what a query returns; one that succeeds ends an outage.
@@ -35,6 +42,7 @@ class DatabaseGuard:
             DatabaseError, InterfaceError: Django's.
         """
         result = query()
+        self._conflicts_since = None
         if self._is_away:
             self._is_away = False
             self._backoff.reset()
@@ -44,9 +52,18 @@ class DatabaseGuard:
     def on_failure(self, error: Exception) -> float:
         """Log the beginning of an outage and close the broken connection.
 
+        A conflict with other transactions is no outage: nothing is logged unless they last.
+
         Returns:
             The seconds to wait before the next attempt.
         """
+        if is_contention(error):
+            now = monotonic()
+            if self._conflicts_since is None:
+                self._conflicts_since = now
+                self._conflict_backoff.reset()
+            if now - self._conflicts_since < QUIET_SECONDS:
+                return self._conflict_backoff.delay()
         if not self._is_away:
             self._is_away = True
             logger.error(
@@ -57,5 +74,14 @@ class DatabaseGuard:
 
 
 def reason(error: Exception) -> str:
-    """Return the driver's own words, in one line; they name the server and no values of rows."""
+    """Return why a database could not be used, without what the driver may quote of a statement.
+
+    The driver's own text is that of an error without a code of the server's: it could not connect.
+    """
+    cause = error.__cause__ or error
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg, psycopg2
+    if code is None and cause.args and isinstance(cause.args[0], int):  # MySQL drivers
+        code = None if cause.args[0] in _MYSQL_CONNECTING else cause.args[0]
+    if code is not None:
+        return f"{type(cause).__name__} (code {code})"
     return " ".join(str(error).split()) or type(error).__name__

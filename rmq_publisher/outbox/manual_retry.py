@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import DatabaseNow
+from rmq_publisher.db.errors import retried
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox.claims import being_sent, claim_rows
@@ -30,7 +32,7 @@ class Resent:
         failed: tried, and failed again.
         busy: being sent by somebody else.
         waiting: behind an earlier message of their ordering key.
-        settled: neither failed nor dead: delivered or discarded meanwhile.
+        closed: neither failed nor dead: delivered or discarded meanwhile.
         unconfigured: their connection is not known to this process.
         untouched: not begun, since there was no time left.
         gone: no such row any more.
@@ -40,7 +42,7 @@ class Resent:
     failed: dict[int, PublishError] = field(default_factory=dict)
     busy: list[int] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)
-    settled: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
     unconfigured: list[int] = field(default_factory=list)
     untouched: list[int] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
@@ -73,7 +75,8 @@ def _resend_batch(database: str, ids: Sequence[int], result: Resent, ends: float
     """Send those of the rows that can be claimed; return the ids of the others."""
     left = list(ids)
     while left and monotonic() < ends:
-        claimed = claim_rows(database, left, lease=loader.outbox().outbox_lease)
+        claim = partial(claim_rows, database, left, lease=loader.outbox().outbox_lease)
+        claimed = retried(database, claim)
         if not claimed:
             break
         _send(database, claimed, result)
@@ -102,7 +105,7 @@ def _send(database: str, rows: Sequence[OutboxRow], result: Resent) -> None:
     finally:
         # If this call is interrupted, none of its rows may be sent later.
         _note(sender.give_up(), result)
-        sender.complete()
+        retried(database, sender.complete)
 
 
 def _note(outcomes: Iterable[Outcome], result: Resent) -> None:
@@ -129,7 +132,7 @@ def _explain(database: str, ids: Sequence[int], result: Resent, *, in_time: bool
         if row is None:
             result.gone.append(id_)
         elif row.state not in ("failed", "dead"):
-            result.settled.append(id_)
+            result.closed.append(id_)
         elif being_sent(row):
             result.busy.append(id_)
         elif row.using not in aliases:

@@ -3,9 +3,11 @@
 import logging
 from datetime import timedelta
 
+from django.db import DatabaseError, InterfaceError
 from django.db import connections as databases
 
 from rmq_publisher.conf import loader
+from rmq_publisher.db.errors import is_contention, retried
 from rmq_publisher.outbox.broker_watch import BrokerWatch
 from rmq_publisher.outbox.claimer import Claimer
 from rmq_publisher.outbox.database_guard import UNAVAILABLE, DatabaseGuard, reason
@@ -106,8 +108,9 @@ class Relay:
         """Run one cycle; return False where there is nothing more to do."""
         try:
             return self._cycle()
-        except UNAVAILABLE as error:
-            if self._once:
+        except (DatabaseError, InterfaceError) as error:
+            may_wait = isinstance(error, UNAVAILABLE) and not self._once
+            if not (may_wait or is_contention(error)):
                 raise
             self._wait_for_database(self._database.on_failure(error))
             return True
@@ -185,9 +188,9 @@ class Relay:
         self._sender.give_up()
         confirmed = len(self._sender.completer.confirmed)
         try:
-            self._sender.complete()
+            retried(self.database, self._sender.complete)
             self.sent += confirmed
-            self._heartbeat.end()
+            retried(self.database, self._heartbeat.end)
         except UNAVAILABLE as error:
             logger.error(
                 "relay of database %r: database unavailable: %s; %d claimed messages will be released "

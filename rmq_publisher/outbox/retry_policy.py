@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rmq_publisher.conf import loader
+from rmq_publisher.conf.schema import OutboxSettings
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.schema import ERROR_MAX
 from rmq_publisher.exceptions import PublishError
@@ -23,18 +23,20 @@ class Decision(NamedTuple):
     unanswered: int
 
 
-def decide(error: PublishError, attempts: int = 0, unanswered: int = 0) -> Decision:
-    """Decide whether a message is sent again after a while, or is dead.
+def decide(
+    settings: OutboxSettings, error: PublishError, attempts: int = 0, unanswered: int = 0
+) -> Decision:
+    """Decide whether a message is sent again later, or is dead.
 
-    Only an answer about the message itself counts as an attempt: a broker that cannot be reached
-    leaves nothing dead, however long it is away.
+    Only an answer about the message itself counts as an attempt: no message becomes dead because a
+    broker is unavailable, for however long.
 
     Args:
+        settings: the limits of attempts and of the delay between them.
         error: the outcome.
         attempts: answers so far, without this one.
         unanswered: attempts without an answer so far.
     """
-    settings = loader.outbox()
     if error.answered:
         attempts += 1
     else:

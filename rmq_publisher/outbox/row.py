@@ -137,7 +137,7 @@ def check_storable(envelope: Envelope, using: str) -> None:
     named = {**envelope.names, "using": using, "correlation_id": correlation_id(envelope)}
     for what, name in named.items():
         if "\0" in name:
-            raise InvalidMessage(f"{what} holds NUL, which a database's text cannot")
+            raise InvalidMessage(f"{what} contains NUL, which a database's text cannot")
 
 
 def check_ordering_key(key: object) -> None:

@@ -4,29 +4,27 @@ A row with a token belongs to whoever knows the token, until ``available_at``: t
 (grace), a relay or a person (lease). A row without one that is available later waits for its backoff.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db import connections as databases
+from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import DatabaseNow, database_now
+from rmq_publisher.db.errors import retried
 from rmq_publisher.db.schema import TABLE
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.outbox.insert import columns, insert_pending
+from rmq_publisher.outbox.insert import insert_pending
 from rmq_publisher.outbox.retry_policy import decide, failure_columns
 from rmq_publisher.outbox.row import OutboxRow, process_token
 from rmq_publisher.timing import monotonic
-
-logger = logging.getLogger("rmq_publisher")
 
 # Nobody else's: not under a live lease or grace.
 FREE = Q(token=0) | Q(available_at__isnull=True) | Q(available_at__lte=DatabaseNow())
@@ -77,78 +75,6 @@ def insert(
     ]
 
 
-def record_failures(
-    database: str, items: Sequence[tuple[str, Envelope, PublishError]]
-) -> list[bool]:
-    """Keep messages whose sending failed after their transaction had committed.
-
-    On a connection that the database has closed it is tried once more, on a new one. What cannot be
-    kept is logged with all that may be said of it.
-
-    Args:
-        database: alias of the database whose transaction it was.
-        items: RabbitMQ alias, message and outcome of each.
-
-    Returns:
-        Whether each will be sent again.
-    """
-    try:
-        return _keep(database, items)
-    except (DatabaseError, InterfaceError, LookupError) as error:
-        if len(items) == 1:
-            _log_lost(items[0], error)
-            return [False]
-    # One that this database cannot take must not cost the others their place.
-    return [kept for item in items for kept in record_failures(database, [item])]
-
-
-def _keep(database: str, items: Sequence[tuple[str, Envelope, PublishError]]) -> list[bool]:
-    try:
-        return _write_failures(database, items)
-    except (OperationalError, InterfaceError):
-        connection = databases[database]
-        if connection.in_atomic_block:
-            raise
-        connection.close()
-        return _write_failures(database, items)
-
-
-def _write_failures(
-    database: str, items: Sequence[tuple[str, Envelope, PublishError]]
-) -> list[bool]:
-    with transaction.atomic(using=database):
-        now = database_now(databases[database])
-        decisions = [decide(error) for _, _, error in items]
-        rows = messages(database)
-        rows.bulk_create(
-            [
-                rows.model(
-                    **columns(using, envelope),
-                    created_at=now,
-                    **failure_columns(error, decision, now, {}),
-                )
-                for (using, envelope, error), decision in zip(items, decisions, strict=True)
-            ],
-            batch_size=IDS_AT_ONCE,
-        )
-    return [decision.state == "failed" for decision in decisions]
-
-
-def _log_lost(item: tuple[str, Envelope, PublishError], cause: Exception) -> None:
-    using, envelope, error = item
-    logger.critical(
-        "message %s (connection %r, exchange %r, routing key %r, %d bytes) was committed, not published "
-        "(%s) and could not be stored (%s): it is lost",
-        envelope.message_id,
-        using,
-        envelope.exchange,
-        envelope.routing_key,
-        len(envelope.body),
-        type(error).__name__,
-        type(cause).__name__,
-    )
-
-
 def complete_confirmed(database: str, rows: Sequence[OutboxRow]) -> int:
     """Delete what was confirmed; what had failed before stays, as ``delivered``.
 
@@ -166,20 +92,21 @@ def complete_confirmed(database: str, rows: Sequence[OutboxRow]) -> int:
 def complete_failed(
     database: str, items: Sequence[tuple[OutboxRow, PublishError]]
 ) -> list[str | None]:
-    """Note failures and when each message is sent again.
+    """Record failures, and when each message is sent again.
 
     Returns:
-        The new state of each, in order; None where the row was not ours any more.
+        The new state of each, in order; None where the row was no longer ours.
     """
     states: dict[int, str] = {}
     given = {row.id: (row.token, error) for row, error in items}
+    settings = loader.outbox()
     with transaction.atomic(using=database):
         now = database_now(databases[database])
         for owned in _owned(database, [row for row, _ in items]):
             fields = ("id", "attempts", "unanswered", "history", "failed_at")
             for found in owned.values(*fields):
                 token, error = given[found["id"]]
-                decision = decide(error, found["attempts"], found["unanswered"])
+                decision = decide(settings, error, found["attempts"], found["unanswered"])
                 changes = failure_columns(error, decision, now, found)
                 if messages(database).filter(id=found["id"], token=token).update(**changes):
                     states[found["id"]] = decision.state
@@ -187,7 +114,7 @@ def complete_failed(
 
 
 def release(database: str, rows: Sequence[OutboxRow | OwnedRow]) -> int:
-    """Give back rows that were not sent: whoever comes next may have them.
+    """Release rows that were not sent, so that any relay may claim them.
 
     Returns:
         How many rows were still ours.
@@ -243,9 +170,9 @@ def make_due(rows: QuerySet[Any]) -> int:
     Returns:
         How many rows are due now.
     """
-    return rows.filter(FREE, state__in=("failed", "dead")).update(
-        state="failed", available_at=DatabaseNow(), token=0, attempts=0, unanswered=0
-    )
+    changes = {"available_at": DatabaseNow(), "token": 0, "attempts": 0, "unanswered": 0}
+    free = rows.filter(FREE, state__in=("failed", "dead"))
+    return retried(rows.db, lambda: free.update(state="failed", **changes))
 
 
 def discard(rows: QuerySet[Any]) -> int:
@@ -254,9 +181,9 @@ def discard(rows: QuerySet[Any]) -> int:
     Returns:
         How many were discarded.
     """
-    return rows.filter(FREE, state__in=("failed", "dead")).update(
-        state="discarded", available_at=None, token=0, finished_at=DatabaseNow()
-    )
+    changes = {"available_at": None, "token": 0, "finished_at": DatabaseNow()}
+    free = rows.filter(FREE, state__in=("failed", "dead"))
+    return retried(rows.db, lambda: free.update(state="discarded", **changes))
 
 
 def prune(
@@ -298,5 +225,6 @@ def prune(
         ids := list(rows.order_by("id").values_list("id", flat=True)[:batch])
     ):
         # The state once more: a person may have sent one of them again since.
-        deleted += messages(database).filter(old, id__in=ids).delete()[0]
+        again = messages(database).filter(old, id__in=ids)
+        deleted += retried(database, again.delete)[0]
     return deleted

@@ -24,10 +24,10 @@ from rmq_publisher.messages.compose import (
 )
 from rmq_publisher.messages.envelope import Envelope, Message, check_options
 from rmq_publisher.outbox.row import check_ordering_key, check_storable
+from rmq_publisher.publisher.databases import check_database, current_database
 from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.on_commit import on_commit, store
 from rmq_publisher.publisher.scheduling import check_scheduled, schedule, when
-from rmq_publisher.publisher.transaction import check_database, database_of
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
@@ -140,7 +140,7 @@ def publish(
     if mode == "now":
         deliver(*plan)
         return plan.envelope.message_id
-    where = database_of(database)
+    where = current_database(database)
     check_storable(plan.envelope, plan.using)
     if mode == "outbox":
         check_table(where)
@@ -222,7 +222,14 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     if mode == "now":
         _now(using, envelopes, timeout)
     else:
-        _later(mode, using, envelopes, [key or "" for key in keys], timeout, database_of(database))
+        _later(
+            mode,
+            using,
+            envelopes,
+            [key or "" for key in keys],
+            timeout,
+            current_database(database),
+        )
     return ids
 
 

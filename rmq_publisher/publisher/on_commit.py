@@ -1,17 +1,19 @@
-"""What happens after commit: the hooks of one transaction leave as one batch."""
+"""What happens on commit: the messages of one transaction are sent as one batch."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections as databases
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rmq_publisher.exceptions import PublishError
+from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import after_commit, transitions
+from rmq_publisher.outbox.failed_publishes import Failure, record_failures
 from rmq_publisher.outbox.row import OutboxRow
+from rmq_publisher.publisher.commit_hook import Commit, CommitHook, register
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
@@ -20,114 +22,24 @@ from rmq_publisher.transport.handler import connections
 
 logger = logging.getLogger("rmq_publisher")
 
-Failure = tuple[str, Envelope, PublishError]  # RabbitMQ alias, message, outcome
-
-
-class Commit:
-    """What the hooks of one transaction share: Django's list of them, and one deadline.
-
-    Django pops each hook off the very list that was ``connection.run_on_commit`` before it calls it,
-    and a savepoint's rollback puts a new list in its place. So a hook that is called and no longer on
-    the list that it kept may send all that stands behind it there, as one batch. One that is still on
-    it (a stale list, or ``captureOnCommitCallbacks``) sends only its own: the others may have been
-    rolled back. Nothing is ever inserted into the list.
-    """
-
-    def __init__(self, hooks: list[Any]) -> None:
-        self.hooks = hooks
-        # Seconds that its hooks may still wait together. Other apps' hooks, which run in between,
-        # may take their time.
-        self.left: float | None = None
-
-
-class Savepoints(set[str]):
-    """The savepoints whose rollback drops a hook: those that Django noted, and those made by hand.
-
-    Django notes only the savepoints of ``atomic``; a hook registered after ``savepoint_create()`` would
-    outlive its rollback. Django numbers them all, so that one made before the hook has a number not
-    above the last one then, and one made afterwards a higher one, until ``clean_savepoints()``.
-    """
-
-    def __init__(self, noted: Iterable[str], connection: BaseDatabaseWrapper) -> None:
-        super().__init__(noted)
-        self._connection = connection
-        self._last = connection.savepoint_state
-
-    def __contains__(self, sid: object) -> bool:
-        if super().__contains__(sid) or self._connection.savepoint_state < self._last:
-            return super().__contains__(sid)
-        number = str(sid).rpartition("_x")[2]
-        return number.isdigit() and int(number) <= self._last
-
-
-class CommitHook:
-    """What is to be sent after one call's transaction has committed.
-
-    Args:
-        database: alias of the database whose transaction it is.
-        using: RabbitMQ alias.
-        envelopes: messages whose outcome the caller's request waits for.
-        timeout: seconds.
-        many: whether each outcome moves the deadline.
-    """
-
-    def __init__(
-        self,
-        database: str,
-        using: str,
-        envelopes: Sequence[Envelope],
-        timeout: float,
-        *,
-        many: bool = False,
-    ) -> None:
-        self.__qualname__ = "rmq_publisher.publish"  # Django names robust hooks by it
-        self.database = database
-        self.using = using
-        self.envelopes = envelopes
-        self.timeout = timeout
-        self.many = many
-        self.rows: Sequence[
-            OutboxRow
-        ] = ()  # messages that are rows; nobody waits for their outcome
-        self.sent = False
-        self.commit = Commit([])
-        self.position = 0
-
-    def join(self, commit: Commit, position: int) -> None:
-        """Share a deadline and a list; it stands there at ``position``."""
-        self.commit, self.position = commit, position
-
-    def __call__(self) -> None:
-        """Send what is to be sent, and what stands behind it; never raises a `PublishError`."""
-        if self.sent:
-            return
-        hooks = self.commit.hooks
-        listed = self.position < len(hooks) and hooks[self.position][1] is self
-        behind = () if listed else tuple(hook for _, hook, *_ in hooks)
-        ready = [
-            self,
-            *(hook for hook in behind if isinstance(hook, CommitHook) and not hook.sent),
-        ]
-        for hook in ready:
-            hook.sent = True
-        _send_committed(self.commit, ready)
+Outcome = tuple[str, Envelope, PublishError | None]  # RabbitMQ alias, message, None for a confirm
 
 
 def on_commit(
     using: str, envelopes: Sequence[Envelope], timeout: float, database: str, *, many: bool
 ) -> None:
-    """Send messages once the transaction on ``database`` has committed; at once where none is open.
+    """Send messages after the transaction on ``database`` commits; at once if none is open.
 
     Raises:
         TransactionManagementError: Django's own, with autocommit off outside ``atomic``.
     """
-    connections[using]  # what it cannot work with is told at the call
-    hook = CommitHook(database, using, envelopes, timeout, many=many)
+    connections[using]  # bad settings raise here, not after the commit
+    hook = CommitHook(_send_committed, database, using, envelopes, timeout, many=many)
     if _commits_by_itself(database):
-        # Not by Django's on_commit, which would connect to the database to learn the same.
+        # transaction.on_commit() would connect to the database first.
         hook()
     else:
-        _register(hook)
+        register(hook)
 
 
 def store(
@@ -137,14 +49,14 @@ def store(
     timeout: float,
     database: str,
 ) -> None:
-    """Write messages in the transaction on ``database``; they are sent once it has committed.
+    """Store messages in the transaction on ``database``; they are sent after it commits.
 
     Raises:
         TransactionManagementError: as in `on_commit`.
-        DatabaseError: Django's, of the insertion.
+        DatabaseError: Django's own, from the insert.
     """
-    connections[using]  # as above
-    hook = CommitHook(database, using, (), timeout)
+    connections[using]  # as in on_commit()
+    hook = CommitHook(_send_committed, database, using, (), timeout)
 
     def insert() -> Sequence[OutboxRow]:
         return transitions.insert(
@@ -152,7 +64,7 @@ def store(
         )
 
     if not _commits_by_itself(database):
-        _register(hook)  # first: where this is refused, no row must have been written
+        register(hook)  # first: if this raises, no row may have been written
         hook.rows = insert()
         return
     if len(envelopes) == 1:
@@ -161,17 +73,6 @@ def store(
         with transaction.atomic(using=database):
             hook.rows = insert()
     hook()
-
-
-def _register(hook: CommitHook) -> None:
-    connection = databases[hook.database]
-    hooks: list[Any] = connection.run_on_commit
-    hook.join(_current_commit(hooks), len(hooks))
-    # robust: should a hook of ours raise all the same, those of others must still run.
-    transaction.on_commit(hook, using=hook.database, robust=True)
-    if hooks and hooks[-1][1] is hook:
-        noted, *rest = hooks[-1]
-        hooks[-1] = (Savepoints(noted, connection), *rest)
 
 
 def _commits_by_itself(database: str) -> bool:
@@ -183,18 +84,6 @@ def _is_autocommitting(connection: BaseDatabaseWrapper) -> bool:
     if connection.connection is None:
         return bool(connection.settings_dict["AUTOCOMMIT"])
     return connection.autocommit
-
-
-def _current_commit(hooks: list[Any]) -> Commit:
-    """Return what the hooks on this list share, and point all of them to it."""
-    last = next((hook for _, hook, *_ in reversed(hooks) if isinstance(hook, CommitHook)), None)
-    if last is not None and last.commit.hooks is hooks and last.commit.left is None:
-        return last.commit
-    commit = Commit(hooks)
-    for position, (_, hook, *_) in enumerate(hooks):
-        if isinstance(hook, CommitHook):
-            hook.join(commit, position)
-    return commit
 
 
 def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
@@ -213,25 +102,80 @@ def _send_and_wait(commit: Commit, hooks: Sequence[CommitHook]) -> None:
     by_alias: dict[str, list[Envelope]] = {}
     for hook in hooks:
         by_alias.setdefault(hook.using, []).extend(hook.envelopes)
-    batches = {using: Batch(using, envelopes) for using, envelopes in by_alias.items()}
-    for batch in batches.values():
-        batch.submit()
+    sendings = [_Sending(using, envelopes) for using, envelopes in by_alias.items()]
     extend = any(hook.many for hook in hooks)
-    outcomes: list[tuple[str, Envelope, PublishError | None]] = []
-    for using, batch in batches.items():
-        deadline = batch.wait(timeout, deadline, extend=extend)
+    for sending in sendings:
+        deadline = sending.wait(timeout, deadline, extend=extend)
         commit.left = max(0.0, deadline - monotonic())
-        envelopes = by_alias[using]
-        for envelope, error in zip(envelopes, batch.outcomes(), strict=True):
-            outcomes.append((using, envelope, error))
+    _announce(hooks[0].database, [one for sending in sendings for one in sending.outcomes()])
+    for sending in sendings:
+        if sending.interrupt is not None:
+            raise sending.interrupt
+
+
+class _Sending:
+    """The messages of one commit that go over one RabbitMQ alias.
+
+    Attributes:
+        interrupt: what a signal's handler raised (Ctrl-C, a time limit). It goes on once the messages,
+            which are committed, are stored.
+    """
+
+    def __init__(self, using: str, envelopes: Sequence[Envelope]) -> None:
+        self.interrupt: BaseException | None = None
+        self._using = using
+        self._envelopes = envelopes
+        self._batch: Batch | None = None
+        self._trouble = ""
+        try:
+            self._batch = Batch(using, envelopes)
+            self._batch.submit()
+        except Exception as error:  # noqa: BLE001 (the view must never see it)
+            ours = isinstance(error, ImproperlyConfigured)
+            self._trouble = str(error) if ours else type(error).__name__
+        except BaseException as error:  # noqa: BLE001 (raised again later)
+            self._interrupted(error)
+
+    def _interrupted(self, error: BaseException) -> None:
+        self.interrupt = error
+        self._trouble = "the call was interrupted"
+
+    def wait(self, timeout: float, deadline: float, *, extend: bool) -> float:
+        """Wait for the outcomes, and return the deadline, as `Batch.wait` does."""
+        if self._batch is None:
+            return deadline
+        try:
+            return self._batch.wait(
+                timeout, monotonic() if self._trouble else deadline, extend=extend
+            )
+        except BaseException as error:  # noqa: BLE001 (raised again later)
+            self._interrupted(error)
+            return monotonic()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield each message with its outcome, in order."""
+        errors: Sequence[PublishError | None] = (
+            self._batch.outcomes()
+            if self._batch is not None
+            else [
+                BrokerUnavailable(f"not sent: {self._trouble}", **envelope.names)
+                for envelope in self._envelopes
+            ]
+        )
+        for envelope, error in zip(self._envelopes, errors, strict=True):
+            yield self._using, envelope, error
+
+
+def _announce(database: str, outcomes: Sequence[Outcome]) -> None:
+    """Store what failed, then tell every outcome."""
     failures = [(using, envelope, error) for using, envelope, error in outcomes if error]
-    kept = iter(_keep(hooks[0].database, failures) if failures else ())
+    kept = iter(_keep(database, failures) if failures else ())
     for using, envelope, error in outcomes:
         tell(using, envelope, error, will_retry=error is not None and next(kept))
 
 
 def _keep(database: str, failures: Sequence[Failure]) -> list[bool]:
-    """Store what failed; return whether each will be sent again."""
+    """Store the messages that failed; return whether each will be sent again."""
     for using, envelope, error in failures:
         logger.error(
             "message %s was committed but not published (connection %r, exchange %r, routing key %r, "
@@ -244,4 +188,4 @@ def _keep(database: str, failures: Sequence[Failure]) -> list[bool]:
             type(error).__name__,
             error,
         )
-    return transitions.record_failures(database, failures)
+    return record_failures(database, failures)

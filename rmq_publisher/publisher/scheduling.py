@@ -12,7 +12,7 @@ from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import scheduled
 from rmq_publisher.outbox.row import check_storable
-from rmq_publisher.publisher.transaction import check_database, database_of
+from rmq_publisher.publisher.databases import check_database, current_database
 from rmq_publisher.telemetry.outcomes import tell_cancelled
 
 # Seconds from the database's now, or a point in time; None is at once.
@@ -82,7 +82,7 @@ def schedule(
         ImproperlyConfigured: the database has no table for them.
         DatabaseError: Django's, of the insertion.
     """
-    where = database_of(database)
+    where = current_database(database)
     for envelope, _ in items:
         check_storable(envelope, using)
     check_table(where)
@@ -107,7 +107,7 @@ def cancel(message_id: str, *, database: str | None = None) -> bool:
     if not isinstance(message_id, str):
         raise TypeError(f"message_id must be a str, not {type(message_id).__name__}")
     check_database(database)
-    where = database_of(database)
+    where = current_database(database)
     if not scheduled.cancel(where, message_id):
         return False
     tell_cancelled(message_id, where)

@@ -1,4 +1,4 @@
-"""An outcome is counted, and announced by its signal."""
+"""Counts an outcome and sends its signal."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from rmq_publisher.telemetry import publish_counts
 
 
 def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_retry: bool) -> None:
-    """Count an outcome and send its signal; a receiver that raises is logged and changes nothing."""
+    """Count an outcome and send its signal; an exception in a receiver is only logged."""
     signal = _counted(using, error)
     if signal.receivers:
         signal.send_robust(
@@ -20,7 +20,7 @@ def tell(using: str, envelope: Envelope, error: PublishError | None, *, will_ret
 
 
 async def atell(using: str, envelope: Envelope, error: PublishError | None) -> None:
-    """Do the same on an event loop, where synchronous receivers run in a thread and none blocks it."""
+    """Do the same on an event loop; synchronous receivers run in a thread, so they do not block it."""
     signal = _counted(using, error)
     if signal.receivers:
         await signal.asend_robust(

@@ -1,9 +1,8 @@
-"""How many messages this process published: kept in memory, and written by the minute.
+"""How many messages this process published: counted in memory, stored per minute.
 
-Counting costs a fraction of a microsecond. The counts are written with the database work of those who
-publish: on a connection that their thread has open, outside of every transaction, at most every ten
-seconds. So there is no thread and no connection of our own. What is not written when a process ends is
-lost: the last seconds of its counts.
+Counting costs a fraction of a microsecond. The counts are written by the threads that publish: on a
+connection they have open anyway, outside any transaction, at most every ten seconds. This needs no thread
+and no connection of our own. Counts of the last seconds are lost when a process is killed.
 """
 
 import logging
@@ -30,24 +29,24 @@ TABLE = "rmq_publisher_publishcount"
 FLUSH_SECONDS = 10.0
 RETRY_SECONDS = 60.0  # after a database refused
 KEPT = timedelta(days=8)
-CLOCK_SECONDS = 600.0  # how long the database's clock is trusted to go as ours does
-GRAIN_SECONDS = 5  # a count is written with the minute that it belongs to, give or take as much
-MOST_PENDING = 1000  # counts in memory, where no database takes them
+CLOCK_SECONDS = 600.0  # how long the database's clock is assumed to run like ours
+GRAIN_SECONDS = 5  # how precisely a count is assigned to its minute
+MOST_PENDING = 1000  # counts kept in memory while no database accepts them
 
-Key = tuple[str, int]  # RabbitMQ alias, five seconds of our own clock
+Key = tuple[str, int]  # RabbitMQ alias, and which five seconds of our own clock
 Row = tuple[str, str, datetime]  # database, RabbitMQ alias, minute
 
 
 @dataclass
 class _Counts:
-    """What one process has counted and where it writes it."""
+    """The counts of one process, and the rows it adds them to."""
 
     # Re-entrant: a signal's handler may publish while its thread counts.
     lock: threading.RLock = field(default_factory=threading.RLock)
     pending: dict[Key, list[int]] = field(default_factory=dict)  # published, failed
     next_flush: float = 0.0
-    rows: dict[Row, int] = field(default_factory=dict)  # the ids of our own
-    # By database: its clock less ours, and when that was read.
+    rows: dict[Row, int] = field(default_factory=dict)  # ids of this process' rows
+    # By database: its clock minus ours, and when that was measured.
     clocks: dict[str, tuple[datetime, float]] = field(default_factory=dict)
 
 
@@ -56,7 +55,7 @@ _writing = True
 
 
 def _after_fork() -> None:
-    """What the parent counted is the parent's to write, and so are its rows."""
+    """Start from zero in a child: the parent writes its own counts."""
     global _counts  # noqa: PLW0603
     _counts = _Counts()
 
@@ -85,15 +84,14 @@ def count(using: str, *, published: int = 0, failed: int = 0) -> None:
 
 
 def flush(database: str | None = None, *, last: bool = False) -> None:
-    """Write what was counted, where that is due and costs nobody anything; never raises.
+    """Write the counts if that is due and delays nobody; never raises.
 
-    It is done on the connection of this thread, if that is open and in no transaction. Inside one
-    nothing is written: neither would a rollback keep it, nor may it wait for the end of somebody's
-    transaction. On SQLite nobody waits for another's lock.
+    They are written on this thread's connection if it is open and not in a transaction: a rollback would
+    lose them, and their row locks would last until the commit. On SQLite, nothing waits for a lock.
 
     Args:
         database: Django alias; ``default`` when left out.
-        last: do not wait for the ten seconds: this process, or this connection of it, is at its end.
+        last: write now instead of after ten seconds, because the process or connection is closing.
     """
     if last:
         _counts.next_flush = 0.0
@@ -132,8 +130,8 @@ def _flush(database: str) -> None:
     try:
         with _without_waiting(connection):
             _write(counts, database, connection, taken)
-    except Exception as error:  # noqa: BLE001 (also what those raise who forbid statements here)
-        # A chart is not worth anybody's request. The broker has the messages all the same.
+    except Exception as error:  # noqa: BLE001 (also from those who forbid statements here)
+        # The messages were published: a chart must not fail anybody's request.
         counts.next_flush = monotonic() + RETRY_SECONDS
         logger.debug("counts of published messages stay in memory: %s", type(error).__name__)
     finally:
@@ -145,7 +143,7 @@ def _flush(database: str) -> None:
 
 
 def _taken(counts: _Counts) -> dict[Key, list[int]]:
-    """Take what is to be written; nothing where another thread has just done so."""
+    """Take the counts to write; none if another thread has just taken them."""
     with counts.lock:
         if monotonic() < counts.next_flush:
             return {}
@@ -157,7 +155,7 @@ def _taken(counts: _Counts) -> dict[Key, list[int]]:
 def _write(
     counts: _Counts, database: str, connection: BaseDatabaseWrapper, taken: dict[Key, list[int]]
 ) -> None:
-    """Write counts, and take off what is written."""
+    """Write counts, and remove from ``taken`` what is written."""
     zero = _clock(counts, database, connection)
     by_row: dict[Row, list[Key]] = {}
     for using, grain in taken:
@@ -172,7 +170,7 @@ def _write(
 
 
 def _clock(counts: _Counts, database: str, connection: BaseDatabaseWrapper) -> datetime:
-    """Return what the database's clock said when ours said zero."""
+    """Return the database's time at which our clock was zero."""
     known = counts.clocks.get(database)
     now = monotonic()
     if known is None or now - known[1] > CLOCK_SECONDS:
@@ -182,7 +180,7 @@ def _clock(counts: _Counts, database: str, connection: BaseDatabaseWrapper) -> d
 
 
 def _add(counts: _Counts, row: Row, connection: BaseDatabaseWrapper, sums: list[int]) -> None:
-    """Add to our row of this minute; make it where there is none."""
+    """Add to our row of this minute; insert it if there is none."""
     _, using, minute = row
     value = connection.ops.adapt_datetimefield_value(minute)
     with connection.cursor() as cursor:
@@ -202,14 +200,14 @@ def _add(counts: _Counts, row: Row, connection: BaseDatabaseWrapper, sums: list[
         else:
             cursor.execute(sql, [value, using, *sums])
             made = cursor.lastrowid
-    # Those of earlier minutes will hardly be asked for again: a late count gets a row of its own.
+    # Rows of earlier minutes are rarely needed again: a late count gets a new row.
     counts.rows = {kept: id_ for kept, id_ in counts.rows.items() if kept[2] >= minute}
     counts.rows[row] = made
 
 
 @contextmanager
 def _without_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """On SQLite, where one writes at a time: do not wait for whoever does."""
+    """On SQLite, which has one writer at a time: do not wait for its lock."""
     if connection.vendor != "sqlite":
         yield
         return
@@ -239,7 +237,7 @@ def prune(database: str, *, dry_run: bool = False) -> int:
 
 
 def _at_exit() -> None:
-    """Write the last counts, if the thread that exits has a connection open; open none for it."""
+    """Write the last counts if the exiting thread has a connection open; do not open one."""
     for database in {database for database, *_ in _counts.rows}:
         flush(database, last=True)
 

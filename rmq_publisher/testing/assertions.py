@@ -74,7 +74,7 @@ def _captured(
     on_commit: OnCommit, *, route: bool, error: PublishError | None
 ) -> Iterator[Published]:
     if _open:
-        _open[-1].settle()
+        _open[-1].send_committed()
     with ExitStack() as stack:
         stack.enter_context(counts_in_memory())
         if missing := missing_urls():

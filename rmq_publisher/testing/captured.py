@@ -17,7 +17,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.publisher.on_commit import CommitHook
+from rmq_publisher.publisher.commit_hook import CommitHook
 from rmq_publisher.topology import registry
 from rmq_publisher.transport.base import Declared, Delivery
 from rmq_publisher.transport.memory.broker import MemoryBroker
@@ -134,7 +134,7 @@ class Published(Sequence[PublishedMessage]):
         self._route = route
         self._error = error
         self._databases = _Databases()
-        self._settling: set[int] = set()  # the threads that do
+        self._sending: set[int] = set()  # the threads that do
         self._brokers: dict[str, MemoryBroker] = {}
         self._transports: dict[str, _StandIn] = {}
 
@@ -144,11 +144,11 @@ class Published(Sequence[PublishedMessage]):
     def __getitem__(self, index: slice) -> list[PublishedMessage]: ...
     def __getitem__(self, index: int | slice) -> PublishedMessage | list[PublishedMessage]:
         """Return a message by its place."""
-        self.settle()
+        self.send_committed()
         return self._confirmed[index]
 
     def __len__(self) -> int:
-        self.settle()
+        self.send_committed()
         return len(self._confirmed)
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class Published(Sequence[PublishedMessage]):
     @property
     def refused(self) -> list[PublishedMessage]:
         """The messages that were not confirmed, each with its ``error``."""
-        self.settle()
+        self.send_committed()
         return list(self._refused)
 
     @property
@@ -166,7 +166,7 @@ class Published(Sequence[PublishedMessage]):
         """The messages that wait for a commit."""
         if self._left is not None:
             return self._left
-        self.settle()
+        self.send_committed()
         return [
             PublishedMessage(envelope, hook.using)
             for hook in self._databases.waiting()
@@ -175,7 +175,7 @@ class Published(Sequence[PublishedMessage]):
 
     def clear(self) -> None:
         """Forget what was published and refused so far."""
-        self.settle()
+        self.send_committed()
         self._confirmed.clear()
         self._refused.clear()
 
@@ -195,11 +195,11 @@ class Published(Sequence[PublishedMessage]):
             return self._brokers[known[0]]
         return self._broker(loader.alias_for(using))
 
-    def settle(self) -> None:
+    def send_committed(self) -> None:
         """Send what only a TestCase's own transaction holds back; looking does so by itself."""
-        self._settle(self._databases.due)
+        self._send(self._databases.due)
 
-    def settle_before(self, message_id: str) -> None:
+    def send_committed_before(self, message_id: str) -> None:
         """Send what this thread committed before it published messages; here is the first of them."""
 
         # One that a hook sends has its place already: Django calls hooks in their order.
@@ -207,18 +207,18 @@ class Published(Sequence[PublishedMessage]):
             hooks = self._databases.due(own=True)
             return [] if hooks and self._databases.are_sending(message_id) else hooks
 
-        self._settle(due)
+        self._send(due)
 
-    def _settle(self, due: Callable[[], list[CommitHook]]) -> None:
+    def _send(self, due: Callable[[], list[CommitHook]]) -> None:
         thread = threading.get_ident()
-        if self._on_commit == "pending" or self._left is not None or thread in self._settling:
+        if self._on_commit == "pending" or self._left is not None or thread in self._sending:
             return
-        self._settling.add(thread)
+        self._sending.add(thread)
         try:
             for hook in due():
                 hook()
         finally:
-            self._settling.discard(thread)
+            self._sending.discard(thread)
 
     def end(self) -> None:
         """Keep what waits for a commit from ever leaving."""
@@ -236,7 +236,7 @@ class Published(Sequence[PublishedMessage]):
 
     def _broker(self, alias: str) -> MemoryBroker:
         if alias not in self._brokers:
-            broker = MemoryBroker(alias, before_look=self.settle)
+            broker = MemoryBroker(alias, before_look=self.send_committed)
             broker.declare(*registry.declaration_order(alias))
             self._brokers.setdefault(alias, broker)  # another thread may have been faster
         return self._brokers[alias]
@@ -266,7 +266,7 @@ class _StandIn(MemoryTransport):
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Give every delivery its outcome, in order, after those committed before."""
         if deliveries:
-            self._published.settle_before(deliveries[0].envelope.message_id)
+            self._published.send_committed_before(deliveries[0].envelope.message_id)
         super().submit(deliveries)
 
     def take(self, envelope: Envelope) -> tuple[str, ...]:

@@ -149,12 +149,17 @@ def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> floa
 
 
 def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
-    """Hand deliveries over; where that cannot be done any more, they fail as any other does."""
+    """Hand deliveries over; where that cannot be done, they fail as any other does."""
     try:
         transport.submit(deliveries)
     except PublishError as error:
-        for delivery in deliveries:
-            delivery.fail(str(error))
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 (a message must have an outcome, whatever happens)
+        reason = f"not handed to the I/O thread ({type(error).__name__})"
+    else:
+        return
+    for delivery in deliveries:
+        delivery.fail(reason)
 
 
 def late(transport: Transport, timeout: float) -> str:

@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from rmq_publisher.conf import loader
 from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.transport.base import Transport
 from rmq_publisher.transport.environment import obstacle
-from rmq_publisher.transport.memory.transport import MemoryTransport
-from rmq_publisher.transport.rabbitmq.transport import AmqpTransport
 
 MakeTransport: TypeAlias = Callable[[loader.ConnectionSettings], Transport]
+
+# Dotted paths, as Django's backends have: code that publishes does not import what it sends with.
+MEMORY = "rmq_publisher.transport.memory.transport.MemoryTransport"
+RABBITMQ = "rmq_publisher.transport.rabbitmq.transport.AmqpTransport"
 
 
 class ConnectionHandler:
@@ -61,12 +64,15 @@ class ConnectionHandler:
 
     def _renew(self, alias: str, settings: loader.ConnectionSettings) -> Transport:
         """Make the transport, or another one where its settings have changed."""
+        # Outside the lock: an import may wait for another thread, which may be waiting for the lock.
+        make: MakeTransport = import_string(MEMORY if settings.memory else RABBITMQ)
         with self._lock:
             old = self._transports.get(alias)
             if old is not None and old.settings == settings:
                 old.settings = settings  # only what is not the connection's has changed
                 return old
-            made = _made(settings)
+            _check_environment(settings)
+            made = make(settings)
             if self._transports.get(alias) is old:  # else a destructor has made one meanwhile
                 self._transports[alias] = made
             transport = self._transports[alias]
@@ -91,12 +97,9 @@ class ConnectionHandler:
         self._transports = {}
 
 
-def _made(settings: loader.ConnectionSettings) -> Transport:
-    if settings.memory:
-        return MemoryTransport(settings)
-    if reason := obstacle():
+def _check_environment(settings: loader.ConnectionSettings) -> None:
+    if not settings.memory and (reason := obstacle()):
         raise ImproperlyConfigured(f"RabbitMQ alias {settings.alias!r}: {reason}.")
-    return AmqpTransport(settings)
 
 
 connections = ConnectionHandler()

@@ -231,8 +231,9 @@ MUTANTS = (
         "configs are not bound",
         "A `QueueConfig` is declared with its bindings.",
         TOPOLOGY,
-        '        yield from _binding_steps("queue_bind", self.name, str(self), tuple(self.bindings))\n',
-        "",
+        "        yield from _binding_steps(self, self.bindings)\n"
+        "\n\n@dataclass(frozen=True, slots=True)\nclass QueueName:\n",
+        "\n\n@dataclass(frozen=True, slots=True)\nclass QueueName:\n",
         (
             "amqp/test_entities.py",
             *PUBLISH,

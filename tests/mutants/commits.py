@@ -5,9 +5,11 @@ from __future__ import annotations
 from tests.mutants.mutant import ON_COMMIT, PUBLISH, Mutant
 
 COMMIT = "publisher/on_commit.py"
+HOOK = "publisher/commit_hook.py"
 OUTBOX = "outbox/transitions.py"
+FAILED = "outbox/failed_publishes.py"
 RETRIES = "outbox/retry_policy.py"
-PUBLISHING = "publisher/api.py"
+PUBLISHING = "publisher/databases.py"
 
 MUTANTS = (
     Mutant(
@@ -21,7 +23,7 @@ MUTANTS = (
     Mutant(
         "a savepoint by hand",
         "A savepoint made by hand and rolled back takes its messages with it.",
-        COMMIT,
+        HOOK,
         "        return number.isdigit() and int(number) <= self._last\n",
         "        return False\n",
         ON_COMMIT,
@@ -29,7 +31,7 @@ MUTANTS = (
     Mutant(
         "a stale list is believed",
         "A hook that is still on its list sends only its own: others may be rolled back.",
-        COMMIT,
+        HOOK,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = tuple(hook for _, hook, *_ in hooks)\n",
         ON_COMMIT,
@@ -37,7 +39,7 @@ MUTANTS = (
     Mutant(
         "hooks keep the old list",
         "All surviving hooks are pointed to the current list at each publish.",
-        COMMIT,
+        HOOK,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.left is None:\n",
         ON_COMMIT,
@@ -45,7 +47,7 @@ MUTANTS = (
     Mutant(
         "one after the other",
         "Several messages of one transaction leave as one pipelined batch.",
-        COMMIT,
+        HOOK,
         "        behind = () if listed else tuple(hook for _, hook, *_ in hooks)\n",
         "        behind = ()\n",
         ON_COMMIT,
@@ -53,7 +55,7 @@ MUTANTS = (
     Mutant(
         "sent twice",
         "A hook sends once, whoever calls it.",
-        COMMIT,
+        HOOK,
         "            hook.sent = True\n",
         "            pass\n",
         ON_COMMIT,
@@ -69,7 +71,7 @@ MUTANTS = (
     Mutant(
         "a deadline of the last commit",
         "The next capture's hooks have a deadline of their own.",
-        COMMIT,
+        HOOK,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.hooks is hooks:\n",
         ON_COMMIT,
@@ -96,7 +98,7 @@ MUTANTS = (
     Mutant(
         "a hook that is not robust",
         "Should a hook of ours break, those of others still run.",
-        COMMIT,
+        HOOK,
         "using=hook.database, robust=True)",
         "using=hook.database, robust=False)",
         ON_COMMIT,
@@ -104,7 +106,7 @@ MUTANTS = (
     Mutant(
         "always the default database",
         "The transaction that counts is that of the alias whose `atomic` block is open.",
-        "publisher/transaction.py",
+        "publisher/databases.py",
         '    return open_aliases[0] if open_aliases else "default"\n',
         '    return "default"\n',
         PUBLISH,
@@ -112,7 +114,7 @@ MUTANTS = (
     Mutant(
         "database= is not heard",
         "`database` names the alias whose transaction counts.",
-        "publisher/transaction.py",
+        "publisher/databases.py",
         "    if database is not None:\n        return database\n",
         "",
         PUBLISH,
@@ -120,7 +122,7 @@ MUTANTS = (
     Mutant(
         "any of several blocks",
         "When several `atomic` blocks are open, an error asks for `database`.",
-        "publisher/transaction.py",
+        "publisher/databases.py",
         "    if len(open_aliases) > 1:\n",
         "    if False:\n",
         PUBLISH,
@@ -128,7 +130,7 @@ MUTANTS = (
     Mutant(
         "TestCase's blocks count",
         "The blocks of a TestCase do not count as open.",
-        "publisher/transaction.py",
+        "publisher/databases.py",
         'if any(not getattr(block, "_from_testcase", False) for block',
         "if any(True for block",
         PUBLISH,
@@ -145,9 +147,9 @@ MUTANTS = (
         "a row before the hook",
         "Where a hook may not be registered, no row is written.",
         COMMIT,
-        "        _register(hook)  # first: where this is refused, no row must have been written\n"
+        "        register(hook)  # first: if this raises, no row may have been written\n"
         "        hook.rows = insert()\n",
-        "        hook.rows = insert()\n        _register(hook)\n",
+        "        hook.rows = insert()\n        register(hook)\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
@@ -228,7 +230,7 @@ MUTANTS = (
     Mutant(
         "one that cannot be stored",
         "A failure that the database cannot take costs the others nothing.",
-        OUTBOX,
+        FAILED,
         "    return [kept for item in items for kept in record_failures(database, [item])]\n",
         "    return [False] * len(items)\n",
         ("outbox/test_transitions.py",),
@@ -237,8 +239,8 @@ MUTANTS = (
         "discarded under a lease",
         "A person's action never touches a row under a live lease.",
         OUTBOX,
-        '    return rows.filter(FREE, state__in=("failed", "dead")).update(\n        state="discarded"',
-        '    return rows.filter(state__in=("failed", "dead")).update(\n        state="discarded"',
+        'token": 0, "finished_at": DatabaseNow()}\n    free = rows.filter(FREE, ',
+        'token": 0, "finished_at": DatabaseNow()}\n    free = rows.filter(',
         ("outbox/test_transitions.py",),
     ),
     Mutant(
@@ -264,6 +266,14 @@ MUTANTS = (
         '        if "\\0" in name:\n',
         "        if False:\n",
         ("outbox/test_row.py",),
+    ),
+    Mutant(
+        "a statement in a log line",
+        "A log line about the database quotes nothing of a statement.",
+        "outbox/database_guard.py",
+        "    if code is not None:\n",
+        "    if False:\n",
+        ("outbox/test_database_guard.py",),
     ),
     Mutant(
         "a scheduled message is due at once",

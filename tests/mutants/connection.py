@@ -221,6 +221,14 @@ MUTANTS = (
         ("integration/test_processes.py",),
     ),
     Mutant(
+        "a transport found too late",
+        "A transport that cannot be imported is an error of the call, before the commit.",
+        "publisher/on_commit.py",
+        "    connections[using]  # as in on_commit()\n",
+        "",
+        ("transport/test_handler.py",),
+    ),
+    Mutant(
         "a lock held at the fork",
         "A lock that another thread held at the fork does not hang the child.",
         "transport/handler.py",
@@ -312,7 +320,7 @@ MUTANTS = (
         "refused after the commit",
         "A process in which no thread can live is refused at the call, not after the commit.",
         "publisher/on_commit.py",
-        "    connections[using]  # what it cannot work with is told at the call\n",
+        "    connections[using]  # bad settings raise here, not after the commit\n",
         "",
         ("integration/test_servers.py::test_it_is_refused_before_the_commit",),
     ),

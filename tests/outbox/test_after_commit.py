@@ -299,7 +299,7 @@ def test_a_silent_broker_leaves_room_for_another(
 def test_what_does_not_fit_is_given_to_the_relay(
     store: str, send: Any, amqp: Amqp, queue: str, bound: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, by the settler's thread."""
+    """At once, by the background thread."""
     threads: list[str] = []
     release = transitions.release
 

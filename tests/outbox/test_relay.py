@@ -1,13 +1,16 @@
 """The relay: sends what is due, survives what comes, and loses nothing when it does not."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import OperationalError
 from django.db import connections as databases
+from psycopg import IsolationLevel
 
 from rmq_publisher import connections, signals
 from rmq_publisher.db.clock import DatabaseNow
@@ -498,3 +501,41 @@ def test_what_a_person_sends_is_sent_and_completed_within_the_call(
     assert column(store, "state") == ["delivered", "failed"]
     assert column(store, "token") == [0, 0]
     assert NOT_SENT not in outcomes.values()
+
+
+@ON_POSTGRES
+def test_serialization_failures_are_tried_again_quietly(
+    start: Callable[..., Running],
+    store: str,
+    amqp: Amqp,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Relays that take the same rows at REPEATABLE READ fail each other's statements."""
+    options = databases.databases[store]["OPTIONS"]
+    monkeypatch.setitem(options, "isolation_level", IsolationLevel.REPEATABLE_READ)
+    for _ in range(3):
+        start(batch_size=4, poll_interval=0.01)
+    for _ in range(10):
+        store_rows(store, 20, queue=queue)
+    eventually(lambda: not column(store, "id"))
+    assert len(set(ids(amqp, queue, 200))) == 200
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+@ON_POSTGRES
+def test_a_conflict_ends_no_relay_that_runs_once(
+    store: str, amqp: Amqp, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_rows(store, 3, queue=queue)
+    real, conflicts = claims.claim, iter(range(3))
+
+    def claim(*args: Any, **options: Any) -> Any:
+        if next(conflicts, None) is not None:
+            cause = psycopg.errors.SerializationFailure("could not serialize access")
+            raise OperationalError(*cause.args) from cause
+        return real(*args, **options)
+
+    monkeypatch.setattr(claims, "claim", claim)
+    assert once(store).sent == 3

@@ -22,9 +22,10 @@ from rmq_publisher import (
     publish,
     publish_many,
 )
+from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.db.schema import COLUMNS
-from rmq_publisher.outbox import after_commit, retry_policy, transitions
+from rmq_publisher.outbox import after_commit, failed_publishes, retry_policy, transitions
 from rmq_publisher.outbox.row import from_row
 from rmq_publisher.signals import publish_failed
 from tests.support.rig.databases import KINDS
@@ -191,6 +192,16 @@ class Keeping:
         return db != "other" if app_label == "rmq_publisher" else None
 
 
+class Sending:
+    """A router that sends everything to one database."""
+
+    def __init__(self, alias):
+        self.alias = alias
+
+    def db_for_write(self, model, **hints):
+        return self.alias
+
+
 @pytest.mark.django_db(databases=["default", "other"])
 def test_a_database_without_the_table_is_refused_at_the_call(settings):
     settings.DATABASE_ROUTERS = [Keeping()]
@@ -254,14 +265,14 @@ def test_each_of_many_that_fails_is_stored(store, refused):
 
 
 def test_one_that_cannot_be_stored_costs_the_others_nothing(store, refused, monkeypatch, caplog):
-    real = transitions._write_failures
+    real = failed_publishes._write_failures
 
     def write(database, items):
         if any(envelope.body == b"2" for _, envelope, _ in items):
             raise DatabaseError("not this one")
         return real(database, items)
 
-    monkeypatch.setattr(transitions, "_write_failures", write)
+    monkeypatch.setattr(failed_publishes, "_write_failures", write)
     with failures() as heard, transaction.atomic(using=store):
         ids = publish_many(["1", "2", "3"], queue="q", database=store)
     assert list(rows(store).values_list("message_id", flat=True)) == [ids[0], ids[2]]
@@ -340,13 +351,15 @@ def test_a_second_database_has_rows_of_its_own(refused):
 
 
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
-def test_before_the_migration_a_log_line_says_it_all(store, refused, caplog):
+def test_before_the_migration_a_log_line_says_it_all(store, refused, caplog, settings):
+    settings.DATABASE_ROUTERS = [Sending(store)]
     call_command("migrate", "rmq_publisher", "zero", database=store, verbosity=0)
     try:
         id_ = publish("x", queue="q", database=store)
         [record] = [record for record in caplog.records if record.levelno == logging.CRITICAL]
         assert id_ in record.getMessage()
-        assert "ProgrammingError" in record.getMessage()
+        mend = f"the table is missing: run manage.py migrate rmq_publisher --database {store}"
+        assert mend in record.getMessage()
     finally:
         call_command("migrate", "rmq_publisher", database=store, verbosity=0)
     publish("x", queue="q", database=store)
@@ -364,20 +377,20 @@ PERMANENT = [Rejected(403, "ACCESS_REFUSED"), Rejected(406, "no"), InvalidMessag
 @pytest.mark.parametrize("error", ANSWERS, ids=repr)
 def test_an_answer_counts_until_the_attempts_are_used_up(settings, error):
     settings.RMQ_MAX_ATTEMPTS = 3
-    assert retry_policy.decide(error, 1, 50)[::2] == ("failed", 2)
-    assert retry_policy.decide(error, 2, 0)[:3] == ("dead", None, 3)
+    assert retry_policy.decide(loader.outbox(), error, 1, 50)[::2] == ("failed", 2)
+    assert retry_policy.decide(loader.outbox(), error, 2, 0)[:3] == ("dead", None, 3)
 
 
 @pytest.mark.parametrize("error", SILENCES, ids=repr)
 def test_without_an_answer_nothing_dies(settings, error):
     settings.RMQ_MAX_ATTEMPTS = 3
-    verdict = retry_policy.decide(error, 2, 100_000)
+    verdict = retry_policy.decide(loader.outbox(), error, 2, 100_000)
     assert (verdict.state, verdict.attempts, verdict.unanswered) == ("failed", 2, 100_001)
 
 
 @pytest.mark.parametrize("error", PERMANENT, ids=repr)
 def test_what_cannot_get_better_is_dead_at_once(error):
-    assert retry_policy.decide(error)[:2] == ("dead", None)
+    assert retry_policy.decide(loader.outbox(), error)[:2] == ("dead", None)
 
 
 def test_delays_double_up_to_the_setting(settings):
@@ -385,7 +398,9 @@ def test_delays_double_up_to_the_setting(settings):
     for already, longest in [(0, 1), (1, 2), (2, 4), (4, 16), (5, 20), (10_000, 20)]:
         for attempts, unanswered in [(already, 0), (0, already)]:
             settings.RMQ_MAX_ATTEMPTS = 2**31 - 1
-            delay = retry_policy.decide(Nacked("full"), attempts, unanswered).delay
+            delay = retry_policy.decide(
+                loader.outbox(), Nacked("full"), attempts, unanswered
+            ).delay
             assert longest / 2 <= delay <= longest
 
 

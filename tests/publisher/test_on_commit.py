@@ -292,7 +292,7 @@ def test_a_hook_of_ours_that_breaks_is_logged_and_stops_nobody(rmq, amqp, monkey
     def broken(*_):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(on_commit, "Batch", broken)
+    monkeypatch.setattr(on_commit, "_announce", broken)
     with transaction.atomic():
         publish("x", queue=queue)
         transaction.on_commit(lambda: ran.append(1))

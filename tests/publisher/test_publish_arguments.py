@@ -82,6 +82,8 @@ def test_bad_arguments_raise_at_the_call_and_nothing_is_sent(rmq, proxy, entranc
     rmq.RMQ_MAX_BODY_SIZE = 20_000
     cases = [("x", {"queue": "q", **bad}) for bad in BAD_ARGUMENTS]
     cases += [(body, {"queue": "q"}) for body in BAD_BODIES]
+    if entrance == "Producer":
+        cases.remove(("x", {"queue": "q", "declare": None}))  # left out, as with kombu
     if entrance in WITHOUT_DELIVERY:
         cases += [("x", {"queue": "q", **bad}) for bad in BAD_DELIVERIES]
     taken_ones = []
@@ -180,7 +182,7 @@ def test_configs_of_different_connections_are_a_contradiction(rmq, amqp, proxy):
 
 def test_an_unknown_using_says_which_there_are(rmq):
     with pytest.raises(
-        InvalidMessage, match=r"names no RabbitMQ connection\. There are: 'default'"
+        InvalidMessage, match=r"is not a RabbitMQ connection\. There are: 'default'"
     ):
         now(queue="q", using="nope")
 

@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from rmq_publisher.contrib.celery.message import check_arguments
 from rmq_publisher.contrib.celery.options import TaskOptions, as_list, check_names, for_worker
 from rmq_publisher.contrib.celery.sending import Outgoing, outgoing
+from rmq_publisher.publisher.api import publish
 
 
 class Signature:
@@ -78,7 +79,7 @@ class Signature:
             PublishError: with ``delivery="now"``, as `publish`.
         """
         __traceback_hide__ = True  # Django's debug page would show the arguments
-        return self.set(**options).clone(args, kwargs).messages()[-1].publish()
+        return send(self.set(**options).clone(args, kwargs).messages()[-1])
 
     async def adelay(self, *args: Any, **kwargs: Any) -> str:
         """`delay` for coroutines."""
@@ -141,6 +142,12 @@ class Signature:
         return f"<Signature {self.task}>"
 
 
+def send(message: Outgoing) -> str:
+    """Publish the message of a task; return the task's id."""
+    __traceback_hide__ = True  # Django's debug page would show the arguments
+    return publish(message.body, **message.options)
+
+
 def new_id() -> str:
     """Return a task id as Celery makes them."""
     return str(uuid.uuid4())
@@ -191,7 +198,7 @@ class chain:  # noqa: N801 (Celery's name)
         """
         __traceback_hide__ = True
         messages, last = self._messages(args, kwargs, options)
-        messages[0].publish()
+        send(messages[0])
         return last
 
     def delay(self, *args: Any, **kwargs: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from rmq_publisher.contrib.celery.canvas import Signature, chain, is_many, new_id
+from rmq_publisher.contrib.celery.canvas import Signature, chain, is_many, new_id, send
 from rmq_publisher.contrib.celery.options import TaskOptions
 from rmq_publisher.contrib.celery.sending import Outgoing
 
@@ -80,7 +80,7 @@ class group:  # noqa: N801 (Celery's name)
 
 def _publish(messages: Iterable[Outgoing]) -> None:
     for message in messages:
-        message.publish()
+        send(message)
 
 
 def _database(messages: Iterable[Outgoing]) -> str:

@@ -18,7 +18,6 @@ from rmq_publisher.contrib.celery.message import (
     task_headers,
 )
 from rmq_publisher.exceptions import InvalidMessage
-from rmq_publisher.publisher.api import publish
 
 DEFAULT_QUEUE = "celery"  # Celery's task_default_queue
 SCHEDULES = ("table", "worker", "broker")
@@ -37,11 +36,6 @@ class Outgoing:
     task_id: str
     body: str
     options: dict[str, Any]
-
-    def publish(self) -> str:
-        """Publish it; return the task's id."""
-        __traceback_hide__ = True  # Django's debug page would show the arguments
-        return publish(self.body, **self.options)
 
 
 def outgoing(

@@ -76,13 +76,13 @@ class ConsumeThread:
         """Start the thread.
 
         Raises:
-            BrokerUnavailable: the interpreter is shutting down (Python 3.12 and later).
+            RuntimeError: none can be started.
         """
         try:
             self._thread.start()
-        except RuntimeError as error:
+        except BaseException:
             self._loop.close()
-            raise BrokerUnavailable("no consumer: the interpreter is shutting down") from error
+            raise
 
     # Called by any thread
 

@@ -46,6 +46,17 @@ def describe(error: BaseException | None) -> str:
     return type(error).__name__ if error is not None else "connection lost"
 
 
+def why_not_started(error: BaseException) -> str:
+    """Return why an I/O thread, with what it needs from the system, could not be made."""
+    if isinstance(error, RuntimeError):
+        if "shutdown" in str(error):  # Python 3.12 and later, in an exit handler (cpython#113964)
+            return "the interpreter is shutting down"
+        return f"no thread can be started ({error}): the limit of processes may be reached"
+    if isinstance(error, OSError):
+        return _os(error)
+    return f"{type(error).__name__} at {error_place(error)}"
+
+
 def said(error: exceptions.ConnectionClosed) -> str:
     """Return the broker's words, without what it quotes."""
     return _QUOTED.sub("octets are not shown", error.reply_text)

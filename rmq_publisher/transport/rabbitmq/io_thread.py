@@ -52,11 +52,11 @@ class IOThread:
         """Start the thread.
 
         Raises:
-            RuntimeError: the interpreter is shutting down (Python 3.12 and later).
+            RuntimeError: none can be started.
         """
         try:
             self._thread.start()
-        except RuntimeError:
+        except BaseException:
             self._loop.close()
             raise
 

@@ -1,4 +1,4 @@
-"""The TLS context of a connection, out of the files that RMQ_TLS names."""
+"""The TLS context of a connection, made from the files in RMQ_TLS."""
 
 import ssl
 from collections.abc import Iterator
@@ -8,20 +8,20 @@ from rmq_publisher.conf.schema import TLSSettings
 
 
 class TLSFileError(Exception):
-    """A file of RMQ_TLS cannot be used; says which, and why."""
+    """A file in RMQ_TLS cannot be used; the message says which, and why."""
 
 
 def context(settings: TLSSettings) -> ssl.SSLContext:
-    """Return the context that verifies the broker, and shows our certificate if there is one.
+    """Return a context that verifies the broker, and presents our certificate if there is one.
 
     Raises:
-        TLSFileError: a file is not there, or holds something else.
+        TLSFileError: a file does not exist or has the wrong content.
     """
     with _naming(CA_FILE=settings.ca_file):
         made = ssl.create_default_context(cafile=settings.ca_file)
     if settings.cert_file:
         with _naming(CERT_FILE=settings.cert_file, KEY_FILE=settings.key_file):
-            # Without a password OpenSSL would ask for that of an encrypted key, on the terminal.
+            # Without a password, OpenSSL would ask on the terminal for that of an encrypted key.
             made.load_cert_chain(settings.cert_file, settings.key_file, password="")
     return made
 

@@ -13,6 +13,7 @@ from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
+from rmq_publisher.transport.rabbitmq.errors import why_not_started
 from rmq_publisher.transport.rabbitmq.frames import marshal
 from rmq_publisher.transport.rabbitmq.io_thread import IOThread
 from rmq_publisher.transport.rabbitmq.topology_channels import Request
@@ -25,6 +26,7 @@ class AmqpTransport:
         self.settings = settings
         self._lock = threading.Lock()
         self._engine: IOThread | None = None
+        self._not_started = ""  # why the last attempt to start an engine failed
 
     def __repr__(self) -> str:
         return f"<AmqpTransport {self.settings.alias}>"
@@ -36,22 +38,30 @@ class AmqpTransport:
         with self._lock:
             engine = self._engine
             if engine is None or not engine.usable or engine.pid != os.getpid():
-                engine = IOThread(self.settings)
-                try:
-                    engine.start()
-                except RuntimeError as error:
-                    # Python 3.12 and later, in an exit handler (cpython#113964).
-                    raise BrokerUnavailable(
-                        f"no connection {self.settings.alias!r}: the interpreter is shutting down"
-                    ) from error
-                self._engine = engine
+                engine = self._start()
             return engine
+
+    def _start(self) -> IOThread:
+        """Start an engine.
+
+        Raises:
+            BrokerUnavailable: this process has no thread, descriptor or memory left for one.
+        """
+        try:
+            engine = IOThread(self.settings)
+            engine.start()
+        except Exception as error:
+            self._not_started = f"no connection {self.settings.alias!r}: {why_not_started(error)}"
+            raise BrokerUnavailable(self._not_started) from error
+        self._not_started = ""
+        self._engine = engine
+        return engine
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries, in order.
 
         Raises:
-            BrokerUnavailable: no thread can be started, for the interpreter is shutting down.
+            BrokerUnavailable: no I/O thread can be started.
         """
         for delivery in deliveries:
             delivery.data = marshal(delivery.envelope)
@@ -91,10 +101,14 @@ class AmqpTransport:
         """Return a consumer's connection, which begins to connect.
 
         Raises:
-            BrokerUnavailable: no thread can be started, for the interpreter is shutting down.
+            BrokerUnavailable: no I/O thread can be started.
         """
-        thread = ConsumeThread(self.settings)
-        thread.start()
+        try:
+            thread = ConsumeThread(self.settings)
+            thread.start()
+        except Exception as error:
+            reason = f"no consumer {self.settings.alias!r}: {why_not_started(error)}"
+            raise BrokerUnavailable(reason) from error
         return thread
 
     def status(self) -> Status:
@@ -102,8 +116,15 @@ class AmqpTransport:
         engine = self._engine
         if engine is not None:
             return engine.status()
-        node = self.settings.nodes[0]
-        return Status(self.settings.alias, "closed", str(node), node.vhost, node.tls)
+        node, reason = self.settings.nodes[0], self._not_started
+        return Status(
+            self.settings.alias,
+            "down" if reason else "closed",
+            str(node),
+            node.vhost,
+            node.tls,
+            last_error=reason,
+        )
 
     def close(self, timeout: float | None = None) -> None:
         """Drain what is in flight for at most ``timeout`` seconds, then close.

@@ -7,7 +7,7 @@ from rmq_publisher.exceptions import InvalidMessage
 
 
 def check_database(database: str | None) -> None:
-    """Refuse an alias that is not that of a database, whether or not its transaction counts.
+    """Check that an alias is one of Django's databases.
 
     Raises:
         InvalidMessage: there is no such database.
@@ -19,7 +19,7 @@ def check_database(database: str | None) -> None:
         raise InvalidMessage(f"database={database!r} is not in DATABASES{hint}")
 
 
-def database_of(database: str | None) -> str:
+def current_database(database: str | None) -> str:
     """Return the alias of the database whose transaction counts.
 
     Raises:

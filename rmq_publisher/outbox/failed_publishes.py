@@ -1,0 +1,140 @@
+"""Messages whose sending failed after their transaction had committed are stored, or logged as lost."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import connections as databases
+
+from rmq_publisher.conf import loader
+from rmq_publisher.db import support, tenants
+from rmq_publisher.db.batches import IDS_AT_ONCE
+from rmq_publisher.db.clock import database_now
+from rmq_publisher.db.errors import is_table_missing, retried
+from rmq_publisher.exceptions import PublishError
+from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.outbox.insert import columns
+from rmq_publisher.outbox.retry_policy import decide, failure_columns
+from rmq_publisher.outbox.transitions import messages
+
+logger = logging.getLogger("rmq_publisher")
+
+Failure = tuple[str, Envelope, PublishError]  # RabbitMQ alias, message, outcome
+
+
+class NoTableError(Exception):
+    """No database that may hold the table has it; the text says what to do."""
+
+
+def record_failures(database: str, items: Sequence[Failure]) -> list[bool]:
+    """Store messages whose sending failed after their transaction had committed; never raises.
+
+    They go to the database of their transaction, or to where ``DATABASE_ROUTERS`` send the table if that
+    one has none. On a connection that the database has closed it is tried once more, on a new one. What
+    cannot be stored is logged with all that may be said of it.
+
+    Args:
+        database: alias of the database whose transaction it was.
+        items: RabbitMQ alias, message and outcome of each.
+
+    Returns:
+        Whether each will be sent again.
+    """
+    try:
+        return _record(database, items)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the message must not vanish silently)
+        if len(items) == 1:
+            _log_lost(items[0], error)
+            return [False]
+    # One that this database cannot take must not cost the others their place.
+    return [kept for item in items for kept in record_failures(database, [item])]
+
+
+def _record(database: str, items: Sequence[Failure]) -> list[bool]:
+    why_not = []
+    for alias in support.homes(database):
+        in_schemas = tenants.in_tenant_schemas(databases[alias])
+        if not in_schemas and (reason := support.unfit(alias)):
+            why_not.append(f"database {alias!r}: {reason}")
+            continue
+        write = partial(_keep, alias, items)
+        try:
+            # Of the tenants' tables only the public one is looked into; a new connection sees that.
+            apart = in_schemas or _is_in_transaction(alias)
+            return _apart(alias, write) if apart else write()
+        except DatabaseError as error:
+            if not is_table_missing(error):
+                raise
+            why_not.append(
+                f"database {alias!r}: {type(error).__name__}, {support.how_to_migrate(alias)}"
+            )
+    raise NoTableError("; ".join(why_not))
+
+
+def _is_in_transaction(alias: str) -> bool:
+    """Whether somebody's transaction is open there, whose rollback would take the rows with it."""
+    blocks = databases[alias].atomic_blocks
+    return any(not getattr(block, "_from_testcase", False) for block in blocks)
+
+
+def _apart(alias: str, write: Callable[[], list[bool]]) -> list[bool]:
+    """Write in a thread, and so on a connection of its own."""
+
+    def run() -> list[bool]:
+        try:
+            return write()
+        finally:
+            databases[alias].close()
+
+    with ThreadPoolExecutor(1, "rmq_publisher failures") as pool:
+        return pool.submit(run).result()
+
+
+def _keep(database: str, items: Sequence[Failure]) -> list[bool]:
+    write = partial(_write_failures, database, items)
+    try:
+        return retried(database, write)
+    except (OperationalError, InterfaceError) as error:
+        connection = databases[database]
+        if connection.in_atomic_block or is_table_missing(error):
+            raise
+        connection.close()
+        return retried(database, write)
+
+
+def _write_failures(database: str, items: Sequence[Failure]) -> list[bool]:
+    with transaction.atomic(using=database):
+        now = database_now(databases[database])
+        decisions = [decide(loader.outbox(), error) for _, _, error in items]
+        rows = messages(database)
+        rows.bulk_create(
+            [
+                rows.model(
+                    **columns(using, envelope),
+                    created_at=now,
+                    **failure_columns(error, decision, now, {}),
+                )
+                for (using, envelope, error), decision in zip(items, decisions, strict=True)
+            ],
+            batch_size=IDS_AT_ONCE,
+        )
+    return [decision.state == "failed" for decision in decisions]
+
+
+def _log_lost(item: Failure, cause: Exception) -> None:
+    using, envelope, error = item
+    # Only our own words: a driver's text may quote a row.
+    why = str(cause) if isinstance(cause, NoTableError) else type(cause).__name__
+    logger.critical(
+        "message %s (connection %r, exchange %r, routing key %r, %d bytes) was committed, not published "
+        "(%s) and could not be stored (%s): it is lost",
+        envelope.message_id,
+        using,
+        envelope.exchange,
+        envelope.routing_key,
+        len(envelope.body),
+        type(error).__name__,
+        why,
+    )
