@@ -10,6 +10,8 @@ ARGS ?=
 STORED ?= --quick
 # Processes that share the test suite (auto: two more than there are cores).
 WORKERS ?= auto
+# Else each of many processes would compile the package, and each worker all tests, again and again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
