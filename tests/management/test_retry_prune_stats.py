@@ -18,6 +18,7 @@ from rmq_publisher.outbox import heartbeats, transitions
 from rmq_publisher.outbox.notifier import CHANNEL
 from rmq_publisher.outbox.transitions import messages
 from rmq_publisher.telemetry import publish_counts
+from tests.support.rig import PATIENCE
 from tests.support.stored_rows import stored
 
 HOUR, DAY = 3600.0, 86400.0
@@ -222,7 +223,7 @@ def test_retry_wakes_the_relays(store):
     run("rmq_retry", "m", "--dry-run", database=store)
     assert list(raw.notifies(timeout=0)) == []
     run("rmq_retry", "m", database=store)
-    assert len(list(raw.notifies(timeout=5, stop_after=1))) == 1
+    assert len(list(raw.notifies(timeout=PATIENCE, stop_after=1))) == 1
 
 
 # -- rmq_prune -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from rmq_publisher import ExchangeConfig, QueueConfig, connections
 from rmq_publisher.conf.reading import Reading
 from rmq_publisher.conf.schema import ConnectionSettings
+from tests.support.rig import PATIENCE
 from tests.support.rig.amqp import Amqp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +125,7 @@ class Shop:
             self.amqp.delete_queue(queue.name)
         for alias in connections:
             mine = [config for config in (*exchanges, *queues) if config.using in (None, alias)]
-            connections[alias].declare(tuple(mine), timeout=5)
+            connections[alias].declare(tuple(mine), timeout=PATIENCE)
 
     def bodies(self, name: str = "orders", expected: int = 0) -> list[str]:
         """Take the messages out of a queue."""

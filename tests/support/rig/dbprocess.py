@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from . import PATIENCE
 from .dbserver import DatabaseServer, Login, ServerError
 from .ports import free_port, release_port
 from .processes import await_gone, children, guard
@@ -228,7 +229,7 @@ class PrivateServer(DatabaseServer):
         self._process = None
         self.frozen = False
         if self._guard is not None:
-            self._guard.communicate(b"released\n", timeout=5)
+            self._guard.communicate(b"released\n", timeout=PATIENCE)
         self._guard = None
 
     def _as_user(self) -> dict[str, Any]:

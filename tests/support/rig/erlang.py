@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from . import PATIENCE
 from .ports import free_port, release_port
 
 
@@ -98,7 +99,7 @@ def guard(pid: int, directory: Path | None = None) -> subprocess.Popen[bytes]:
 def release_guard(watcher: subprocess.Popen[bytes] | None) -> None:
     """Send the watcher home: its process has been ended properly."""
     if watcher is not None:
-        watcher.communicate(b"released\n", timeout=5)
+        watcher.communicate(b"released\n", timeout=PATIENCE)
 
 
 def remote_eval(node: str, expression: str, env: dict[str, str], timeout: float) -> str:

@@ -110,7 +110,7 @@ def _from_url() -> Broker:
     if not url:
         raise _RungError("RMQ_TEST_URL is not set")
     try:
-        return Broker(url, "url", wire.product(url, timeout=5), _nothing)
+        return Broker(url, "url", wire.product(url), _nothing)
     except wire.NotAnsweringError as error:
         # It was asked for by name: another broker in its place would be a surprise.
         where = f"{urlsplit(url).hostname}:{urlsplit(url).port}"
@@ -137,7 +137,7 @@ def _from_docker() -> Broker:
                 f"@{container.get_container_host_ip()}"
                 f":{container.get_exposed_port(container.port)}/%2F"
             )
-            return Broker(url, "docker", wire.product(url, timeout=5), container.stop)
+            return Broker(url, "docker", wire.product(url), container.stop)
         except (DockerException, TimeoutError, wire.NotAnsweringError) as error:
             with contextlib.suppress(Exception):
                 container.stop()

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import pika.frame
 
+from . import PATIENCE
+
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_OVERHEAD = 8  # type, channel, size; the end octet
@@ -64,7 +66,7 @@ def hello(url: str, timeout: float = 1.0) -> dict[str, Any]:
     return {key: _text(value) for key, value in method.server_properties.items()}
 
 
-def product(url: str, timeout: float = 1.0) -> str:
+def product(url: str, timeout: float = PATIENCE) -> str:
     """For instance "RabbitMQ 3.10.8"."""
     said = hello(url, timeout)
     return f"{said.get('product', 'unknown broker')} {said.get('version', '')}".strip()
