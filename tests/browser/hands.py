@@ -30,7 +30,7 @@ STOP = """
     const box = element.getBoundingClientRect();
     const seen = box.width > 1 && box.height > 1 && looksOf(element) !== unfocused.get(element);
     const unseen = seen || element === document.body ? "" : element.outerHTML.slice(0, 200);
-    return [element === wanted, unseen];
+    return [element === wanted, unseen, wanted.isConnected];
 }
 """
 
@@ -67,9 +67,13 @@ class Keyboard:
         """Go on with Tab until it has the focus."""
         what.wait_for()
         self._page.evaluate(LOOKS)
+        wanted = what.element_handle()  # looked for once: that takes longer than all the rest
         for _ in range(STOPS_MAX):
             self._keys.press("Tab")
-            there, unseen = what.evaluate(STOP)  # the page may exchange it meanwhile
+            there, unseen, still_there = self._page.evaluate(STOP, wanted)
+            if not still_there:  # the page has exchanged it meanwhile
+                wanted = what.element_handle()
+                there, unseen, _ = self._page.evaluate(STOP, wanted)
             assert not unseen, f"the focus cannot be seen on {unseen}"
             if there:
                 return
