@@ -26,6 +26,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.W008` | yes | the memory broker |
 | `rmq_publisher.W009` | yes | a password inside a URL |
 | `rmq_publisher.W010` | | SQLite without `transaction_mode` IMMEDIATE, and stored messages |
+| `rmq_publisher.W011` | | a password that ends with a line end |
 """
 
 import ipaddress

@@ -49,6 +49,7 @@ class Serializer:
 
 
 _serializers: dict[str, Serializer] = {}
+_OF_PARTS: list[Callable[[Any], bytes]] = []  # see encodes_parts()
 _compressions: dict[str, tuple[Callable[[bytes], bytes], str, Mapping[str, str]]] = {
     # mtime=0: equal bodies give equal bytes.
     "gzip": (lambda body: gzip.compress(body, mtime=0), "gzip", {}),
@@ -144,6 +145,14 @@ def encode(name: str, value: Any) -> Encoded:
         content_encoding=content_encoding,
         headers=headers,
     )
+
+
+def encodes_parts(name: str) -> bool:
+    """Return whether a serializer encodes every part of a value that it encodes as a whole.
+
+    Ours do; one of another package may want an object of its own kind, whose parts it refuses.
+    """
+    return _serializers[name.partition("+")[0]].encode in _OF_PARTS
 
 
 def compress(encoded: Encoded, compression: str) -> Encoded:
@@ -267,6 +276,7 @@ def _from_json(data: bytes) -> Any:
 
 
 register_serializer("json", _json, "application/json", decode=_from_json)
+_OF_PARTS.append(_json)
 
 if msgpack is not None:
 
@@ -279,6 +289,7 @@ if msgpack is not None:
     register_serializer(
         "msgpack", _msgpack, "application/x-msgpack", "binary", decode=_from_msgpack
     )
+    _OF_PARTS.append(_msgpack)
 
 if yaml is not None:
 
@@ -292,3 +303,4 @@ if yaml is not None:
         return yaml.safe_load(data)
 
     register_serializer("yaml", _yaml, "application/x-yaml", "utf-8", decode=_from_yaml)
+    _OF_PARTS.append(_yaml)

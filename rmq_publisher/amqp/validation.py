@@ -161,9 +161,11 @@ def _plain(what: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {plain_str(key): _plain(f"{what}[{key!r}]", item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(f"{what}[]", item) for item in value]
+        return [_plain(f"{what}[{place}]", item) for place, item in enumerate(value)]
     if isinstance(value, float):
-        raise TopologyError(f"{what} is a float; RabbitMQ's arguments take whole numbers")
+        raise TopologyError(
+            f"{what} is a float, which pika cannot send in a declaration: use a whole number or a str"
+        )
     if isinstance(value, str):
         return plain_str(value)
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value

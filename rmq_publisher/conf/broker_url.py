@@ -12,6 +12,10 @@ BAD_URL = "rmq_publisher.E003"
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _EXAMPLE = "Write it like amqp://user@host:5672/vhost (and the password in RMQ_PASSWORD)"
+_SEVERAL = (
+    "Set a list of URLs, one for each node: "
+    '["amqp://user@host1:5672/vhost", "amqp://user@host2:5672/vhost"]'
+)
 _ENCODE = (
     "Percent-encode what is special in a user, password or vhost: @ as %40, : as %3A, / as %2F, "
     "? as %3F, # as %23, % as %25; or put the password into RMQ_PASSWORD as it is"
@@ -123,6 +127,8 @@ def _vhosts(broker: Broker) -> set[str]:
 
 
 def _parse_one(url: str) -> Broker:
+    if _names_several_hosts(url):
+        raise _bad("names several hosts", _SEVERAL)
     # urlsplit would silently remove tabs and line ends.
     if any(letter.isspace() or not letter.isprintable() for letter in url):
         raise _bad("contains a space or a control character", _ENCODE)
@@ -156,6 +162,17 @@ def _parse_one(url: str) -> Broker:
     )
 
 
+def _names_several_hosts(url: str) -> bool:
+    """Tell whether a URL lists the nodes of a cluster, in one of the ways that other clients know."""
+    if re.search(r"\S[,;\s]+(amqps?|memory)://", url):
+        return True
+    netloc = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if "," in (hosts := netloc.rpartition("@")[2]) or ";" in hosts:
+        return True
+    # The user and password of a second host; a comma in a password has no user and colon behind it.
+    return re.search(r"@[\w.-]+(:\d+)?[,;][^@:]+:[^@]*@", netloc) is not None
+
+
 def _refuse_extras(parts: SplitResult) -> None:
     if parts.fragment:
         raise _bad("contains a #", _ENCODE)
@@ -179,8 +196,6 @@ def _host(parts: SplitResult) -> str:
         raise _bad("has no host", _EXAMPLE)
     if "[" in parts.netloc.rpartition("@")[2]:
         return host
-    if "," in host or ";" in host:
-        raise _bad("names several hosts", "Set a list of URLs, one for each node")
     if not re.fullmatch(r"[\w.-]+", host):
         raise _bad("names a host with an invalid character", _ENCODE)
     return host

@@ -26,6 +26,7 @@ from rmq_publisher.conf.validators import SettingError
 BAD_TLS = "rmq_publisher.E004"
 MISPLACED = "rmq_publisher.E005"
 NO_PASSWORD = "rmq_publisher.W002"  # noqa: S105
+LINE_END = "rmq_publisher.W011"
 
 SET_URL = (
     'Set RMQ_URL to "amqp://user@host:5672/vhost" (and RMQ_PASSWORD), or to "memory://" for '
@@ -144,6 +145,10 @@ class Reading:
             # Not an error: a build may know the URL but not the password.
             text, hint = "has a user but no password", "Set RMQ_PASSWORD."
             self._note(Problem(url_label, text, hint, NO_PASSWORD))
+        if password.endswith(("\n", "\r")):
+            label = found["PASSWORD"][0] if "PASSWORD" in found else url_label
+            text = "has a password that ends with a line end, as if read from a file unstripped"
+            self._note(Problem(label, text, "Strip it: open(path).read().strip().", LINE_END))
         return ConnectionSettings(
             alias=alias,
             nodes=broker.nodes,
@@ -186,6 +191,8 @@ def _tls_contradiction(broker: Broker, tls: Mapping[str, str]) -> tuple[str, str
     """Return the mistake and its fix. The memory broker accepts any, so that tests can set RMQ_TLS."""
     if broker.scheme == "amqp" and tls:
         return "is set, but the URL is amqp://, without TLS", "Write amqps://, or drop RMQ_TLS."
+    if "KEY_PASSWORD" in tls and "CERT_FILE" not in tls:
+        return "has a KEY_PASSWORD without CERT_FILE", "Set CERT_FILE and KEY_FILE too."
     if "KEY_FILE" in tls and "CERT_FILE" not in tls:
         return "has a KEY_FILE without CERT_FILE", "Set both, or CERT_FILE with both inside."
     return None

@@ -50,6 +50,7 @@ class TLSSettings:
     cert_file: str | None = None
     key_file: str | None = None
     server_hostname: str | None = None
+    key_password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ Table: TypeAlias = Mapping[str, tuple[Any, Rule]]  # name without prefix: defaul
 Delivery: TypeAlias = Literal["on_commit", "outbox", "now"]
 DELIVERIES = get_args(Delivery)
 SCHEDULES = ("table", "worker", "broker")
-TLS_KEYS = ("CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_HOSTNAME")
+TLS_KEYS = ("CA_FILE", "CERT_FILE", "KEY_FILE", "KEY_PASSWORD", "SERVER_HOSTNAME")
 LOGIN: Table = {
     "URL": (None, broker_url.parse),
     "USERNAME": (None, validators.username),
     "PASSWORD": (None, validators.secret),
-    "TLS": ({}, validators.paths(*TLS_KEYS)),
+    "TLS": ({}, validators.paths(*TLS_KEYS, secrets=("KEY_PASSWORD",))),
 }
 TUNING: Table = {
     "HEARTBEAT": (10, validators.integer(1, 65535)),

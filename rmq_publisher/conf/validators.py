@@ -5,7 +5,7 @@ An error never repeats a string value, because it may contain a password; it doe
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rmq_publisher.amqp.validation import TopologyError, check_name
@@ -135,8 +135,13 @@ def items(value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def paths(*known: str) -> Callable[[object], Mapping[str, str]]:
-    """Return a validator for a dict that maps some of the ``known`` keys to strings or paths."""
+def paths(*known: str, secrets: Sequence[str] = ()) -> Callable[[object], Mapping[str, str]]:
+    """Return a validator for a dict that maps some of the ``known`` keys to strings or paths.
+
+    Args:
+        known: the keys.
+        secrets: the keys whose values are secrets, not paths; an empty one counts as not set.
+    """
 
     def rule(value: object) -> Mapping[str, str]:
         if not isinstance(value, Mapping):
@@ -148,7 +153,10 @@ def paths(*known: str) -> Callable[[object], Mapping[str, str]]:
             if key not in known:
                 hint = suggestion(key, known)
                 raise SettingError(f"has an unknown key {str(key)!r}", hint, UNKNOWN)
-            if item is None:
+            if item is None or (key in secrets and item == ""):
+                continue
+            if key in secrets:
+                taken[key] = _secret_of(key, item)
                 continue
             if not isinstance(item, str | os.PathLike) or not os.fspath(item):
                 raise SettingError(
@@ -158,6 +166,13 @@ def paths(*known: str) -> Callable[[object], Mapping[str, str]]:
         return taken
 
     return rule
+
+
+def _secret_of(key: str, value: object) -> str:
+    try:
+        return secret(value)
+    except SettingError as bad:
+        raise SettingError(f"has a {key} that {bad.text}", bad.hint) from None
 
 
 def mapping(value: object) -> Mapping[Any, Any]:

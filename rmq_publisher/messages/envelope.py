@@ -18,6 +18,7 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.validation import Seconds, TopologyError
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.messages.properties import id_and_header
+from rmq_publisher.messages.unencodable import culprit
 
 FRAME_MAX = 131_072  # bytes; the default of RabbitMQ and pika
 HEADER_OVERHEAD = 8 + 12  # frame header and end; class, weight and body size of a content header
@@ -264,7 +265,7 @@ def _encoded(body: Any, serializer: str | None, names: Mapping[str, str]) -> ser
     except (TypeError, ValueError, RecursionError) as error:
         # The serializer's message may quote the value: name only its class, and chain nothing.
         raise InvalidMessage(
-            f"serializer {serializer!r} cannot encode this {type(body).__name__} "
+            f"serializer {serializer!r} cannot encode {culprit(serializer, body)} "
             f"({type(error).__name__})",
             **_printable(names),
         ) from None

@@ -209,8 +209,12 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
         check_scheduled(delivery, keys)
     mode = _delivery(using, delivery, keys)
     envelopes: list[Envelope] = []
-    for message in messages:  # not a comprehension: before Python 3.12 it has a frame that shows
-        envelopes.append(_item(settings, message, call))  # noqa: PERF401
+    for number, message in enumerate(messages):
+        try:
+            envelopes.append(_item(settings, message, call))
+        except (TypeError, InvalidMessage) as error:
+            error.args = (f"bodies[{number}]: {error}",)
+            raise
     ids = [envelope.message_id for envelope in envelopes]
     if any(times):
         timed = list(zip(envelopes, times, keys, strict=True))

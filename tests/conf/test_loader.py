@@ -398,6 +398,11 @@ def test_a_password_that_was_not_encoded_never_shows_and_never_becomes_a_host(sp
         ("amqp://u:secret-1@[::1", "not a valid URL"),
         ("amqp://u:secret-1@a,b", "several hosts"),
         ("amqp://u:secret-1@a;b", "several hosts"),
+        ("amqp://u:secret-1@a:5672,b:5672/v", "several hosts"),
+        ("amqp://u:secret-1@a:5672,u:secret-1@b:5672/v", "several hosts"),
+        ("amqp://u:secret-1@a:5672;amqp://u:secret-1@b:5672", "several hosts"),
+        ("amqp://u:secret-1@a, amqps://u:secret-1@b", "several hosts"),
+        ("amqp://u:secret-1@[::1]:5672,[::2]:5672", "several hosts"),
         ("amqp://u:secret-1@h*", "character"),
         ("amqp://u:secret-1@h/a/b", "unencoded / or @"),
         ("amqp://u:secret-1@h//shop", "unencoded / or @"),
@@ -496,6 +501,8 @@ def test_tls_takes_paths():
         ("amqps://h", {"CAFILE": "/ca.pem"}, "E001"),
         ("amqps://h", {"VERIFY": False}, "E001"),
         ("amqps://h", {"CA_FILE": ""}, "E002"),
+        ("amqps://h", {"KEY_PASSWORD": "p"}, "E004"),
+        ("amqps://h", {"CERT_FILE": "/c.pem", "KEY_PASSWORD": 5}, "E002"),
         ("amqps://h", {"CA_FILE": 5}, "E002"),
         ("amqps://h", "/ca.pem", "E002"),
         ("amqps://h", True, "E002"),
@@ -504,6 +511,27 @@ def test_tls_takes_paths():
 def test_bad_tls(url, tls, id):
     problem = only_problem(URL=url, TLS=tls)
     assert (problem.setting, problem.id) == ("RMQ_TLS", f"rmq_publisher.{id}")
+
+
+def test_the_passphrase_of_a_key_is_no_path_and_in_no_repr():
+    tls = {"CERT_FILE": "/c.pem", "KEY_PASSWORD": "secret-1"}
+    found = default(URL="amqps://h", TLS=tls)
+    assert found.tls == TLSSettings(cert_file="/c.pem", key_password="secret-1")
+    assert "secret-1" not in repr(found)
+    assert found != default(URL="amqps://h", TLS={**tls, "KEY_PASSWORD": ""})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_password_read_from_a_file_with_its_line_end_is_a_warning(end):
+    problem = only_problem(URL=URL, PASSWORD=f"secret-1{end}")
+    assert (problem.setting, problem.id) == ("RMQ_PASSWORD", "rmq_publisher.W011")
+    assert "strip" in problem.hint
+    assert "secret-1" not in str(problem)
+    assert only_problem(URL="amqp://u:secret-1%0A@h").id == "rmq_publisher.W011"
+
+
+def test_a_comma_in_a_password_is_no_second_host():
+    assert default(URL="amqp://u:a,b;c@h").password == "a,b;c"
 
 
 def test_an_alias_without_tls_drops_the_flat_tls():

@@ -193,7 +193,7 @@ def _deep():
      [SECRET + "\ud800"], pytest.param(_deep(), id="deep")],
 )  # fmt: skip
 def test_what_a_serializer_cannot_encode_is_refused_and_not_shown(body):
-    with pytest.raises(InvalidMessage, match="serializer 'json' cannot encode this") as caught:
+    with pytest.raises(InvalidMessage, match="serializer 'json' cannot encode body") as caught:
         sealed(body, serializer="json")
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None

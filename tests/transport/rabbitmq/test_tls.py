@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,15 +54,43 @@ def test_the_one_at_fault_is_named(
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_an_encrypted_key_is_refused_and_not_asked_for_on_the_terminal(
-    certificates: Certificates, tmp_path: Path
-) -> None:
-    certificate, key = certificates.client()
-    encrypted = tmp_path / "encrypted.key"
+@pytest.fixture
+def encrypted(certificates: Certificates, tmp_path: Path) -> Path:
+    """A client's key with the passphrase "secret"."""
+    path = tmp_path / "encrypted.key"
+    key = certificates.client()[1]
     subprocess.run(
-        ["openssl", "pkcs8", "-topk8", "-in", key, "-out", encrypted, "-passout", "pass:secret"],
+        ["openssl", "pkcs8", "-topk8", "-in", key, "-out", path, "-passout", "pass:secret"],
         check=True,
         timeout=PATIENCE,
     )
-    with pytest.raises(TLSFileError, match=r"^RMQ_TLS: .*KEY_FILE .*encrypted\.key"):
-        context(settings(certificates, cert_file=certificate, key_file=encrypted))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("password", "words"),
+    [
+        (None, "the key has a passphrase: set KEY_PASSWORD"),
+        ("wrong-1", "KEY_PASSWORD is not the passphrase of the key"),
+    ],
+)
+def test_an_encrypted_key_is_told_from_a_bad_file_and_nothing_is_asked_on_the_terminal(
+    certificates: Certificates, encrypted: Path, password: str | None, words: str
+) -> None:
+    made = replace(settings(certificates, key_file=encrypted), key_password=password)
+    with pytest.raises(TLSFileError, match=rf"^RMQ_TLS: {words} \(CERT_FILE .*encrypted\.key\)"):
+        context(made)
+    assert "wrong-1" not in repr(made)
+
+
+def test_an_encrypted_key_with_its_passphrase(certificates: Certificates, encrypted: Path) -> None:
+    context(replace(settings(certificates, key_file=encrypted), key_password="secret"))
+
+
+def test_a_file_that_is_no_certificate_is_not_called_pem_lib(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    path = tmp_path / "spoilt.pem"
+    garbage(path)
+    with pytest.raises(TLSFileError, match="no certificate or key in PEM format was found"):
+        context(settings(certificates, cert_file=path))
