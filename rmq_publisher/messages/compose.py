@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
@@ -16,7 +16,13 @@ from rmq_publisher.amqp.entities import (
 from rmq_publisher.amqp.validation import TopologyError, check_name
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import InvalidMessage
-from rmq_publisher.messages.envelope import Envelope, MessageOptions, PropertyOptions, seal
+from rmq_publisher.messages.envelope import (
+    Envelope,
+    Message,
+    MessageOptions,
+    PropertyOptions,
+    seal,
+)
 
 Queue = str | QueueConfig
 Exchange = str | ExchangeConfig
@@ -243,3 +249,22 @@ def prepare(
     settings = loader.connection(alias)
     limit = seconds("timeout", timeout, settings.publish_timeout)
     return Plan(alias, compose(settings, body, queue=queue, exchange=exchange, **options), limit)
+
+
+def check_many(bodies: object, call: Mapping[str, Any]) -> None:
+    """Refuse what would make other messages than were meant.
+
+    Raises:
+        TypeError: one body in the place of many.
+        InvalidMessage: one id for all.
+    """
+    __traceback_hide__ = True  # as in compose()
+    one = isinstance(bodies, str | bytes | bytearray | Mapping | Message)
+    if one or not isinstance(bodies, Iterable):
+        raise TypeError(
+            f"bodies must be a list (or the like) of bodies, not {type(bodies).__name__}"
+        )
+    if getattr(call.get("properties"), "message_id", None):
+        raise InvalidMessage(
+            "properties.message_id would be that of every message: give each Message its own"
+        )

@@ -17,6 +17,7 @@ from rmq_publisher.messages.compose import (
     NowOptions,
     Queue,
     alias_of,
+    check_many,
     compose,
     configs,
     prepare,
@@ -200,7 +201,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     settings = loader.connection(using)
     timeout = seconds("timeout", call.pop("timeout", None), settings.publish_timeout)
     call["declare"] = configs(call.get("declare", ()))
-    _check_many(bodies, call)
+    check_many(bodies, call)
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
     keys = [message.ordering_key or ordering_key for message in messages]
     check_database(database)
@@ -235,25 +236,6 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
             current_database(database),
         )
     return ids
-
-
-def _check_many(bodies: object, call: Mapping[str, Any]) -> None:
-    """Refuse what would make other messages than were meant.
-
-    Raises:
-        TypeError: one body in the place of many.
-        InvalidMessage: one id for all.
-    """
-    __traceback_hide__ = True  # as in compose()
-    one = isinstance(bodies, str | bytes | bytearray | Mapping | Message)
-    if one or not isinstance(bodies, Iterable):
-        raise TypeError(
-            f"bodies must be a list (or the like) of bodies, not {type(bodies).__name__}"
-        )
-    if getattr(call.get("properties"), "message_id", None):
-        raise InvalidMessage(
-            "properties.message_id would be that of every message: give each Message its own"
-        )
 
 
 def _item(

@@ -41,17 +41,10 @@ class ConsumeConnection(Connection):
 
     def _make_channel(self) -> Services:
         owner: Any = self._owner
-        settings = self._settings
         self.channel = self._channel = ConsumeChannel(
-            self._loop,
-            settings.connect_timeout,
-            settings.max_body_size,
-            self._sessions,
-            self._buffer,
-            owner,
-            self._on_channel_ready,
-            self._on_channel_late,
-        )
+            self._loop, self._settings.connect_timeout, self._settings.max_body_size, self._sessions,
+            self._buffer, owner, self._on_channel_ready, self._on_channel_late,
+        )  # fmt: skip
         # Nothing is published on such a connection, so that nothing is confirmed.
         self.channel.services = Services(self._loop, lambda *_: None, self.channel)
         return self.channel.services
@@ -167,11 +160,8 @@ class RobustConsumeConnection:
 
     def _take_up(self, wanted: _Wanted) -> None:
         connection, session = self._connection, self._sessions.current
-        if (
-            connection is None
-            or wanted.active
-            or self._wanted.get(wanted.subscription.tag) is not wanted
-        ):
+        is_wanted = self._wanted.get(wanted.subscription.tag) is wanted
+        if connection is None or wanted.active or not is_wanted:
             return
         steps = [step for entity in wanted.subscription.topology for step in entity.steps()]
 
@@ -254,9 +244,8 @@ class RobustConsumeConnection:
         self._ready = True
         self._used = False
         self._nodes.opened(monotonic())
-        logger.info(
-            "%s: consuming from %s (%s)", self._settings.alias, connection.node, connection.product
-        )
+        alias, product = self._settings.alias, connection.product
+        logger.info("%s: consuming from %s (%s)", alias, connection.node, product)
         self._run_waiting()
         self._take_all_up()
 
@@ -271,9 +260,8 @@ class RobustConsumeConnection:
             self._failed(reason)
 
     def _failed(self, reason: str) -> None:
-        text = (
-            f"cannot use RabbitMQ at {self._nodes.node} (alias {self._settings.alias!r}): {reason}"
-        )
+        alias = self._settings.alias
+        text = f"cannot use RabbitMQ at {self._nodes.node} (alias {alias!r}): {reason}"
         logger.warning("%s", text)
         if self._nodes.failed():
             self.connect()
@@ -293,12 +281,8 @@ class RobustConsumeConnection:
             self._stop()
             return
         self._nodes.lost(monotonic(), used=self._used)
-        logger.warning(
-            "%s: consumer's connection to %s lost: %s",
-            self._settings.alias,
-            connection.node,
-            reason,
-        )
+        alias = self._settings.alias
+        logger.warning("%s: consumer's connection to %s lost: %s", alias, connection.node, reason)
         self._loop.call_later(self._nodes.delay(), self.connect)
 
     def on_blocked(self, reason: str | None) -> None:
