@@ -21,7 +21,8 @@ from rmq_publisher.messages.compose import compose
 from rmq_publisher.process.lifecycle import InChild, register
 from rmq_publisher.timing import monotonic
 from rmq_publisher.topology import registry
-from rmq_publisher.transport.base import Delivery, Transport
+from rmq_publisher.transport.base import Transport
+from rmq_publisher.transport.delivery import send_and_wait
 from rmq_publisher.transport.handler import connections
 from rmq_publisher.transport.memory.transport import MemoryTransport
 from rmq_publisher.transport.rabbitmq.transport import AmqpTransport
@@ -240,18 +241,9 @@ def _blocked(transport: Transport, own: Transport) -> str:
     if status.blocked or own is transport:
         return status.blocked
     settings = transport.settings
-    done = threading.Event()
     envelope = compose(settings, b"", routing_key=f"rmq-look-{uuid.uuid4()}")
-    delivery = Delivery(envelope, done.set)
-    try:
-        transport.submit((delivery,))
-    except PublishError as error:
-        logger.debug("%s: the look's message: %s", settings.alias, type(error).__name__)
-        return ""
-    done.wait(ALARM_SECONDS)
-    if delivery.fail("the look is over"):
-        transport.abandoned()
-    elif not transport.status().blocked:
+    error = send_and_wait(transport, envelope, ALARM_SECONDS, lambda: "the look is over")
+    if (error is None or error.answered) and not transport.status().blocked:
         # The return may have come before the alarm, but not the answer to what is asked afterwards.
         with suppress(BrokerUnavailable):
             transport.declare((), ALARM_SECONDS)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery, Transport, late, submit
+from rmq_publisher.transport.base import Delivery, Transport
+from rmq_publisher.transport.delivery import give_up, late, submit
 
 PORTION = 64  # after so many outcomes there may be room for rows that are ready
 EXPIRED = "its lease ended before it could be sent"
@@ -41,7 +42,7 @@ class _Group:
     """Rows that were submitted together; each outcome among them gives the others more time."""
 
     def __init__(self, rows: Sequence[OutboxRow], transport: Transport) -> None:
-        self.live: set[_Sending] = set()
+        self.live: dict[_Sending, None] = {}  # in the order of their submission
         self.transport = transport
         self.timeout = transport.settings.publish_timeout
         self.deadline = monotonic() + self.timeout
@@ -132,7 +133,7 @@ class InFlight:
     def _submit(self, rows: Sequence[OutboxRow]) -> None:
         group = _Group(rows, self._connect())
         sending = [_Sending(row, group, self._on_ended) for row in rows]
-        group.live.update(sending)
+        group.live = dict.fromkeys(sending)
         self._groups.append(group)
         self._sent += len(sending)
         submit(group.transport, sending)
@@ -166,7 +167,7 @@ class InFlight:
             sending = self._ended.popleft()
             row, group = sending.row, sending.group
             self._sent -= 1
-            group.live.discard(sending)
+            group.live.pop(sending, None)
             group.moved(now)
             self.bytes -= len(row.envelope.body)
             unsent = sending.withdrawn and isinstance(sending.error, BrokerUnavailable)
@@ -194,14 +195,15 @@ class InFlight:
                 self._give_up(group, EXPIRED, withdraw=True)
 
     def _give_up(self, group: _Group, reason: str, *, withdraw: bool = False) -> None:
-        # In reverse order: else the window slots of written messages go to those behind them.
-        for sending in sorted(group.live, key=lambda one: one.sequence, reverse=True):
-            if withdraw and sending.written:
-                continue
-            sending.withdrawn = withdraw
-            sending.fail(reason)
+        sendings = list(group.live)
         if not withdraw:
-            group.transport.abandoned()
+            give_up(group.transport, sendings, reason)
+            return
+        # The last first: else the places of written messages go to those behind them.
+        for sending in reversed(sendings):
+            if not sending.written:
+                sending.withdrawn = True
+                sending.fail(reason)
 
     def close(self) -> None:
         """Send no more rows: those not written to the socket yet come back as not sent."""

@@ -1,6 +1,5 @@
 """What ``rmq_declare`` and ``rmq_check`` do and see, apart from how they print it."""
 
-import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected, Unroutable
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.topology import registry
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.delivery import send_and_wait
 from rmq_publisher.transport.handler import connections
 
 CREATED, PRESENT, BOUND = "created", "present", "bound"
@@ -180,16 +179,10 @@ def _probe(alias: str) -> tuple[str, str]:
     settings = loader.connection(alias)
     envelope = compose(settings, b"", routing_key=f"rmq-check-{uuid.uuid4()}")
     transport = connections[alias]
-    done = threading.Event()
-    delivery = Delivery(envelope, done.set)
-    # Not by a Producer: whoever listens to publish_failed is not meant.
-    transport.submit((delivery,))
-    if not done.wait(settings.publish_timeout):
-        if delivery.fail(f"no answer within {settings.publish_timeout:g} s"):
-            transport.abandoned()
-        else:
-            done.wait()  # the outcome came in between
-    return _judged(delivery.error, transport.status().blocked)
+    seconds = settings.publish_timeout
+    # Not by a Producer: the probe's outcome is no business of those who listen to publish_failed.
+    error = send_and_wait(transport, envelope, seconds, lambda: f"no answer within {seconds:g} s")
+    return _judged(error, transport.status().blocked)
 
 
 def _judged(error: PublishError | None, blocked: str) -> tuple[str, str]:

@@ -1,13 +1,12 @@
 """What a transport is: it takes deliveries, declares topology, tells its status, closes.
 
-A `Delivery` is one message on its way with its one outcome; a `Waiter` is how its caller learns of
-it. Nothing here does I/O.
+A `Delivery` is a message and the outcome that its caller waits for. Nothing here does I/O.
 """
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.schema import ConnectionSettings
@@ -24,10 +23,7 @@ class Delivery:
     atomic test-and-set.
     """
 
-    __slots__ = (
-        "_claim", "_on_done", "batch", "claimed", "data", "done", "envelope", "error", "losses", "placed",
-        "returned", "sent_at", "sequence", "written",
-    )  # fmt: skip
+    __slots__ = ("_claim", "_on_done", "batch", "claimed", "done", "envelope", "error", "written")
 
     def __init__(
         self, envelope: Envelope, on_done: Callable[[], object], batch: object | None = None
@@ -38,12 +34,6 @@ class Delivery:
         self.done = False  # the outcome is set: `error` may be read
         self.error: PublishError | None = None
         self.written = False  # whether the broker may have it
-        self.losses = 0  # connections lost while it was unconfirmed
-        self.placed = False  # whether it takes a place in the window
-        self.returned: PublishError | None = None
-        self.sequence = 0  # its place in the order of arrival
-        self.sent_at = 0.0
-        self.data: Any = None  # the transport's own form of the message
         self._claim = threading.Lock()
         self._on_done = on_done
 
@@ -146,24 +136,3 @@ def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> floa
     if not 0 <= timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be from 0 to {int(threading.TIMEOUT_MAX)} seconds")
     return timeout
-
-
-def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
-    """Hand deliveries over; where that cannot be done, they fail as any other does."""
-    try:
-        transport.submit(deliveries)
-    except PublishError as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 (a message must have an outcome, whatever happens)
-        reason = f"not handed to the I/O thread ({type(error).__name__})"
-    else:
-        return
-    for delivery in deliveries:
-        delivery.fail(reason)
-
-
-def late(transport: Transport, timeout: float) -> str:
-    """Return what is said of a message whose deadline has passed."""
-    status = transport.status()
-    state = f"blocked: {status.blocked}" if status.blocked else status.state
-    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"

@@ -11,13 +11,71 @@ from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import atell, tell
 from rmq_publisher.timing import NO_RETRY, RetryPolicy, monotonic
-from rmq_publisher.transport.base import Delivery, Transport, late, submit
+from rmq_publisher.transport.base import Delivery, Transport
 from rmq_publisher.transport.handler import connections
 
 logger = logging.getLogger("rmq_publisher")
 
 INTERRUPTED = "the call was interrupted"
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
+
+
+def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
+    """Hand deliveries to a transport; if it cannot take them any more, each of them fails."""
+    try:
+        transport.submit(deliveries)
+    except PublishError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 (a message must have an outcome, whatever happens)
+        reason = f"not handed to the I/O thread ({type(error).__name__})"
+    else:
+        return
+    for delivery in deliveries:
+        delivery.fail(reason)
+
+
+def give_up(transport: Transport, deliveries: Sequence[Delivery], reason: str) -> bool:
+    """End deliveries whose deadline has passed, and have the transport take their places back.
+
+    Returns:
+        Whether any of them had no outcome yet.
+    """
+    # The last first: the places of those on the wire must not be taken by those behind them.
+    ended = [delivery.fail(reason) for delivery in reversed(deliveries)]
+    if any(ended):
+        transport.abandoned()
+    return any(ended)
+
+
+def send_and_wait(
+    transport: Transport, envelope: Envelope, seconds: float, reason: Callable[[], str]
+) -> PublishError | None:
+    """Send one message and return its outcome, None for a confirm.
+
+    Args:
+        seconds: after which it is given up.
+        reason: makes the text of its error then.
+    """
+    deadline = monotonic() + seconds
+    waiter = threading.Lock()
+    waiter.acquire()
+    delivery = Delivery(envelope, waiter.release)
+    try:
+        submit(transport, (delivery,))
+        in_time = waiter.acquire(timeout=max(0.0, deadline - monotonic()))
+        if not in_time and not give_up(transport, (delivery,), reason()):
+            waiter.acquire()  # the outcome came in between; it is set in a moment
+    finally:
+        # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
+        delivery.fail(INTERRUPTED)
+    return delivery.error
+
+
+def late(transport: Transport, timeout: float) -> str:
+    """Return the error text of a message whose deadline has passed."""
+    status = transport.status()
+    state = f"blocked: {status.blocked}" if status.blocked else status.state
+    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
 
 
 def deliver(
@@ -32,7 +90,11 @@ def deliver(
         PublishError: every outcome but a confirm.
     """
     transport = connections[using]
-    error = retried(lambda left: _delivered(transport, envelope, timeout, left), timeout, policy)
+
+    def reason() -> str:
+        return late(transport, timeout)  # the call's timeout, whatever an attempt was given
+
+    error = retried(lambda left: send_and_wait(transport, envelope, left, reason), timeout, policy)
     tell(using, envelope, error, will_retry=False)
     publish_counts.flush()
     if error is not None:
@@ -59,27 +121,6 @@ def retried(
             return error
         retries += 1
         time.sleep(wait)
-
-
-def _delivered(
-    transport: Transport, envelope: Envelope, timeout: float, left: float
-) -> PublishError | None:
-    """Send a message and return its outcome within ``left`` seconds of the caller's timeout."""
-    deadline = monotonic() + left
-    waiter = threading.Lock()
-    waiter.acquire()
-    delivery = Delivery(envelope, waiter.release)
-    try:
-        submit(transport, (delivery,))
-        if not waiter.acquire(timeout=max(0.0, deadline - monotonic())):
-            if delivery.fail(late(transport, timeout)):
-                transport.abandoned()
-            else:
-                waiter.acquire()  # the outcome came in between; it is set in a moment
-    finally:
-        # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
-        delivery.fail(INTERRUPTED)
-    return delivery.error
 
 
 class Batch:
@@ -118,21 +159,14 @@ class Batch:
                 if extend and self._finished != seen:
                     seen, deadline = self._finished, now + timeout
                 if now >= deadline:
-                    self._give_up(timeout)
+                    give_up(self._transport, self._deliveries, late(self._transport, timeout))
                     break
                 self._moved.wait(min(deadline - now, LOOK_SECONDS))
         finally:
-            # As in deliver(); where all went well this finds nothing to do.
+            # As in send_and_wait(); where all went well this finds nothing to do.
             for delivery in reversed(self._deliveries):
                 delivery.fail(INTERRUPTED)
         return deadline
-
-    def _give_up(self, timeout: float) -> None:
-        reason = late(self._transport, timeout)
-        # The last first: the places of those on the wire must not be taken by those behind them.
-        for delivery in reversed(self._deliveries):
-            delivery.fail(reason)
-        self._transport.abandoned()
 
     def outcomes(self) -> list[PublishError | None]:
         """Return the outcomes, in order: None for a confirm."""
@@ -161,12 +195,10 @@ async def adeliver(using: str, envelope: Envelope, timeout: float) -> None:
         async with asyncio.timeout(timeout):
             await done.wait()
     except TimeoutError:
-        if delivery.fail(late(transport, timeout)):
-            transport.abandoned()
-        else:
+        if not give_up(transport, (delivery,), late(transport, timeout)):
             await done.wait()  # the outcome came in between; it is set in a moment
     except asyncio.CancelledError:
-        # Without abandoned(): no deadline has passed. Its place is given back a little later.
+        # Not by give_up(): no deadline has passed. Its place is given back a little later.
         delivery.fail("the task was cancelled")
         raise
     await atell(using, envelope, delivery.error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import DISPATCHER, PUBLISH, Mutant
 
 CONFIRMS = "transport/rabbitmq/publisher_confirms.py"
+OUTGOING = "transport/rabbitmq/outgoing.py"
 DISPATCH = "transport/rabbitmq/dispatcher.py"
 WRITER = "transport/rabbitmq/batch_writer.py"
 CHANNEL = "transport/rabbitmq/channel.py"
@@ -62,13 +63,13 @@ MUTANTS = (
         "        self._write(piece)\n"
         "        # Counted only now: what raises has consumed no tag.\n"
         "        self.last = now\n"
-        "        for delivery in piece:\n"
-        "            delivery.sent_at = now\n"
-        "            self._confirms.sent(delivery)\n",
+        "        for message in piece:\n"
+        "            message.written_at = now\n"
+        "            self._confirms.sent(message)\n",
         "        self.last = now\n"
-        "        for delivery in piece:\n"
-        "            delivery.sent_at = now\n"
-        "            self._confirms.sent(delivery)\n"
+        "        for message in piece:\n"
+        "            message.written_at = now\n"
+        "            self._confirms.sent(message)\n"
         "        self._write(piece)\n",
         DISPATCHER,
     ),
@@ -76,8 +77,8 @@ MUTANTS = (
         "a write is a confirm",
         "A normal return of a write proves nothing: only an answer or a timer decides.",
         WRITER,
-        "            self._confirms.sent(delivery)\n",
-        "            self._confirms.sent(delivery)\n            delivery.resolve()\n",
+        "            self._confirms.sent(message)\n",
+        "            self._confirms.sent(message)\n            message.delivery.resolve()\n",
         (
             *DISPATCHER,
             "integration/test_engine.py",
@@ -87,15 +88,15 @@ MUTANTS = (
         "a return decides",
         "A returned message has its outcome when its ack follows, not before.",
         DISPATCH,
-        "            delivery.returned = Unroutable(code, text, **delivery.envelope.names)\n",
-        "            delivery.resolve(Unroutable(code, text, **delivery.envelope.names))\n",
+        "            message.returned = Unroutable(code, text, **message.envelope.names)\n",
+        "            message.delivery.resolve(Unroutable(code, text, **message.envelope.names))\n",
         DISPATCHER,
     ),
     Mutant(
         "the ack of a return decides",
         "A message that came back is `Unroutable`, though its ack follows.",
         DISPATCH,
-        "            if delivery.returned is not None:\n",
+        "            if message.returned is not None:\n",
         "            if False:\n",
         (
             *DISPATCHER,
@@ -106,7 +107,7 @@ MUTANTS = (
         "a return outlives its connection",
         "What came back on a lost connection may be routable on the next one.",
         WRITER,
-        "        delivery.returned = None  #",
+        "        message.returned = None  #",
         "        #",
         DISPATCHER,
     ),
@@ -182,8 +183,10 @@ MUTANTS = (
         "written after it was told not sent",
         "A message whose caller was told that it is not sent is never written.",
         WRITER,
-        "        delivery.written = True\n        if delivery.claimed:\n            return False\n",
-        "        if delivery.claimed:\n            return False\n        delivery.written = True\n",
+        "        message.delivery.written = True\n"
+        "        if message.delivery.claimed:\n            return False\n",
+        "        if message.delivery.claimed:\n            return False\n"
+        "        message.delivery.written = True\n",
         DISPATCHER,
     ),
     Mutant(
@@ -198,7 +201,7 @@ MUTANTS = (
         "given up and still in its place",
         "A message whose caller has its outcome frees its place in the window.",
         CONFIRMS,
-        "            self.free(delivery)\n        return reaped\n",
+        "            self.free(message)\n        return reaped\n",
         "        return reaped\n",
         (
             "transport/rabbitmq/test_publisher_confirms.py",
@@ -209,10 +212,10 @@ MUTANTS = (
         "given up and forgotten",
         "The tag of a message that was given up stays tracked until the answer comes.",
         CONFIRMS,
-        "            self.free(delivery)\n        return reaped\n",
-        "            self.free(delivery)\n"
+        "            self.free(message)\n        return reaped\n",
+        "            self.free(message)\n"
         "            tags = {known: tag for tag, known in self._by_tag.items()}\n"
-        "            del self._by_tag[tags[delivery]]\n"
+        "            del self._by_tag[tags[message]]\n"
         "            self._next_tag -= 1\n"
         "        return reaped\n",
         (
@@ -223,8 +226,8 @@ MUTANTS = (
     Mutant(
         "given up and kept in memory",
         "A message whose caller has its outcome frees the memory that it takes.",
-        CONFIRMS,
-        "            delivery.envelope = delivery.envelope.without_content()\n",
+        OUTGOING,
+        "        self.envelope = self.delivery.envelope = self.envelope.without_content()\n",
         "",
         (
             "transport/rabbitmq/test_publisher_confirms.py",
@@ -251,11 +254,11 @@ MUTANTS = (
         "a new id on retry",
         "The `message_id` is kept over every retry.",
         WRITER,
-        "        self._confirms.reserve(delivery)\n",
-        "        if delivery.losses:\n"
+        "        self._confirms.reserve(message)\n",
+        "        if message.losses:\n"
         "            own = envelope.message_id\n"
-        "            delivery.data = delivery.data.replace(own.encode(), own[::-1].encode())\n"
-        "        self._confirms.reserve(delivery)\n",
+        "            message.frames = message.frames.replace(own.encode(), own[::-1].encode())\n"
+        "        self._confirms.reserve(message)\n",
         (
             "integration/test_engine_faults.py::test_cut_before_its_ack_it_is_sent_again_under_the_same_id",
         ),
@@ -264,7 +267,7 @@ MUTANTS = (
         "headers over the negotiated frame",
         "Headers over a smaller negotiated limit give `Rejected`.",
         WRITER,
-        "        if self.frame_max != FRAME_MAX and not self._fits(delivery):\n",
+        "        if self.frame_max != FRAME_MAX and not self._fits(message):\n",
         "        if False:\n",
         DISPATCHER,
     ),

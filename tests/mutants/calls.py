@@ -285,8 +285,8 @@ MUTANTS = (
         "the rest takes the places",
         "Of a batch that is given up the rest is not sent.",
         "transport/delivery.py",
-        "        for delivery in reversed(self._deliveries):\n            delivery.fail(reason)\n",
-        "        for delivery in self._deliveries:\n            delivery.fail(reason)\n",
+        "for delivery in reversed(deliveries)]\n",
+        "for delivery in deliveries]\n",
         ("transport/test_delivery.py",),
     ),
     Mutant(

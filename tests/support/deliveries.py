@@ -6,6 +6,7 @@ from dataclasses import replace
 from rmq_publisher.amqp.entities import QueueName, Topology
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 
 
 class Told(Delivery):
@@ -21,7 +22,7 @@ class Told(Delivery):
         self.told = 0
         envelope = Envelope(message_id, *where, header=b"h", body=b"b", topology=topology)
         super().__init__(envelope, self._tell, batch)
-        self.data = b"frames"
+        self.message = OutgoingMessage(self, b"frames")  # as the engine keeps it
 
     def _tell(self) -> None:
         self.told += 1
@@ -38,9 +39,10 @@ def told(count: int, **options: object) -> list[Told]:
 
 def needing(queue: str, delivery: Told) -> Told:
     """The same one, when the queue must be verified first."""
-    delivery.envelope = replace(delivery.envelope, topology=(QueueName(queue),))
+    envelope = replace(delivery.envelope, topology=(QueueName(queue),))
+    delivery.envelope = delivery.message.envelope = envelope
     return delivery
 
 
-def ids(deliveries: Iterable[Delivery]) -> list[str]:
-    return [delivery.envelope.message_id for delivery in deliveries]
+def ids(messages: Iterable[Delivery | OutgoingMessage]) -> list[str]:
+    return [message.envelope.message_id for message in messages]

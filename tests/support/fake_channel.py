@@ -7,6 +7,7 @@ from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from tests.support.deliveries import Told, ids
 
 WINDOW = 4
@@ -29,15 +30,15 @@ class Channel:
             lambda: self.deciding,
         )  # fmt: skip
 
-    def write(self, deliveries: Sequence[Delivery]) -> None:
+    def write(self, messages: Sequence[OutgoingMessage]) -> None:
         assert self.dispatcher.ready
         assert not self.dispatcher.blocked
-        self.pieces.append(ids(deliveries))
-        for delivery in deliveries:
-            assert delivery.data is not None
+        self.pieces.append(ids(messages))
+        for message in messages:
+            assert message.frames
             self.tag += 1
-            self.wire[self.tag] = delivery
-        self.log += ids(deliveries)
+            self.wire[self.tag] = message.delivery
+        self.log += ids(messages)
 
     def open(self, *, warm: bool = True, frame_max: int = FRAME_MAX) -> "Channel":
         """Connect; warm: the first answer has come, so that the window is open."""
@@ -51,7 +52,7 @@ class Channel:
 
     def send(self, *deliveries: Told) -> list[str]:
         """Take them in and pump; return what was written."""
-        self.dispatcher.add(deliveries)
+        self.dispatcher.add([delivery.message for delivery in deliveries])
         return self.pump()
 
     def pump(self) -> list[str]:

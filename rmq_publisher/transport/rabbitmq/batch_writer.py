@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from rmq_publisher.amqp.reply_codes import FRAME_ERROR
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import FRAME_MAX
-from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.frames import header_fits, marshal
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.parking import SameIdParking
 from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 
@@ -26,7 +26,7 @@ class BatchWriter:
 
     def __init__(
         self,
-        write: Callable[[Sequence[Delivery]], None],
+        write: Callable[[Sequence[OutgoingMessage]], None],
         confirms: PublisherConfirms,
         same_ids: SameIdParking,
     ) -> None:
@@ -35,33 +35,33 @@ class BatchWriter:
         self._write = write
         self._confirms = confirms
         self._same_ids = same_ids
-        self._piece: list[Delivery] = []
+        self._piece: list[OutgoingMessage] = []
 
-    def take(self, delivery: Delivery) -> bool:
+    def take(self, message: OutgoingMessage) -> bool:
         """Return whether it will be written; else it has its outcome or waits for its id."""
-        envelope = delivery.envelope
+        envelope = message.envelope
         if self._confirms.find(envelope.message_id) is not None:
-            self._same_ids.hold(delivery)
+            self._same_ids.hold(message)
             return False
-        if self.frame_max != FRAME_MAX and not self._fits(delivery):
+        if self.frame_max != FRAME_MAX and not self._fits(message):
             return False
-        delivery.returned = None  # what came back on a lost connection may be routable by now
+        message.returned = None  # what came back on a lost connection may be routable by now
         # Marked before `claimed` is read: see Delivery.fail().
-        delivery.written = True
-        if delivery.claimed:
+        message.delivery.written = True
+        if message.delivery.claimed:
             return False
-        self._confirms.reserve(delivery)
-        self._piece.append(delivery)
+        self._confirms.reserve(message)
+        self._piece.append(message)
         return True
 
-    def _fits(self, delivery: Delivery) -> bool:
+    def _fits(self, message: OutgoingMessage) -> bool:
         """Frame it anew, by the limit of this connection; reject what cannot be."""
-        envelope = delivery.envelope
+        envelope = message.envelope
         if not header_fits(envelope, self.frame_max):
             text = f"FRAME_ERROR - headers exceed the negotiated {self.frame_max} bytes"
-            delivery.resolve(Rejected(FRAME_ERROR, text, **envelope.names))
+            message.delivery.resolve(Rejected(FRAME_ERROR, text, **envelope.names))
             return False
-        delivery.data = marshal(envelope, self.frame_max)
+        message.frames = marshal(envelope, self.frame_max)
         return True
 
     def hand_over(self, now: float) -> None:
@@ -72,6 +72,6 @@ class BatchWriter:
         self._write(piece)
         # Counted only now: what raises has consumed no tag.
         self.last = now
-        for delivery in piece:
-            delivery.sent_at = now
-            self._confirms.sent(delivery)
+        for message in piece:
+            message.written_at = now
+            self._confirms.sent(message)

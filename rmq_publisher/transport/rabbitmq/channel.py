@@ -9,9 +9,9 @@ from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
 from pika.frame import Method
 from pika.spec import Basic
 
-from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
 from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.socket_stream import ACK_SIZE, Wire
 from rmq_publisher.transport.rabbitmq.topology_channels import guarded
 
@@ -126,19 +126,19 @@ class PublishChannel:
 
     # Publishing
 
-    def write(self, deliveries: Sequence[Delivery], wire: Wire | None) -> None:
+    def write(self, messages: Sequence[OutgoingMessage], wire: Wire | None) -> None:
         """Hand messages over, in order: to the stream below pika where there is one, else to pika."""
         if wire is not None:
-            wire.write(b"".join([delivery.data for delivery in deliveries]))
+            wire.write(b"".join([message.frames for message in messages]))
         elif self._emit is not None:
-            self._emit([b"".join([delivery.data for delivery in deliveries])])
+            self._emit([b"".join([message.frames for message in messages])])
         else:
-            for delivery in deliveries:
-                self._publish(delivery)
+            for message in messages:
+                self._publish(message)
 
-    def _publish(self, delivery: Delivery) -> None:
+    def _publish(self, message: OutgoingMessage) -> None:
         assert self._channel is not None  # noqa: S101 (narrowing; the dispatcher waits for on_ready)
-        envelope = delivery.envelope
+        envelope = message.envelope
         properties = BasicProperties()
         properties.decode(envelope.header)
         self._channel.basic_publish(

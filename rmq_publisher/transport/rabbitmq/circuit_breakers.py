@@ -10,7 +10,7 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, HARD_ERRORS, NOT_FOUND
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import Destination, Envelope
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 
 REFUSAL_SECONDS = 5.0  # how long a refused destination is answered from memory
 FATAL_SECONDS = 60.0  # the same, for a declaration over which the broker closes connections
@@ -76,7 +76,7 @@ class DestinationBreaker:
     """
 
     def __init__(self) -> None:
-        self._queues: dict[Destination, deque[Delivery]] = {}
+        self._queues: dict[Destination, deque[OutgoingMessage]] = {}
         self._live: dict[Destination, int] = {}
 
     def __bool__(self) -> bool:
@@ -92,16 +92,16 @@ class DestinationBreaker:
         """Return the destinations that are set aside."""
         return tuple(self._queues)
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[OutgoingMessage]:
         for queue in self._queues.values():
             yield from queue
 
     def judge(
         self,
-        unanswered: Mapping[Destination, Sequence[Delivery]],
+        unanswered: Mapping[Destination, Sequence[OutgoingMessage]],
         answered: set[Destination],
         now: float,
-    ) -> list[Delivery]:
+    ) -> list[OutgoingMessage]:
         """Set aside the destinations that are sick; return what they have in flight.
 
         Args:
@@ -109,29 +109,29 @@ class DestinationBreaker:
             answered: destinations that answered lately.
             now: the clock's time.
         """
-        sick: list[Delivery] = []
-        for where, deliveries in unanswered.items():
-            late = now - deliveries[0].sent_at > SICK_SECONDS
+        sick: list[OutgoingMessage] = []
+        for where, messages in unanswered.items():
+            late = now - messages[0].written_at > SICK_SECONDS
             silent = where not in answered and where not in self._queues
-            given_up = any(delivery.claimed for delivery in deliveries)
+            given_up = any(message.delivery.claimed for message in messages)
             if late and silent and (answered or given_up):
                 self._queues[where] = deque()
                 # Those given up count until they are reaped, for `gone` is told then.
-                self._live[where] = sum(delivery.data is not None for delivery in deliveries)
-                sick += deliveries
+                self._live[where] = sum(bool(message.frames) for message in messages)
+                sick += messages
         return sick
 
-    def hold(self, delivery: Delivery) -> None:
+    def hold(self, message: OutgoingMessage) -> None:
         """Keep a message until its destination has nothing in flight."""
-        self._queues[delivery.envelope.destination].append(delivery)
+        self._queues[message.envelope.destination].append(message)
 
-    def due(self) -> Iterator[Delivery]:
+    def due(self) -> Iterator[OutgoingMessage]:
         """Yield the messages that may be sent now: one for each destination with none in flight."""
         for where, queue in self._queues.items():
             while queue and not self._live[where]:
-                delivery = queue.popleft()
-                if not delivery.claimed:
-                    yield delivery
+                message = queue.popleft()
+                if not message.delivery.claimed:
+                    yield message
 
     def sent(self, where: Destination) -> None:
         """Note a message in flight, where its destination is one of them."""
@@ -143,7 +143,7 @@ class DestinationBreaker:
         if where in self._live:
             self._live[where] = max(0, self._live[where] - 1)
 
-    def release(self, where: Destination) -> list[Delivery]:
+    def release(self, where: Destination) -> list[OutgoingMessage]:
         """The destination answered: return what was held for it."""
         self._live.pop(where)
         return list(self._queues.pop(where))
@@ -152,7 +152,7 @@ class DestinationBreaker:
         """Nothing is in flight any more."""
         self._live = dict.fromkeys(self._live, 0)
 
-    def reset(self) -> list[Delivery]:
+    def reset(self) -> list[OutgoingMessage]:
         """Forget all; return what was held."""
         held = list(self)
         self._queues.clear()

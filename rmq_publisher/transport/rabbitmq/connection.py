@@ -26,12 +26,12 @@ from rmq_publisher.amqp.reply_codes import HARD_ERRORS
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings, Node
 from rmq_publisher.messages.envelope import FRAME_MAX
-from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq import tls
 from rmq_publisher.transport.rabbitmq.channel import ChannelOwner, PublishChannel
 from rmq_publisher.transport.rabbitmq.errors import describe, said
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from rmq_publisher.transport.rabbitmq.topology_channels import (
     CHANNELS_MAX,
@@ -241,9 +241,9 @@ class Connection:
 
     # Publishing
 
-    def write(self, deliveries: Sequence[Delivery]) -> None:
+    def write(self, messages: Sequence[OutgoingMessage]) -> None:
         """Hand over messages to the publishing channel, in order."""
-        self._channel.write(deliveries, self._services.wire)
+        self._channel.write(messages, self._services.wire)
 
     def renew_channel(self) -> None:
         """Close the publishing channel and open another one; the owner is told as of any reopened."""

@@ -11,9 +11,9 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import Nacked, Unroutable
 from rmq_publisher.messages.envelope import Destination, Envelope
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.batch_writer import BatchWriter
 from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, NackBreaker
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 from rmq_publisher.transport.rabbitmq.send_queue import SendQueue
 
@@ -33,7 +33,7 @@ class Dispatcher:
     def __init__(
         self,
         max_in_flight: int,
-        write: Callable[[Sequence[Delivery]], None],
+        write: Callable[[Sequence[OutgoingMessage]], None],
         verify: Callable[[Topology], None],
         renew: Callable[[], None],
         clock: Callable[[], float] = monotonic,
@@ -53,7 +53,7 @@ class Dispatcher:
         self._confirms = PublisherConfirms()
         self._writer = BatchWriter(write, self._confirms, self._queue.same_ids)
         self._nack_breaker = NackBreaker()
-        self._suspects: set[Delivery] = (
+        self._suspects: set[OutgoingMessage] = (
             set()
         )  # one of them made the broker close channel or connection
         self._probing = False  # nothing was answered on this connection yet
@@ -74,15 +74,15 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Whether no caller waits for anything."""
-        return all(delivery.claimed for delivery in self._everything())
+        return all(message.delivery.claimed for message in self._everything())
 
-    def _everything(self) -> Iterable[Delivery]:
+    def _everything(self) -> Iterable[OutgoingMessage]:
         yield from self._confirms
         yield from self._queue
 
-    def add(self, deliveries: Iterable[Delivery]) -> None:
+    def add(self, messages: Iterable[OutgoingMessage]) -> None:
         """Take messages in, in order."""
-        self._queue.add(deliveries)
+        self._queue.add(messages)
         if self.refusal:
             self.refuse(self.refusal)
 
@@ -106,19 +106,19 @@ class Dispatcher:
             self._try_set_aside(now)
         window = self.window
         while self._queue.pending and self._confirms.in_flight < window:
-            delivery = self._queue.pending.popleft()
-            if self._may_go(delivery, now) and self._writer.take(delivery):
-                self._confirms.place(delivery)
+            message = self._queue.pending.popleft()
+            if self._may_go(message, now) and self._writer.take(message):
+                self._confirms.place(message)
                 if self._suspects:
-                    self.set_aside.sent(delivery.envelope.destination)
-            elif self._suspects and delivery.claimed:
-                self._suspects.discard(delivery)
+                    self.set_aside.sent(message.envelope.destination)
+            elif self._suspects and message.delivery.claimed:
+                self._suspects.discard(message)
         self._writer.hand_over(now)
 
     def _try_set_aside(self, now: float) -> None:
-        for delivery in self.set_aside.due():
-            if self._queue.admits(delivery, now) and self._writer.take(delivery):
-                self.set_aside.sent(delivery.envelope.destination)
+        for message in self.set_aside.due():
+            if self._queue.admits(message, now) and self._writer.take(message):
+                self.set_aside.sent(message.envelope.destination)
 
     def _is_deciding(self, now: float) -> bool:
         """Have all verified that waits; return whether nothing may be written before that is done.
@@ -135,7 +135,7 @@ class Dispatcher:
 
         Return whether nothing may be written meanwhile.
         """
-        waited_for = any(not delivery.claimed for delivery in self._confirms)
+        waited_for = any(not message.delivery.claimed for message in self._confirms)
         if waited_for and self._nack_breaker.may_wait(now):
             return True
         self._nack_breaker.clear()
@@ -146,52 +146,52 @@ class Dispatcher:
         self._renew()
         return True
 
-    def _may_go(self, delivery: Delivery, now: float) -> bool:
+    def _may_go(self, message: OutgoingMessage, now: float) -> bool:
         # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
-        if delivery in self._suspects:
-            return self._queue.admits(delivery, now)
-        return self._queue.may_go(delivery, now)
+        if message in self._suspects:
+            return self._queue.admits(message, now)
+        return self._queue.may_go(message, now)
 
     # Answers
 
     def returned(self, message_id: str, code: int, text: str) -> None:
         """Note a basic.return; the ack that follows makes it the outcome."""
-        delivery = self._confirms.find(message_id)
-        if delivery is not None:
-            delivery.returned = Unroutable(code, text, **delivery.envelope.names)
+        message = self._confirms.find(message_id)
+        if message is not None:
+            message.returned = Unroutable(code, text, **message.envelope.names)
 
     def answered(self, tag: int, *, multiple: bool, nack: bool = False) -> None:
         """Give the messages that an ack or nack speaks of their outcome."""
         self._probing = False
         self.answers += 1
-        for delivery in self._confirms.answered(tag, multiple=multiple):
-            self._leave(delivery)
-            where = delivery.envelope.destination
+        for message in self._confirms.answered(tag, multiple=multiple):
+            self._leave(message)
+            where = message.envelope.destination
             self._answered.add(where)
             if self.set_aside and where in self.set_aside:
                 self._take_back(where)
             if nack or self._nack_breaker:
                 self._nack_breaker.answered(where, self._clock(), nack=nack)
-            if delivery.returned is not None:
-                delivery.resolve(delivery.returned)
+            if message.returned is not None:
+                message.delivery.resolve(message.returned)
             elif nack:
-                delivery.resolve(_nacked(delivery.envelope))
+                message.delivery.resolve(_nacked(message.envelope))
             else:
-                delivery.resolve()
+                message.delivery.resolve()
 
     def _take_back(self, where: Destination) -> None:
         """A destination that was set aside answered: its messages take places again."""
         self._queue.put_back(self.set_aside.release(where))
-        for delivery in self._confirms:
-            if not delivery.claimed and delivery.envelope.destination == where:
-                self._confirms.place(delivery)
+        for message in self._confirms:
+            if not message.delivery.claimed and message.envelope.destination == where:
+                self._confirms.place(message)
 
-    def _leave(self, delivery: Delivery) -> None:
+    def _leave(self, message: OutgoingMessage) -> None:
         """Let go of what waited for a message's answer, and of the suspicion."""
         if self._suspects:
-            self._suspects.discard(delivery)
+            self._suspects.discard(message)
         if self._queue.same_ids:
-            released = self._queue.same_ids.release(delivery.envelope.message_id)
+            released = self._queue.same_ids.release(message.envelope.message_id)
             self._queue.put_back(released)
 
     def verified(self, topology: Topology, error: tuple[int, str] | None) -> None:
@@ -208,15 +208,17 @@ class Dispatcher:
 
     def _free_given_up(self) -> None:
         """Free the places of messages whose callers gave up; their tags stay tracked."""
-        for delivery in self._confirms.reap():
+        for message in self._confirms.reap():
             self._probing = False
-            self.set_aside.gone(delivery.envelope.destination)
+            self.set_aside.gone(message.envelope.destination)
         self._forget_suspects()
 
     def _forget_suspects(self) -> None:
         """Nobody looks for a culprit among those that have their outcome."""
         if self._suspects:
-            self._suspects = {delivery for delivery in self._suspects if not delivery.claimed}
+            self._suspects = {
+                message for message in self._suspects if not message.delivery.claimed
+            }
 
     def tick(self) -> None:
         """Set sick destinations aside; where the window is full of them, try another one."""
@@ -225,8 +227,8 @@ class Dispatcher:
             return  # suspects go one at a time, whatever their queues are like
         now = self._clock()
         by_destination = self._confirms.by_destination()
-        for delivery in self.set_aside.judge(by_destination, self._answered, now):
-            self._confirms.free(delivery)
+        for message in self.set_aside.judge(by_destination, self._answered, now):
+            self._confirms.free(message)
         self._answered.clear()
         if self._confirms.in_flight >= self.window and now - self._writer.last > SICK_SECONDS:
             self._try_another(set(by_destination), now)
@@ -237,11 +239,11 @@ class Dispatcher:
         Its answer tells a sick queue from a sick broker.
         """
         pending = self._queue.pending
-        for index, delivery in enumerate(pending):
-            if delivery.envelope.destination not in tried and not delivery.claimed:
+        for index, message in enumerate(pending):
+            if message.envelope.destination not in tried and not message.delivery.claimed:
                 del pending[index]
-                if self._may_go(delivery, now):
-                    self._writer.take(delivery)
+                if self._may_go(message, now):
+                    self._writer.take(message)
                 self._writer.hand_over(now)
                 return
 
@@ -291,11 +293,11 @@ class Dispatcher:
         if len(unanswered) == 1:
             self._queue.condemn(unanswered[0], code, text, self._clock())
         else:
-            live = [delivery for delivery in unanswered if not delivery.claimed]
+            live = [message for message in unanswered if not message.delivery.claimed]
             self._suspects.update(live)
             self._queue.put_back(live)
 
-    def _clear_wire(self) -> list[Delivery]:
+    def _clear_wire(self) -> list[OutgoingMessage]:
         unanswered = self._confirms.clear()
         self._queue.channel_lost()
         return unanswered
@@ -313,12 +315,12 @@ class Dispatcher:
         self._probing = False
         self._nack_breaker.clear()
         unanswered = self._clear_wire()
-        for delivery in unanswered:
-            delivery.losses += 1
-            if delivery.losses > 1 and error is not None and len(unanswered) == 1:
-                self._queue.condemn(delivery, *error, self._clock())
-            elif delivery.losses > 1:
-                delivery.fail("the connection was lost a second time before the confirm")
+        for message in unanswered:
+            message.losses += 1
+            if message.losses > 1 and error is not None and len(unanswered) == 1:
+                self._queue.condemn(message, *error, self._clock())
+            elif message.losses > 1:
+                message.delivery.fail("the connection was lost a second time before the confirm")
         if error is not None:
             self._suspects.update(unanswered)
         self._forget_suspects()
@@ -326,8 +328,8 @@ class Dispatcher:
 
     def fail_all(self, reason: str) -> None:
         """End everything that callers wait for."""
-        for delivery in list(self._everything()):
-            delivery.fail(reason)
+        for message in list(self._everything()):
+            message.delivery.fail(reason)
 
 
 def _nacked(envelope: Envelope) -> Nacked:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery, Status
+from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.rabbitmq.errors import error_place
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.robust_connection import RobustConnection
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
 
@@ -31,7 +32,7 @@ class IOThread:
         self.usable = True
         self._settings = settings
         self._loop = Loop()
-        self._inbox: deque[Sequence[Delivery]] = deque()
+        self._inbox: deque[Sequence[OutgoingMessage]] = deque()
         self._requests: deque[Request] = deque()
         self._awake = False
         self._news = False  # callers brought something
@@ -60,20 +61,20 @@ class IOThread:
             self._loop.close()
             raise
 
-    def submit(self, deliveries: Sequence[Delivery]) -> bool:
-        """Take deliveries; return False where this engine is over."""
+    def submit(self, messages: Sequence[OutgoingMessage]) -> bool:
+        """Take messages; return False where this engine is over."""
         if refusal := self.dispatcher.refusal:
-            for delivery in deliveries:
-                delivery.fail(refusal)
+            for message in messages:
+                message.delivery.fail(refusal)
             return True
         if not self.usable:
             return False
-        self._inbox.append(deliveries)
+        self._inbox.append(messages)
         self.wake()
         if self._stopped:
             # The thread may have emptied its inbox for the last time before the append.
-            for delivery in deliveries:
-                delivery.fail("the I/O thread has ended")
+            for message in messages:
+                message.delivery.fail("the I/O thread has ended")
         return True
 
     def ask(self, request: Request) -> None:

@@ -10,15 +10,15 @@ from operator import attrgetter
 from typing import Any
 
 from rmq_publisher.amqp.entities import Topology
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 
 
-def in_order(*groups: Iterable[Delivery]) -> deque[Delivery]:
+def in_order(*groups: Iterable[OutgoingMessage]) -> deque[OutgoingMessage]:
     """Return the messages of all groups in the order of their arrival."""
     return deque(sorted(chain(*groups), key=attrgetter("sequence")))
 
 
-def parked(queues: Mapping[Any, Collection[Delivery]]) -> int:
+def parked(queues: Mapping[Any, Collection[OutgoingMessage]]) -> int:
     """Return how many messages wait in all queues together."""
     return sum(map(len, tuple(queues.values())))  # a copy: the I/O thread may change it meanwhile
 
@@ -33,27 +33,27 @@ class TopologyParking:
     def __init__(self, verify: Callable[[Topology], None]) -> None:
         self._verify = verify
         self._verified: set[Topology] = set()
-        self._parked: dict[Topology, list[Delivery]] = {}
+        self._parked: dict[Topology, list[OutgoingMessage]] = {}
         self._batches: dict[object, Topology] = {}
 
-    def admits(self, delivery: Delivery) -> bool:
+    def admits(self, message: OutgoingMessage) -> bool:
         """Return whether it may go on; else it is parked and its topology is being verified."""
-        topology = delivery.envelope.topology
-        if self._batches and delivery.batch in self._batches:
-            self._parked[self._batches[delivery.batch]].append(delivery)
+        topology = message.envelope.topology
+        if self._batches and message.delivery.batch in self._batches:
+            self._parked[self._batches[message.delivery.batch]].append(message)
             return False
         if not topology or topology in self._verified:
             return True
-        if delivery.batch is not None:
-            self._batches[delivery.batch] = topology
+        if message.delivery.batch is not None:
+            self._batches[message.delivery.batch] = topology
         if topology in self._parked:
-            self._parked[topology].append(delivery)
+            self._parked[topology].append(message)
         else:
-            self._parked[topology] = [delivery]
+            self._parked[topology] = [message]
             self._verify(topology)
         return False
 
-    def answered(self, topology: Topology, *, verified: bool) -> list[Delivery]:
+    def answered(self, topology: Topology, *, verified: bool) -> list[OutgoingMessage]:
         """Return what was parked for it, in order; remember it if it was verified."""
         if verified:
             self._verified.add(topology)
@@ -68,7 +68,7 @@ class TopologyParking:
         """Verify it again before the next message."""
         self._verified.discard(topology)
 
-    def reset(self) -> list[Delivery]:
+    def reset(self) -> list[OutgoingMessage]:
         """Forget everything, as a new connection must; return what was parked."""
         waiting = list(self)
         self._verified.clear()
@@ -76,9 +76,9 @@ class TopologyParking:
         self._batches.clear()
         return waiting
 
-    def __iter__(self) -> Iterator[Delivery]:
-        for deliveries in self._parked.values():
-            yield from deliveries
+    def __iter__(self) -> Iterator[OutgoingMessage]:
+        for messages in self._parked.values():
+            yield from messages
 
     def __len__(self) -> int:
         return parked(self._parked)
@@ -88,7 +88,7 @@ class SameIdParking:
     """Messages that wait until another one with their id is answered: a return names only the id."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[Delivery]] = {}
+        self._waiting: dict[str, list[OutgoingMessage]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -96,19 +96,19 @@ class SameIdParking:
     def __len__(self) -> int:
         return parked(self._waiting)
 
-    def __iter__(self) -> Iterator[Delivery]:
-        for deliveries in self._waiting.values():
-            yield from deliveries
+    def __iter__(self) -> Iterator[OutgoingMessage]:
+        for messages in self._waiting.values():
+            yield from messages
 
-    def hold(self, delivery: Delivery) -> None:
+    def hold(self, message: OutgoingMessage) -> None:
         """Keep a message."""
-        self._waiting.setdefault(delivery.envelope.message_id, []).append(delivery)
+        self._waiting.setdefault(message.envelope.message_id, []).append(message)
 
-    def release(self, message_id: str) -> list[Delivery]:
+    def release(self, message_id: str) -> list[OutgoingMessage]:
         """Return all with this id: should the first be given up by now, the next must not wait."""
         return self._waiting.pop(message_id, [])
 
-    def reset(self) -> list[Delivery]:
+    def reset(self) -> list[OutgoingMessage]:
         """Nothing is in flight any more: return all."""
         waiting = list(self)
         self._waiting.clear()

@@ -7,11 +7,12 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery, Status
+from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, OnVerified, Refusal, Replies
 
@@ -213,8 +214,8 @@ class RobustConnection:
         assert self._connection is not None  # noqa: S101 (narrowing; nobody asks unless it is ready)
         return self._connection
 
-    def _write(self, deliveries: Sequence[Delivery]) -> None:
-        self._open_connection.write(deliveries)
+    def _write(self, messages: Sequence[OutgoingMessage]) -> None:
+        self._open_connection.write(messages)
 
     def _renew_channel(self) -> None:
         logger.info("%s: all is nacked: another channel is tried", self._settings.alias)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import Rejected
-from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.rabbitmq.circuit_breakers import DestinationBreaker, RefusalCache
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.parking import SameIdParking, TopologyParking, in_order
 
 
@@ -25,7 +25,7 @@ class SendQueue:
     """
 
     def __init__(self, verify: Callable[[Topology], None]) -> None:
-        self.pending: deque[Delivery] = deque()
+        self.pending: deque[OutgoingMessage] = deque()
         self.set_aside = DestinationBreaker()
         self.same_ids = SameIdParking()
         self.refusals = RefusalCache()
@@ -36,46 +36,46 @@ class SendQueue:
         elsewhere = len(self._topology) + len(self.same_ids) + len(self.set_aside)
         return len(self.pending) + elsewhere
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[OutgoingMessage]:
         yield from self._topology
         yield from self.same_ids
         yield from self.set_aside
         yield from self.pending
 
-    def add(self, deliveries: Iterable[Delivery]) -> None:
+    def add(self, messages: Iterable[OutgoingMessage]) -> None:
         """Take messages in, in order."""
-        for delivery in deliveries:
+        for message in messages:
             self._sequence += 1
-            delivery.sequence = self._sequence
-            self.pending.append(delivery)
+            message.sequence = self._sequence
+            self.pending.append(message)
 
-    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+    def put_back(self, messages: Iterable[OutgoingMessage]) -> None:
         """Let messages that waited elsewhere, or were written, wait in their order of arrival."""
-        self.pending = in_order(deliveries, self.pending)
+        self.pending = in_order(messages, self.pending)
 
-    def admits(self, delivery: Delivery, now: float) -> bool:
+    def admits(self, message: OutgoingMessage, now: float) -> bool:
         """Return whether its caller waits, it is not refused from memory, and its topology is there.
 
         Else it has its outcome, or is parked.
         """
-        if delivery.claimed:
+        if message.delivery.claimed:
             return False
-        if self.refusals and (denied := self.refusals.answer(delivery.envelope, now)):
-            delivery.resolve(denied)
+        if self.refusals and (denied := self.refusals.answer(message.envelope, now)):
+            message.delivery.resolve(denied)
             return False
-        return self._topology.admits(delivery)
+        return self._topology.admits(message)
 
     def verify(self, now: float) -> None:
         """Have the topology of all that waits verified; what needs none, or has it, goes on waiting."""
         waiting, self.pending = self.pending, deque()
-        self.put_back([delivery for delivery in waiting if self.admits(delivery, now)])
+        self.put_back([message for message in waiting if self.admits(message, now)])
 
-    def may_go(self, delivery: Delivery, now: float) -> bool:
+    def may_go(self, message: OutgoingMessage, now: float) -> bool:
         """Return whether it may be written; else it has its outcome or waits elsewhere."""
-        if not self.admits(delivery, now):
+        if not self.admits(message, now):
             return False
-        if self.set_aside and delivery.envelope.destination in self.set_aside:
-            self.set_aside.hold(delivery)
+        if self.set_aside and message.envelope.destination in self.set_aside:
+            self.set_aside.hold(message)
             return False
         return True
 
@@ -84,22 +84,24 @@ class SendQueue:
         parked = self._topology.answered(topology, verified=error is None)
         if error is not None:
             self.refusals.remember_topology(topology, *error, now)
-            for delivery in parked:
-                if delivery.envelope.topology == topology:
-                    delivery.resolve(Rejected(error[0], error[1], **delivery.envelope.names))
-        self.put_back(item for item in parked if not item.claimed)
+            for message in parked:
+                if message.envelope.topology == topology:
+                    message.delivery.resolve(
+                        Rejected(error[0], error[1], **message.envelope.names)
+                    )
+        self.put_back(item for item in parked if not item.delivery.claimed)
 
-    def condemn(self, culprit: Delivery, code: int, text: str, now: float) -> None:
+    def condemn(self, culprit: OutgoingMessage, code: int, text: str, now: float) -> None:
         """Reject the message over which the broker closed the channel."""
         envelope = culprit.envelope
         self.refusals.remember(envelope, code, text, now)
         self._topology.forget(envelope.topology)
-        culprit.resolve(Rejected(code, text, **envelope.names))
+        culprit.delivery.resolve(Rejected(code, text, **envelope.names))
 
     def fail(self, reason: str) -> None:
         """End all that waits; what waits for something of its own is forgotten by and by."""
-        for delivery in list(self):
-            delivery.fail(reason)
+        for message in list(self):
+            message.delivery.fail(reason)
         self.pending.clear()
 
     def channel_lost(self) -> None:
@@ -107,8 +109,8 @@ class SendQueue:
         self.set_aside.channel_lost()
         self.put_back(self.same_ids.reset())
 
-    def connection_lost(self, unanswered: Iterable[Delivery]) -> None:
+    def connection_lost(self, unanswered: Iterable[OutgoingMessage]) -> None:
         """All that callers wait for goes first on the next connection, where all is verified anew."""
         self.refusals.clear()
         rest = (*unanswered, *self._topology.reset(), *self.set_aside.reset())
-        self.put_back(delivery for delivery in rest if not delivery.claimed)
+        self.put_back(message for message in rest if not message.delivery.claimed)

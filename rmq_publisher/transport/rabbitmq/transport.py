@@ -16,6 +16,7 @@ from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
 from rmq_publisher.transport.rabbitmq.errors import why_not_started
 from rmq_publisher.transport.rabbitmq.frames import marshal
 from rmq_publisher.transport.rabbitmq.io_thread import IOThread
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.topology_channels import Request
 
 
@@ -63,9 +64,10 @@ class AmqpTransport:
         Raises:
             BrokerUnavailable: no I/O thread can be started.
         """
-        for delivery in deliveries:
-            delivery.data = marshal(delivery.envelope)
-        while not self._running().submit(deliveries):
+        messages = [
+            OutgoingMessage(delivery, marshal(delivery.envelope)) for delivery in deliveries
+        ]
+        while not self._running().submit(messages):
             pass
 
     def abandoned(self) -> None:

@@ -149,7 +149,7 @@ def test_the_same_id_does_not_wait_for_one_that_is_denied(channel: Channel) -> N
     channel.close()
     first, denied, third = Told("same"), Told("same", FORBIDDEN), Told("same")
     channel.send(first)
-    channel.dispatcher._queue.same_ids.hold(denied)
+    channel.dispatcher._queue.same_ids.hold(denied.message)
     channel.send(third)
     assert channel.ack("same") == ["same"]
     channel.ack("same")
@@ -164,7 +164,7 @@ def test_nothing_is_written_before_all_is_verified_where_one_ended_the_connectio
     channel = Channel()
     channel.deciding = True
     plain, first, second = Told("plain"), needing("a", Told("1")), needing("b", Told("2"))
-    channel.dispatcher.add([plain, first, second])
+    channel.dispatcher.add([item.message for item in (plain, first, second)])
     channel.new_channel()
     channel.dispatcher.opened(FRAME_MAX, cautious=True)
     assert channel.pump() == []
@@ -241,7 +241,7 @@ def test_what_was_lost_goes_first_on_the_next_connection_in_order(channel: Chann
     channel.send(parked, *messages)
     channel.ack("m1")
     channel.lose()
-    channel.dispatcher.add([Told("new")])
+    channel.dispatcher.add([Told("new").message])
     channel.open(warm=False)
     channel.pump()
     assert channel.asked[-1] == parked.envelope.topology  # verified again
@@ -255,7 +255,7 @@ def test_a_second_loss_ends_a_message(channel: Channel) -> None:
     message, waiting = Told(), Told("waiting", ("", "other"))
     channel.send(message)
     channel.lose()
-    channel.dispatcher.add([waiting])
+    channel.dispatcher.add([waiting.message])
     channel.open(warm=False)
     channel.pump()
     channel.lose()
@@ -271,7 +271,7 @@ def test_while_the_broker_is_down_everything_ends_at_once(channel: Channel) -> N
     assert channel.dispatcher.refusal == ""  # the first reconnection is waited for
     channel.dispatcher.refuse("cannot use RabbitMQ at here:5672")
     assert outcome(lost) is ConfirmTimeout
-    channel.dispatcher.add([new])
+    channel.dispatcher.add([new.message])
     assert outcome(new) is BrokerUnavailable
     assert "here:5672" in str(new.error)
     channel.open(warm=False)

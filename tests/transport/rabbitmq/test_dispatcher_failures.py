@@ -24,7 +24,7 @@ FORBIDDEN = ("forbidden", "k")
 def test_alone_on_the_wire_it_is_the_culprit(channel: Channel) -> None:
     poison, later = Told("poison", FORBIDDEN), Told("later")
     channel.send(poison)
-    channel.dispatcher.add([later])
+    channel.dispatcher.add([later.message])
     assert channel.close() == ["later"]
     assert isinstance(poison.error, Rejected)
     assert (poison.error.reply_code, poison.error.exchange) == (403, "forbidden")
@@ -33,7 +33,7 @@ def test_alone_on_the_wire_it_is_the_culprit(channel: Channel) -> None:
 def test_the_culprit_is_found_one_at_a_time(channel: Channel) -> None:
     good, poison = told(3), Told("poison", FORBIDDEN)
     channel.send(good[0], poison, good[1], good[2])
-    channel.dispatcher.add([Told("behind")])
+    channel.dispatcher.add([Told("behind").message])
     assert channel.close() == ["m0"]
     assert channel.dispatcher.window == 1
     assert channel.ack("m0") == ["poison"]

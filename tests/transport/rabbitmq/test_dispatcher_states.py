@@ -21,6 +21,7 @@ from rmq_publisher.transport.rabbitmq.circuit_breakers import (
     SICK_SECONDS,
 )
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from tests.support.deliveries import Told, ids, needing
 from tests.support.fake_channel import Channel, outcome
 
@@ -45,7 +46,7 @@ class DispatchMachine(RuleBasedStateMachine):
         self.all: list[Told] = []
         self.single: list[str] = []  # ids outside of batches: those of a batch are used once
         self.poison: set[Delivery] = set()
-        self.first_written: dict[Delivery, int] = {}
+        self.first_written: dict[Told, int] = {}
         self.extras: set[Delivery] = set()  # beyond a full window, by a tick
         self.returned: set[Delivery] = set()
         self.answers: dict[Delivery, str] = {}
@@ -66,7 +67,8 @@ class DispatchMachine(RuleBasedStateMachine):
 
     # What the dispatcher writes
 
-    def written(self, deliveries: Sequence[Delivery]) -> None:
+    def written(self, messages: Sequence[OutgoingMessage]) -> None:
+        deliveries = [message.delivery for message in messages]
         assert self.state == "open"
         on_wire = {item.envelope.message_id for item in self.wire.values()}
         live = [item for item in self.wire.values() if not item.claimed]
@@ -87,7 +89,7 @@ class DispatchMachine(RuleBasedStateMachine):
             self.extras.update(deliveries)
         else:
             self.check_window(deliveries, live)
-        self.channel.write(deliveries)
+        self.channel.write(messages)
 
     def check_window(self, deliveries: Sequence[Delivery], live: list[Delivery]) -> None:
         aside = self.dispatcher.set_aside
@@ -279,12 +281,12 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @invariant()
     def batches_were_first_written_in_order(self) -> None:
-        last: dict[object, Delivery] = {}
+        last: dict[object, int] = {}
         for delivery in self.first_written:
             key = (delivery.batch, delivery.envelope.destination)
             if delivery.batch is not None and key in last:
-                assert last[key].sequence < delivery.sequence
-            last[key] = delivery
+                assert last[key] < delivery.message.sequence
+            last[key] = delivery.message.sequence
 
     def teardown(self) -> None:
         """The broker mends: everything that waits gets its outcome, and the window opens again."""
@@ -311,7 +313,7 @@ class DispatchMachine(RuleBasedStateMachine):
         assert self.dispatcher.unanswered == 0
         if self.all:
             probe = Told("last")
-            self.dispatcher.add([probe])
+            self.dispatcher.add([probe.message])
             self.dispatcher.pump()
             assert self.wire, "a message that may go is written"
             self.do_answer(next(iter(self.wire)), multiple=False, nack=False)

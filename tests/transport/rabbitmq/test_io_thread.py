@@ -115,5 +115,5 @@ def test_what_comes_after_the_last_look_rings(engine: PlayedThread) -> None:
 def test_what_comes_when_the_thread_has_just_ended_has_its_outcome(engine: PlayedThread) -> None:
     engine._stopped = True  # the inbox was emptied for the last time
     delivery = Told()
-    assert engine.submit([delivery])
+    assert engine.submit([delivery.message])
     assert isinstance(delivery.error, BrokerUnavailable)

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout
 from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 from tests.support.deliveries import Told, ids, told
 
@@ -21,22 +22,22 @@ class ConfirmsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.confirms = PublisherConfirms()
-        self.model: list[tuple[int, Told]] = []
-        self.placed: set[Told] = set()
+        self.model: list[tuple[int, OutgoingMessage]] = []
+        self.placed: set[OutgoingMessage] = set()
         self.next_tag = 1
         self.made = 0
 
     @rule(where=st.sampled_from(PLACES), placed=st.booleans())
     def send(self, where: tuple[str, str], placed: bool) -> None:
-        delivery = Told(f"m{self.made}", where)
+        message = Told(f"m{self.made}", where).message
         self.made += 1
-        self.confirms.reserve(delivery)
-        assert self.confirms.find(delivery.envelope.message_id) is delivery
+        self.confirms.reserve(message)
+        assert self.confirms.find(message.envelope.message_id) is message
         if placed:
-            self.confirms.place(delivery)
-            self.placed.add(delivery)
-        assert self.confirms.sent(delivery) == self.next_tag
-        self.model.append((self.next_tag, delivery))
+            self.confirms.place(message)
+            self.placed.add(message)
+        assert self.confirms.sent(message) == self.next_tag
+        self.model.append((self.next_tag, message))
         self.next_tag += 1
 
     @rule(data=st.data(), multiple=st.booleans())
@@ -54,22 +55,22 @@ class ConfirmsMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def free(self, data: st.DataObject) -> None:
         """A destination is set aside: its places are given back, once."""
-        delivery = data.draw(st.sampled_from([item for _, item in self.model]))
-        self.confirms.free(delivery)
-        self.placed.discard(delivery)
+        message = data.draw(st.sampled_from([item for _, item in self.model]))
+        self.confirms.free(message)
+        self.placed.discard(message)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from([item for _, item in self.model])).fail("the deadline")
+        data.draw(st.sampled_from([item for _, item in self.model])).delivery.fail("the deadline")
 
     @rule()
     def reap(self) -> None:
-        expected = [item for _, item in self.model if item.claimed and item.data is not None]
+        expected = [item for _, item in self.model if item.delivery.claimed and item.frames]
         assert self.confirms.reap() == expected
-        for delivery in expected:
-            self.placed.discard(delivery)
-            assert (delivery.envelope.body, delivery.envelope.header) == (b"", b"")
+        for message in expected:
+            self.placed.discard(message)
+            assert (message.envelope.body, message.envelope.header) == (b"", b"")
         assert self.confirms.reap() == []
 
     @rule()
@@ -78,11 +79,11 @@ class ConfirmsMachine(RuleBasedStateMachine):
         self._gone([item for _, item in self.model])
         self.next_tag = 1
 
-    def _gone(self, deliveries: list[Told]) -> None:
-        self.model = [pair for pair in self.model if pair[1] not in deliveries]
-        self.placed.difference_update(deliveries)
-        for delivery in deliveries:
-            assert self.confirms.find(delivery.envelope.message_id) is None
+    def _gone(self, messages: list[OutgoingMessage]) -> None:
+        self.model = [pair for pair in self.model if pair[1] not in messages]
+        self.placed.difference_update(messages)
+        for message in messages:
+            assert self.confirms.find(message.envelope.message_id) is None
 
     @invariant()
     def agrees(self) -> None:
@@ -95,8 +96,8 @@ class ConfirmsMachine(RuleBasedStateMachine):
             for where in PLACES
             if any(item.envelope.destination == where for item in known)
         }
-        for delivery in known:
-            assert self.confirms.find(delivery.envelope.message_id) is delivery
+        for message in known:
+            assert self.confirms.find(message.envelope.message_id) is message
 
 
 TestConfirms = ConfirmsMachine.TestCase
@@ -105,7 +106,7 @@ TestConfirms = ConfirmsMachine.TestCase
 def test_an_answer_said_twice_speaks_of_nothing() -> None:
     confirms = PublisherConfirms()
     for delivery in told(3):
-        confirms.sent(delivery)
+        confirms.sent(delivery.message)
     assert ids(confirms.answered(2, multiple=False)) == ["m1"]
     assert confirms.answered(2, multiple=False) == []
     assert ids(confirms.answered(2, multiple=True)) == ["m0"]

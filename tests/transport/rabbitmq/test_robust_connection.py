@@ -44,7 +44,7 @@ class Watched:
         self.connection = RobustConnection(loop, loader.connection("default"))
         self.connection._connection = cast("Any", self.line)
         self.connection.dispatcher.opened(FRAME_MAX)
-        self.connection.dispatcher.add([Told()])
+        self.connection.dispatcher.add([Told().message])
         self.connection.dispatcher.pump()
         assert self.connection.dispatcher.unanswered == 1
 
@@ -90,12 +90,12 @@ def test_under_an_alarm_silence_is_nothing(watched: Watched) -> None:
 def test_where_no_node_can_be_reached_nobody_waits(watched: Watched) -> None:
     robust = watched.connection
     first, second = Told("first"), Told("second")
-    robust.dispatcher.add([first])
+    robust.dispatcher.add([first.message])
     robust.on_lost(cast("Any", watched.line), "it was cut off")
     assert not first.done  # the first reconnection is waited for
     robust._connection = cast("Any", watched.line)
     robust.on_failed(cast("Any", watched.line), "connection refused")
-    robust.dispatcher.add([second])
+    robust.dispatcher.add([second.message])
     for delivery in (first, second):
         assert isinstance(delivery.error, BrokerUnavailable)
         assert "connection refused" in str(delivery.error)
