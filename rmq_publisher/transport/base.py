@@ -10,7 +10,7 @@ from typing import Protocol
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.schema import ConnectionSettings
-from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, PublishError
+from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, Nacked, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.transport.consuming import Source
 
@@ -121,6 +121,12 @@ class Transport(Protocol):
 
     def leave_behind(self) -> None:
         """In a forked child: let go of what is the parent's."""
+
+
+def nacked(envelope: Envelope) -> Nacked:
+    """Return the outcome of a message that a queue refused."""
+    where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
+    return Nacked(f"refused by a queue ({where}, message {envelope.message_id})", **envelope.names)
 
 
 def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> float:

@@ -264,7 +264,7 @@ MUTANTS = (
         "written after the goodbye",
         "What comes after the close was begun is not written.",
         "transport/rabbitmq/robust_connection.py",
-        "        self.dispatcher.ready = False  #",
+        "        self.dispatcher.flow.ready = False  #",
         "        #",
         ("integration/test_engine.py::test_what_comes_after_the_goodbye_is_not_written",),
     ),

@@ -7,6 +7,7 @@ from tests.mutants.mutant import DISPATCHER, PUBLISH, Mutant
 SEND_QUEUE = "transport/rabbitmq/send_queue.py"
 ROBUST = "transport/rabbitmq/robust_connection.py"
 DISPATCH = "transport/rabbitmq/dispatcher.py"
+STATES = "transport/rabbitmq/dispatcher_states.py"
 BREAKERS = "transport/rabbitmq/circuit_breakers.py"
 PARKING = "transport/rabbitmq/parking.py"
 
@@ -56,16 +57,16 @@ MUTANTS = (
     Mutant(
         "a full window at once",
         "After each reconnect the window is 1 until the first answer.",
-        DISPATCH,
-        "        self._probing = True\n",
-        "        self._probing = False\n",
+        STATES,
+        "_Pace.NOTHING if cautious else _Pace.ONE_MESSAGE\n",
+        "_Pace.NOTHING if cautious else _Pace.FULL\n",
         DISPATCHER,
     ),
     Mutant(
         "a window of 1 for ever",
         "The first ack or nack opens the window.",
         DISPATCH,
-        "        self._probing = False\n        self.answers += 1\n",
+        "        self.flow.open_window()\n        self.answers += 1\n",
         "        self.answers += 1\n",
         DISPATCHER,
     ),
@@ -73,8 +74,8 @@ MUTANTS = (
         "a window of 1 after its deadline",
         "The deadline of the first message opens the window too.",
         DISPATCH,
-        "            self._probing = False\n            self.set_aside.gone(",
-        "            self.set_aside.gone(",
+        "            self.flow.open_window()\n        self.flow.forget_suspects()\n",
+        "            pass\n        self.flow.forget_suspects()\n",
         DISPATCHER,
     ),
     Mutant(
@@ -98,9 +99,9 @@ MUTANTS = (
     Mutant(
         "suspects go together",
         "After a closed channel messages are replayed one at a time.",
-        DISPATCH,
-        "        return 1 if self._probing or self._suspects else self._max_in_flight\n",
-        "        return 1 if self._probing else self._max_in_flight\n",
+        STATES,
+        "        return self._max_in_flight if self._pace is _Pace.FULL and not self.suspects else 1\n",
+        "        return self._max_in_flight if self._pace is _Pace.FULL else 1\n",
         DISPATCHER,
     ),
     Mutant(
@@ -163,7 +164,7 @@ MUTANTS = (
         "a sick queue gets all",
         "A destination set aside has one message in flight at a time.",
         BREAKERS,
-        "            while queue and not self._live[where]:\n",
+        "            while queue and where not in in_flight:\n",
         "            while queue:\n",
         DISPATCHER,
     ),
@@ -187,15 +188,15 @@ MUTANTS = (
         "blocked and still written",
         "Blocked by an alarm nothing is sent.",
         DISPATCH,
-        "        if not self.ready or self.blocked:\n            return\n        now",
-        "        if not self.ready:\n            return\n        now",
+        "        if state in (State.CLOSED, State.BLOCKED):\n",
+        "        if state is State.CLOSED:\n",
         DISPATCHER,
     ),
     Mutant(
         "blocked and each waits",
         "Once a deadline has passed while blocked, publishes end at once.",
         DISPATCH,
-        "        if self.blocked:\n            self.refuse(",
+        "        if self.flow.blocked:\n            self.refuse(",
         "        if False:\n            self.refuse(",
         DISPATCHER,
     ),
@@ -203,8 +204,8 @@ MUTANTS = (
         "blocked is refused at once",
         "An alarm that ends before a deadline costs nobody anything.",
         DISPATCH,
-        '        self.blocked = reason or "no reason given"\n',
-        '        self.blocked = reason or "no reason given"\n        self.refuse(self.blocked)\n',
+        '        self.flow.blocked = reason or "no reason given"\n',
+        '        self.flow.blocked = reason or "no reason given"\n        self.refuse(self.flow.blocked)\n',
         DISPATCHER,
     ),
     Mutant(
@@ -214,7 +215,7 @@ MUTANTS = (
         '        """The broker takes messages again."""\n'
         '        self.blocked = ""\n'
         '        self.refusal = ""\n',
-        '        """The broker takes messages again."""\n        self.blocked = ""\n',
+        '        """The broker takes messages again."""\n        self.flow.blocked = ""\n',
         DISPATCHER,
     ),
     Mutant(
@@ -231,7 +232,7 @@ MUTANTS = (
         "suspects of an ended connection go together",
         "Messages that were on the wire when the broker ended the connection go one at a time.",
         "transport/rabbitmq/dispatcher.py",
-        "            self._suspects.update(unanswered)\n",
+        "            self.flow.suspects.update(unanswered)\n",
         "            pass\n",
         DISPATCHER,
     ),
@@ -239,7 +240,7 @@ MUTANTS = (
         "blocked is silence",
         "Blocked by an alarm the connection is kept, however long nothing comes.",
         ROBUST,
-        "        elif not self.dispatcher.blocked and now",
+        "        elif not self.dispatcher.flow.blocked and now",
         "        elif now",
         ("transport/rabbitmq/test_robust_connection.py",),
     ),
@@ -247,7 +248,7 @@ MUTANTS = (
         "silence is never noticed",
         "A stream with something unconfirmed is dead after RMQ_CONFIRM_TIMEOUT of silence.",
         ROBUST,
-        "        elif not self.dispatcher.blocked and now",
+        "        elif not self.dispatcher.flow.blocked and now",
         "        elif False and now",
         ("transport/rabbitmq/test_robust_connection.py",),
     ),
@@ -271,8 +272,8 @@ MUTANTS = (
         "down for ever",
         "A broker that is back is used again.",
         DISPATCH,
-        '        self.ready = True\n        self.refusal = ""\n',
-        "        self.ready = True\n",
+        '        self.flow.opened(cautious=cautious)\n        self.refusal = ""\n',
+        "        self.flow.opened(cautious=cautious)\n",
         DISPATCHER,
     ),
     Mutant(

@@ -31,8 +31,8 @@ class Channel:
         )  # fmt: skip
 
     def write(self, messages: Sequence[OutgoingMessage]) -> None:
-        assert self.dispatcher.ready
-        assert not self.dispatcher.blocked
+        assert self.dispatcher.flow.ready
+        assert not self.dispatcher.flow.blocked
         self.pieces.append(ids(messages))
         for message in messages:
             assert message.frames

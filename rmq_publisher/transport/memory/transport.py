@@ -13,13 +13,12 @@ from rmq_publisher.amqp.reply_codes import NO_ROUTE
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
-    Nacked,
     PublishError,
     Rejected,
     Unroutable,
 )
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
+from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds, nacked
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.source import MemorySource
@@ -99,9 +98,7 @@ class MemoryTransport:
             self._verified.discard((self.broker.epoch, envelope.topology))
             raise Rejected(error.reply_code, error.reply_text, **envelope.names) from None
         if routed.refused:
-            where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
-            text = f"refused by a queue ({where}, message {envelope.message_id})"
-            raise Nacked(text, **envelope.names)
+            raise nacked(envelope)
         if not routed.queues and envelope.mandatory:
             raise Unroutable(NO_ROUTE, "NO_ROUTE", **envelope.names)
         return routed.queues

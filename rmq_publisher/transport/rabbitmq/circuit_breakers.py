@@ -4,7 +4,7 @@ No I/O. The I/O thread alone calls this, except for what a status asks: lengths 
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, HARD_ERRORS, NOT_FOUND
@@ -77,7 +77,6 @@ class DestinationBreaker:
 
     def __init__(self) -> None:
         self._queues: dict[Destination, deque[OutgoingMessage]] = {}
-        self._live: dict[Destination, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -116,8 +115,6 @@ class DestinationBreaker:
             given_up = any(message.delivery.claimed for message in messages)
             if late and silent and (answered or given_up):
                 self._queues[where] = deque()
-                # Those given up count until they are reaped, for `gone` is told then.
-                self._live[where] = sum(bool(message.frames) for message in messages)
                 sick += messages
         return sick
 
@@ -125,38 +122,26 @@ class DestinationBreaker:
         """Keep a message until its destination has nothing in flight."""
         self._queues[message.envelope.destination].append(message)
 
-    def due(self) -> Iterator[OutgoingMessage]:
-        """Yield the messages that may be sent now: one for each destination with none in flight."""
+    def due(self, in_flight: Container[Destination]) -> Iterator[OutgoingMessage]:
+        """Yield the messages that may be sent now: for each destination until one is in flight.
+
+        Args:
+            in_flight: destinations of what is in flight; looked at again after each message.
+        """
         for where, queue in self._queues.items():
-            while queue and not self._live[where]:
+            while queue and where not in in_flight:
                 message = queue.popleft()
                 if not message.delivery.claimed:
                     yield message
 
-    def sent(self, where: Destination) -> None:
-        """Note a message in flight, where its destination is one of them."""
-        if where in self._live:
-            self._live[where] += 1
-
-    def gone(self, where: Destination) -> None:
-        """Note that a message in flight has its outcome from its caller."""
-        if where in self._live:
-            self._live[where] = max(0, self._live[where] - 1)
-
     def release(self, where: Destination) -> list[OutgoingMessage]:
         """The destination answered: return what was held for it."""
-        self._live.pop(where)
         return list(self._queues.pop(where))
-
-    def channel_lost(self) -> None:
-        """Nothing is in flight any more."""
-        self._live = dict.fromkeys(self._live, 0)
 
     def reset(self) -> list[OutgoingMessage]:
         """Forget all; return what was held."""
         held = list(self)
         self._queues.clear()
-        self._live.clear()
         return held
 
 

@@ -6,13 +6,16 @@ once, what was lost goes first on the next connection.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from rmq_publisher.amqp.entities import Topology
-from rmq_publisher.exceptions import Nacked, Unroutable
-from rmq_publisher.messages.envelope import Destination, Envelope
+from rmq_publisher.exceptions import Unroutable
+from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.timing import monotonic
+from rmq_publisher.transport.base import nacked
 from rmq_publisher.transport.rabbitmq.batch_writer import BatchWriter
 from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, NackBreaker
+from rmq_publisher.transport.rabbitmq.dispatcher_states import Flow, State
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 from rmq_publisher.transport.rabbitmq.send_queue import SendQueue
@@ -40,23 +43,16 @@ class Dispatcher:
         deciding: Callable[[], bool] = lambda: False,
     ) -> None:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
-        self.blocked = ""  # the alarm's words
-        self.ready = False  # whether there is a channel with confirms on
+        self.flow = Flow(max_in_flight)
         self.answers = 0  # of this connection
-        self._max_in_flight = max_in_flight
         self._renew = renew
         self._clock = clock
         self._deciding = deciding
-        self._cautious = False  # verify what waits before anything is written
         self._queue = SendQueue(verify)
         self.set_aside = self._queue.set_aside
         self._confirms = PublisherConfirms()
         self._writer = BatchWriter(write, self._confirms, self._queue.same_ids)
         self._nack_breaker = NackBreaker()
-        self._suspects: set[OutgoingMessage] = (
-            set()
-        )  # one of them made the broker close channel or connection
-        self._probing = False  # nothing was answered on this connection yet
         self._answered: set[Destination] = set()  # since the last tick
 
     # What waits
@@ -74,11 +70,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Whether no caller waits for anything."""
-        return all(message.delivery.claimed for message in self._everything())
-
-    def _everything(self) -> Iterable[OutgoingMessage]:
-        yield from self._confirms
-        yield from self._queue
+        return all(item.delivery.claimed for item in chain(self._confirms, self._queue))
 
     def add(self, messages: Iterable[OutgoingMessage]) -> None:
         """Take messages in, in order."""
@@ -88,37 +80,32 @@ class Dispatcher:
 
     # Writing
 
-    @property
-    def window(self) -> int:
-        """Places: one until something was answered, and while a culprit is looked for."""
-        return 1 if self._probing or self._suspects else self._max_in_flight
-
     def pump(self) -> None:
         """Write all that may be written now, in one piece."""
-        if not self.ready or self.blocked:
+        state = self.flow.state
+        if state in (State.CLOSED, State.BLOCKED):
             return
         now = self._clock()
-        if self._cautious and self._is_deciding(now):
+        if state is State.VERIFYING and self._is_deciding(now):
             return
         if self._nack_breaker.long and self._is_renewing(now):
             return
-        if self.set_aside and not self._suspects:
+        if self.set_aside and not self.flow.suspects:
             self._try_set_aside(now)
-        window = self.window
+        window = self.flow.window
         while self._queue.pending and self._confirms.in_flight < window:
             message = self._queue.pending.popleft()
             if self._may_go(message, now) and self._writer.take(message):
                 self._confirms.place(message)
-                if self._suspects:
-                    self.set_aside.sent(message.envelope.destination)
-            elif self._suspects and message.delivery.claimed:
-                self._suspects.discard(message)
+            elif self.flow.suspects and message.delivery.claimed:
+                self.flow.suspects.discard(message)
         self._writer.hand_over(now)
 
     def _try_set_aside(self, now: float) -> None:
-        for message in self.set_aside.due():
+        in_flight = self._confirms.destinations()
+        for message in self.set_aside.due(in_flight):
             if self._queue.admits(message, now) and self._writer.take(message):
-                self.set_aside.sent(message.envelope.destination)
+                in_flight.add(message.envelope.destination)
 
     def _is_deciding(self, now: float) -> bool:
         """Have all verified that waits; return whether nothing may be written before that is done.
@@ -127,8 +114,10 @@ class Dispatcher:
         both times would have lost both of its chances.
         """
         self._queue.verify(now)
-        self._cautious = self._deciding()
-        return self._cautious
+        if self._deciding():
+            return True
+        self.flow.verified()
+        return False
 
     def _is_renewing(self, now: float) -> bool:
         """Take another channel as soon as nobody waits for an answer on this one.
@@ -139,18 +128,17 @@ class Dispatcher:
         if waited_for and self._nack_breaker.may_wait(now):
             return True
         self._nack_breaker.clear()
-        if waited_for or self._suspects:
+        if waited_for or self.flow.suspects:
             return False
-        self.ready = False
+        self.flow.ready = False
         self._clear_wire()
         self._renew()
         return True
 
     def _may_go(self, message: OutgoingMessage, now: float) -> bool:
         # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
-        if message in self._suspects:
-            return self._queue.admits(message, now)
-        return self._queue.may_go(message, now)
+        suspected = message in self.flow.suspects
+        return (self._queue.admits if suspected else self._queue.may_go)(message, now)
 
     # Answers
 
@@ -162,7 +150,7 @@ class Dispatcher:
 
     def answered(self, tag: int, *, multiple: bool, nack: bool = False) -> None:
         """Give the messages that an ack or nack speaks of their outcome."""
-        self._probing = False
+        self.flow.open_window()
         self.answers += 1
         for message in self._confirms.answered(tag, multiple=multiple):
             self._leave(message)
@@ -175,7 +163,7 @@ class Dispatcher:
             if message.returned is not None:
                 message.delivery.resolve(message.returned)
             elif nack:
-                message.delivery.resolve(_nacked(message.envelope))
+                message.delivery.resolve(nacked(message.envelope))
             else:
                 message.delivery.resolve()
 
@@ -188,8 +176,8 @@ class Dispatcher:
 
     def _leave(self, message: OutgoingMessage) -> None:
         """Let go of what waited for a message's answer, and of the suspicion."""
-        if self._suspects:
-            self._suspects.discard(message)
+        if self.flow.suspects:
+            self.flow.suspects.discard(message)
         if self._queue.same_ids:
             released = self._queue.same_ids.release(message.envelope.message_id)
             self._queue.put_back(released)
@@ -202,50 +190,35 @@ class Dispatcher:
 
     def reap(self) -> None:
         """A caller's deadline has passed; while blocked, others need not wait for theirs."""
-        if self.blocked:
-            self.refuse(f"RabbitMQ blocks publishing: {self.blocked}")
+        if self.flow.blocked:
+            self.refuse(f"RabbitMQ blocks publishing: {self.flow.blocked}")
         self._free_given_up()
 
     def _free_given_up(self) -> None:
         """Free the places of messages whose callers gave up; their tags stay tracked."""
-        for message in self._confirms.reap():
-            self._probing = False
-            self.set_aside.gone(message.envelope.destination)
-        self._forget_suspects()
-
-    def _forget_suspects(self) -> None:
-        """Nobody looks for a culprit among those that have their outcome."""
-        if self._suspects:
-            self._suspects = {
-                message for message in self._suspects if not message.delivery.claimed
-            }
+        if self._confirms.reap():
+            self.flow.open_window()
+        self.flow.forget_suspects()
 
     def tick(self) -> None:
         """Set sick destinations aside; where the window is full of them, try another one."""
         self._free_given_up()
-        if self.blocked or not self.ready or self._suspects:
+        if self.flow.state not in (State.VERIFYING, State.PROBING, State.OPEN):
             return  # suspects go one at a time, whatever their queues are like
         now = self._clock()
         by_destination = self._confirms.by_destination()
         for message in self.set_aside.judge(by_destination, self._answered, now):
             self._confirms.free(message)
         self._answered.clear()
-        if self._confirms.in_flight >= self.window and now - self._writer.last > SICK_SECONDS:
+        if self._confirms.in_flight >= self.flow.window and now - self._writer.last > SICK_SECONDS:
             self._try_another(set(by_destination), now)
 
     def _try_another(self, tried: set[Destination], now: float) -> None:
-        """Send one message beyond a full, silent window to a destination that was not tried.
-
-        Its answer tells a sick queue from a sick broker.
-        """
-        pending = self._queue.pending
-        for index, message in enumerate(pending):
-            if message.envelope.destination not in tried and not message.delivery.claimed:
-                del pending[index]
-                if self._may_go(message, now):
-                    self._writer.take(message)
-                self._writer.hand_over(now)
-                return
+        """Send one message beyond the window: its answer tells a sick queue from a sick broker."""
+        message = self._queue.take_untried(tried)
+        if message is not None and self._may_go(message, now):
+            self._writer.take(message)
+            self._writer.hand_over(now)
 
     def opened(self, frame_max: int, *, cautious: bool = False) -> None:
         """A channel with confirms on is there, on a new connection.
@@ -254,32 +227,29 @@ class Dispatcher:
             frame_max: bytes.
             cautious: write nothing before what waits is verified.
         """
-        self._cautious = cautious
-        self.ready = True
+        self.flow.opened(cautious=cautious)
         self.refusal = ""
-        self.blocked = ""
         self._writer.frame_max = frame_max
         self.answers = 0
-        self._probing = True
 
     def reopened(self) -> None:
         """A channel with confirms on is there again, on the same connection."""
-        self.ready = True
+        self.flow.ready = True
 
     def block(self, reason: str) -> None:
         """The broker blocks publishing; what is on the wire may still be delivered after it."""
-        self.blocked = reason or "no reason given"
+        self.flow.blocked = reason or "no reason given"
 
     def unblock(self) -> None:
         """The broker takes messages again."""
-        self.blocked = ""
+        self.flow.blocked = ""
         self.refusal = ""
 
     def refuse(self, reason: str) -> None:
         """End all that is not on the wire, now and until there is a channel again."""
         self.refusal = reason
         self._queue.fail(reason)
-        self._suspects.intersection_update(self._confirms)
+        self.flow.suspects.intersection_update(self._confirms)
 
     def channel_closed(self, code: int, text: str) -> None:
         """The broker closed the channel over one of the messages on it.
@@ -287,14 +257,14 @@ class Dispatcher:
         Alone on the wire it is that one. Else those that callers wait for are sent again, one at a
         time, before anything else, until the culprit is alone.
         """
-        self.ready = False
+        self.flow.ready = False
         unanswered = self._clear_wire()
-        self._suspects.difference_update(unanswered)
+        self.flow.suspects.difference_update(unanswered)
         if len(unanswered) == 1:
             self._queue.condemn(unanswered[0], code, text, self._clock())
         else:
             live = [message for message in unanswered if not message.delivery.claimed]
-            self._suspects.update(live)
+            self.flow.suspects.update(live)
             self._queue.put_back(live)
 
     def _clear_wire(self) -> list[OutgoingMessage]:
@@ -309,10 +279,8 @@ class Dispatcher:
             error: code and text with which the broker ended it; some messages make it do so. Then those
                 on the wire go one at a time. What was alone on it, the second time, is the culprit.
         """
-        self.ready = False
-        self.blocked = ""
+        self.flow.lost()
         self.refusal = ""  # the first reconnection is waited for
-        self._probing = False
         self._nack_breaker.clear()
         unanswered = self._clear_wire()
         for message in unanswered:
@@ -322,16 +290,11 @@ class Dispatcher:
             elif message.losses > 1:
                 message.delivery.fail("the connection was lost a second time before the confirm")
         if error is not None:
-            self._suspects.update(unanswered)
-        self._forget_suspects()
+            self.flow.suspects.update(unanswered)
+        self.flow.forget_suspects()
         self._queue.connection_lost(unanswered)
 
     def fail_all(self, reason: str) -> None:
         """End everything that callers wait for."""
-        for message in list(self._everything()):
+        for message in list(chain(self._confirms, self._queue)):
             message.delivery.fail(reason)
-
-
-def _nacked(envelope: Envelope) -> Nacked:
-    where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
-    return Nacked(f"refused by a queue ({where}, message {envelope.message_id})", **envelope.names)

@@ -173,7 +173,7 @@ class IOThread:
         self._news = False
         while self._inbox:
             self.dispatcher.add(self._inbox.popleft())
-        while self._requests and self.dispatcher.ready:
+        while self._requests and self.dispatcher.flow.ready:
             request = self._requests.popleft()
             self.connection.ask(request.steps(), request.answer)
         while self._requests and self.dispatcher.refusal:

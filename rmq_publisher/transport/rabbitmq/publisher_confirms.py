@@ -97,6 +97,10 @@ class PublisherConfirms:
             groups.setdefault(message.envelope.destination, []).append(message)
         return groups
 
+    def destinations(self) -> set[Destination]:
+        """Return where messages are in flight, or about to be, whose callers have not given up."""
+        return {item.envelope.destination for item in self._by_id.values() if item.frames}
+
     def find(self, message_id: str) -> OutgoingMessage | None:
         """Return the unanswered message with this id: the one that a return speaks of."""
         return self._by_id.get(message_id)

@@ -59,7 +59,7 @@ class RobustConnection:
             vhost=node.vhost,
             tls=node.tls,
             product=connection.product if connection else "",
-            blocked=self.dispatcher.blocked,
+            blocked=self.dispatcher.flow.blocked,
             in_flight=self.dispatcher.unanswered,
             waiting=self.dispatcher.waiting + brought,
             connects=self._connects,
@@ -96,14 +96,16 @@ class RobustConnection:
         received, since = self._received
         if connection.received != received:
             self._received = (connection.received, now)
-        elif not self.dispatcher.blocked and now - since > self._settings.confirm_timeout:
+        elif not self.dispatcher.flow.blocked and now - since > self._settings.confirm_timeout:
             connection.give_up(f"nothing came for {self._settings.confirm_timeout:g} s")
 
     def close(self, timeout: float) -> None:
         """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
         self.closing = True
-        was_ready = self.dispatcher.ready
-        self.dispatcher.ready = False  # what a caller still brings is not sent after the close
+        was_ready = self.dispatcher.flow.ready
+        self.dispatcher.flow.ready = (
+            False  # what a caller still brings is not sent after the close
+        )
         if self._connection is not None and was_ready:
             self._connection.close()
             self._loop.call_later(timeout, self._stop)

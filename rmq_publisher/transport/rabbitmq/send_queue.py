@@ -5,10 +5,11 @@ topology, for another message with their id, for a sick destination.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import Rejected
+from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.transport.rabbitmq.circuit_breakers import DestinationBreaker, RefusalCache
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.parking import SameIdParking, TopologyParking, in_order
@@ -65,6 +66,14 @@ class SendQueue:
             return False
         return self._topology.admits(message)
 
+    def take_untried(self, tried: Container[Destination]) -> OutgoingMessage | None:
+        """Take out the next message that goes to none of the destinations that were tried."""
+        for index, message in enumerate(self.pending):
+            if message.envelope.destination not in tried and not message.delivery.claimed:
+                del self.pending[index]
+                return message
+        return None
+
     def verify(self, now: float) -> None:
         """Have the topology of all that waits verified; what needs none, or has it, goes on waiting."""
         waiting, self.pending = self.pending, deque()
@@ -106,7 +115,6 @@ class SendQueue:
 
     def channel_lost(self) -> None:
         """Nothing is in flight any more."""
-        self.set_aside.channel_lost()
         self.put_back(self.same_ids.reset())
 
     def connection_lost(self, unanswered: Iterable[OutgoingMessage]) -> None:

@@ -330,7 +330,7 @@ def test_blocked_while_a_culprit_is_looked_for_the_window_opens_again(channel: C
     channel.dispatcher.block("low on memory")
     channel.give_up(messages[0])
     channel.dispatcher.unblock()
-    assert channel.dispatcher.window == WINDOW
+    assert channel.dispatcher.flow.window == WINDOW
 
 
 # -- a closed channel ------------------------------------------------------------------------------

@@ -35,12 +35,12 @@ def test_the_culprit_is_found_one_at_a_time(channel: Channel) -> None:
     channel.send(good[0], poison, good[1], good[2])
     channel.dispatcher.add([Told("behind").message])
     assert channel.close() == ["m0"]
-    assert channel.dispatcher.window == 1
+    assert channel.dispatcher.flow.window == 1
     assert channel.ack("m0") == ["poison"]
     assert channel.close() == ["m1"]
     assert channel.ack("m1") == ["m2"]
     assert channel.ack("m2") == ["behind"]
-    assert channel.dispatcher.window == WINDOW
+    assert channel.dispatcher.flow.window == WINDOW
     assert [outcome(item) for item in (*good, poison)] == [None, None, None, Rejected]
 
 
@@ -62,7 +62,7 @@ def test_suspects_that_were_given_up_are_none(channel: Channel) -> None:
     assert channel.give_up(first) == ["second"]
     second.fail("the deadline")
     channel.close()  # before its place was taken back
-    assert channel.dispatcher.window == WINDOW
+    assert channel.dispatcher.flow.window == WINDOW
 
 
 def test_suspects_go_one_at_a_time_whatever_their_queues_are_like(channel: Channel) -> None:
@@ -154,7 +154,7 @@ def test_who_ends_the_connection_is_found_one_at_a_time(channel: Channel) -> Non
     assert channel.pump() == ["m2"]
     channel.ack("m2")
     assert first.error is last.error is None
-    assert channel.dispatcher.window == WINDOW
+    assert channel.dispatcher.flow.window == WINDOW
 
 
 def test_alone_it_has_a_second_chance(channel: Channel) -> None:
@@ -194,7 +194,7 @@ def test_suspects_stay_suspects_while_their_topology_is_verified_again(channel: 
     channel.give_up(messages[2])
     channel.ack("m1")
     channel.later(1)
-    assert channel.dispatcher.window == WINDOW
+    assert channel.dispatcher.flow.window == WINDOW
 
 
 # -- topology --------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class DispatchMachine(RuleBasedStateMachine):
             if item.envelope.destination not in aside and item not in self.extras
         ]
         if any(item in placed for item in deliveries):
-            assert len(placed) <= self.dispatcher.window
+            assert len(placed) <= self.dispatcher.flow.window
 
     def renewed(self) -> None:
         self.channel.renew()
@@ -134,7 +134,7 @@ class DispatchMachine(RuleBasedStateMachine):
             self.poison.add(made[-1])  # as a user_id that is not the login
         self.all += made
         self.single += ids(made) if batch is None else []
-        self.dispatcher.add(made)
+        self.dispatcher.add([delivery.message for delivery in made])
 
     @rule()
     def pump(self) -> None:
@@ -225,14 +225,14 @@ class DispatchMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.state = "open"
         self.dispatcher.opened(FRAME_MAX)
-        assert self.dispatcher.window == 1
+        assert self.dispatcher.flow.window == 1
 
-    @precondition(lambda self: self.state == "open" and not self.dispatcher.blocked)
+    @precondition(lambda self: self.state == "open" and not self.dispatcher.flow.blocked)
     @rule()
     def block(self) -> None:
         self.dispatcher.block("low on memory")
 
-    @precondition(lambda self: self.state == "open" and self.dispatcher.blocked)
+    @precondition(lambda self: self.state == "open" and self.dispatcher.flow.blocked)
     @rule()
     def unblock(self) -> None:
         self.dispatcher.unblock()
@@ -290,7 +290,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The broker mends: everything that waits gets its outcome, and the window opens again."""
-        if self.dispatcher.blocked:
+        if self.dispatcher.flow.blocked:
             self.dispatcher.unblock()
         if self.state not in ("open", "channel closed"):
             self.open()
@@ -317,7 +317,7 @@ class DispatchMachine(RuleBasedStateMachine):
             self.dispatcher.pump()
             assert self.wire, "a message that may go is written"
             self.do_answer(next(iter(self.wire)), multiple=False, nack=False)
-            assert self.dispatcher.window == WINDOW
+            assert self.dispatcher.flow.window == WINDOW
 
 
 TestDispatch = DispatchMachine.TestCase
