@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from rmq_publisher.amqp.entities import QueueName
 from rmq_publisher.conf import loader
@@ -23,9 +24,8 @@ from rmq_publisher.timing import monotonic
 from rmq_publisher.topology import registry
 from rmq_publisher.transport.base import Transport
 from rmq_publisher.transport.delivery import send_and_wait
-from rmq_publisher.transport.handler import connections
+from rmq_publisher.transport.handler import RABBITMQ, connections
 from rmq_publisher.transport.memory.transport import MemoryTransport
-from rmq_publisher.transport.rabbitmq.transport import AmqpTransport
 
 logger = logging.getLogger("rmq_publisher")
 
@@ -148,7 +148,7 @@ class StatusProber:
 
     def _probe(self, known: _Known, own: Transport) -> None:
         settings = known.settings
-        transport = AmqpTransport(
+        transport: Transport = import_string(RABBITMQ)(
             replace(settings, connect_timeout=min(settings.connect_timeout, CONNECT_SECONDS))
         )
         with self._lock:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Delivery, Transport
-from rmq_publisher.transport.delivery import give_up, late, submit
+from rmq_publisher.transport.base import Transport, give_up, late, submit
+from rmq_publisher.transport.outcome import Delivery
 
 PORTION = 64  # after so many outcomes there may be room for rows that are ready
 EXPIRED = "its lease ended before it could be sent"

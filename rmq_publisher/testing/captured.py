@@ -17,9 +17,9 @@ from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.publisher.commit_hook import CommitHook
 from rmq_publisher.testing.commit_hooks import WaitingHooks
 from rmq_publisher.topology import registry
-from rmq_publisher.transport.base import Declared, Delivery
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.transport import MemoryTransport
+from rmq_publisher.transport.outcome import Declared, Delivery
 
 OnCommit = Literal["run", "pending"]
 F = TypeVar("F", bound=Callable[..., Any])

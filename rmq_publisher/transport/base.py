@@ -1,66 +1,18 @@
 """What a transport is: it takes deliveries, declares topology, tells its status, closes.
 
-A `Delivery` is a message and the outcome that its caller waits for. Nothing here does I/O.
+Nothing here does I/O.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.schema import ConnectionSettings
-from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout, Nacked, PublishError
-from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.exceptions import PublishError
 from rmq_publisher.transport.consuming import Source
-
-
-class Delivery:
-    """One message on its way to the broker, and its one outcome.
-
-    The outcome is set exactly once, by whoever claims it first: the I/O thread with the broker's
-    answer, or the caller at its deadline. The claim is a lock that is taken and never given back, an
-    atomic test-and-set.
-    """
-
-    __slots__ = ("_claim", "_on_done", "batch", "claimed", "done", "envelope", "error", "written")
-
-    def __init__(
-        self, envelope: Envelope, on_done: Callable[[], object], batch: object | None = None
-    ) -> None:
-        self.envelope = envelope
-        self.batch = batch
-        self.claimed = False  # the outcome is being set: do not write it any more
-        self.done = False  # the outcome is set: `error` may be read
-        self.error: PublishError | None = None
-        self.written = False  # whether the broker may have it
-        self._claim = threading.Lock()
-        self._on_done = on_done
-
-    def resolve(self, error: PublishError | None = None) -> bool:
-        """Set the outcome, None for a confirm; return False where it had one already."""
-        if not self._claim.acquire(blocking=False):
-            return False
-        self.claimed = True
-        self._finish(error)
-        return True
-
-    def fail(self, reason: str) -> bool:
-        """End it with what is known: unknown outcome where it was written, else not sent."""
-        if not self._claim.acquire(blocking=False):
-            return False
-        # Marked before `written` is read: the I/O thread sets `written` and then looks at `claimed`,
-        # so that a message that was told "not sent" is never written.
-        self.claimed = True
-        kind = ConfirmTimeout if self.written else BrokerUnavailable
-        envelope = self.envelope
-        self._finish(kind(f"{reason} (message {envelope.message_id})", **envelope.names))
-        return True
-
-    def _finish(self, error: PublishError | None) -> None:
-        self.error = error
-        self.done = True
-        self._on_done()
+from rmq_publisher.transport.outcome import Declared, Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +31,6 @@ class Status:
     connects: int = 0
     last_error: str = ""
     set_aside: tuple[tuple[str, str], ...] = field(default=())  # (exchange, routing key)
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """The broker's answer to a declaration; the counts are None for an exchange or binding."""
-
-    entity: str
-    messages: int | None = None
-    consumers: int | None = None
 
 
 class Transport(Protocol):
@@ -123,12 +66,6 @@ class Transport(Protocol):
         """In a forked child: let go of what is the parent's."""
 
 
-def nacked(envelope: Envelope) -> Nacked:
-    """Return the outcome of a message that a queue refused."""
-    where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
-    return Nacked(f"refused by a queue ({where}, message {envelope.message_id})", **envelope.names)
-
-
 def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> float:
     """Return how long a close may drain: ``timeout``, RMQ_PUBLISH_TIMEOUT where it is None.
 
@@ -142,3 +79,37 @@ def closing_seconds(settings: ConnectionSettings, timeout: float | None) -> floa
     if not 0 <= timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be from 0 to {int(threading.TIMEOUT_MAX)} seconds")
     return timeout
+
+
+def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
+    """Hand deliveries to a transport; if it cannot take them any more, each of them fails."""
+    try:
+        transport.submit(deliveries)
+    except PublishError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 (a message must have an outcome, whatever happens)
+        reason = f"not handed to the I/O thread ({type(error).__name__})"
+    else:
+        return
+    for delivery in deliveries:
+        delivery.fail(reason)
+
+
+def give_up(transport: Transport, deliveries: Sequence[Delivery], reason: str) -> bool:
+    """End deliveries whose deadline has passed, and have the transport take their places back.
+
+    Returns:
+        Whether any of them had no outcome yet.
+    """
+    # The last first: the places of those on the wire must not be taken by those behind them.
+    ended = [delivery.fail(reason) for delivery in reversed(deliveries)]
+    if any(ended):
+        transport.abandoned()
+    return any(ended)
+
+
+def late(transport: Transport, timeout: float) -> str:
+    """Return the error text of a message whose deadline has passed."""
+    status = transport.status()
+    state = f"blocked: {status.blocked}" if status.blocked else status.state
+    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"

@@ -11,40 +11,14 @@ from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.telemetry.outcomes import atell, tell
 from rmq_publisher.timing import NO_RETRY, RetryPolicy, monotonic
-from rmq_publisher.transport.base import Delivery, Transport
+from rmq_publisher.transport.base import Transport, give_up, late, submit
 from rmq_publisher.transport.handler import connections
+from rmq_publisher.transport.outcome import Delivery
 
 logger = logging.getLogger("rmq_publisher")
 
 INTERRUPTED = "the call was interrupted"
 LOOK_SECONDS = 0.1  # how often a waiting batch looks for progress
-
-
-def submit(transport: Transport, deliveries: Sequence[Delivery]) -> None:
-    """Hand deliveries to a transport; if it cannot take them any more, each of them fails."""
-    try:
-        transport.submit(deliveries)
-    except PublishError as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 (a message must have an outcome, whatever happens)
-        reason = f"not handed to the I/O thread ({type(error).__name__})"
-    else:
-        return
-    for delivery in deliveries:
-        delivery.fail(reason)
-
-
-def give_up(transport: Transport, deliveries: Sequence[Delivery], reason: str) -> bool:
-    """End deliveries whose deadline has passed, and have the transport take their places back.
-
-    Returns:
-        Whether any of them had no outcome yet.
-    """
-    # The last first: the places of those on the wire must not be taken by those behind them.
-    ended = [delivery.fail(reason) for delivery in reversed(deliveries)]
-    if any(ended):
-        transport.abandoned()
-    return any(ended)
 
 
 def send_and_wait(
@@ -69,13 +43,6 @@ def send_and_wait(
         # Of a call that a signal's handler ended (Ctrl-C, a soft time limit) nothing is sent later.
         delivery.fail(INTERRUPTED)
     return delivery.error
-
-
-def late(transport: Transport, timeout: float) -> str:
-    """Return the error text of a message whose deadline has passed."""
-    status = transport.status()
-    state = f"blocked: {status.blocked}" if status.blocked else status.state
-    return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"
 
 
 def deliver(

@@ -19,8 +19,9 @@ from rmq_publisher.exceptions import (
     Unroutable,
 )
 from rmq_publisher.topology import declare
-from rmq_publisher.transport.base import Declared, Status
+from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.handler import connections
+from rmq_publisher.transport.outcome import Declared
 from tests.support.configured import configurer
 from tests.support.rig.ports import SilentPort, closed_port
 

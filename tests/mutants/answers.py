@@ -9,7 +9,7 @@ OUTGOING = "transport/rabbitmq/outgoing.py"
 DISPATCH = "transport/rabbitmq/dispatcher.py"
 WRITER = "transport/rabbitmq/batch_writer.py"
 CHANNEL = "transport/rabbitmq/channel.py"
-BASE = "transport/base.py"
+OUTCOME = "transport/outcome.py"
 
 MUTANTS = (
     Mutant(
@@ -147,7 +147,7 @@ MUTANTS = (
     Mutant(
         "the outcome twice",
         "An outcome is set exactly once.",
-        BASE,
+        OUTCOME,
         '        """Set the outcome, None for a confirm; return False where it had one already."""\n'
         "        if not self._claim.acquire(blocking=False):\n"
         "            return False\n",
@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         "looked before marked",
         "A caller marks the end before it looks whether the message was written.",
-        BASE,
+        OUTCOME,
         "        self.claimed = True\n"
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n"
@@ -171,7 +171,7 @@ MUTANTS = (
     Mutant(
         "unknown is not sent",
         "What was written and not answered is an unknown outcome, `ConfirmTimeout`.",
-        BASE,
+        OUTCOME,
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
         "        kind = BrokerUnavailable\n",
         (

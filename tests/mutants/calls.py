@@ -284,7 +284,7 @@ MUTANTS = (
     Mutant(
         "the rest takes the places",
         "Of a batch that is given up the rest is not sent.",
-        "transport/delivery.py",
+        "transport/base.py",
         "for delivery in reversed(deliveries)]\n",
         "for delivery in deliveries]\n",
         ("transport/test_delivery.py",),

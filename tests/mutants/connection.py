@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "the thread is not told of deadlines",
         "A caller that gives up gives its place back.",
-        DELIVERY,
+        "transport/base.py",
         "        transport.abandoned()\n",
         "        pass\n",
         ("transport/test_delivery.py",),

@@ -205,7 +205,8 @@ MUTANTS = (
         "An alarm that ends before a deadline costs nobody anything.",
         DISPATCH,
         '        self.flow.blocked = reason or "no reason given"\n',
-        '        self.flow.blocked = reason or "no reason given"\n        self.refuse(self.flow.blocked)\n',
+        '        self.flow.blocked = reason or "no reason given"\n'
+        "        self.refuse(self.flow.blocked)\n",
         DISPATCHER,
     ),
     Mutant(
@@ -213,7 +214,7 @@ MUTANTS = (
         "Publishing goes on once the alarm has ended.",
         DISPATCH,
         '        """The broker takes messages again."""\n'
-        '        self.blocked = ""\n'
+        '        self.flow.blocked = ""\n'
         '        self.refusal = ""\n',
         '        """The broker takes messages again."""\n        self.flow.blocked = ""\n',
         DISPATCHER,

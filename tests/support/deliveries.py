@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rmq_publisher.amqp.entities import QueueName, Topology
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 
 

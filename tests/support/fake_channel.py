@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import FRAME_MAX
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from tests.support.deliveries import Told, ids

@@ -11,7 +11,8 @@ import pytest
 from rmq_publisher import BrokerUnavailable, PublishManyError, apublish, connections, publish
 from rmq_publisher import publish_many as many
 from rmq_publisher.transport import delivery as waiting
-from rmq_publisher.transport.base import Delivery, Status
+from rmq_publisher.transport.base import Status
+from rmq_publisher.transport.outcome import Delivery
 
 
 class Deaf:

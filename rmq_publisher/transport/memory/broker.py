@@ -22,10 +22,10 @@ from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.process.lifecycle import hold_over_fork
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.memory.message_flow import Core, Routed, Verdict
 from rmq_publisher.transport.memory.queue import Entry, MemoryQueue
 from rmq_publisher.transport.memory.received import Received
+from rmq_publisher.transport.outcome import Declared
 
 T = TypeVar("T")
 

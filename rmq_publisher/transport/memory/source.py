@@ -14,7 +14,6 @@ from queue import Empty, SimpleQueue
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.consuming import (
     ACK_MULTIPLE,
     REJECT,
@@ -26,6 +25,7 @@ from rmq_publisher.transport.consuming import (
 )
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.received import Received
+from rmq_publisher.transport.outcome import Declared
 
 
 class _Held:

@@ -18,10 +18,11 @@ from rmq_publisher.exceptions import (
     Unroutable,
 )
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds, nacked
+from rmq_publisher.transport.base import Status, closing_seconds
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.source import MemorySource
+from rmq_publisher.transport.outcome import Declared, Delivery, nacked
 
 _brokers: dict[str, MemoryBroker] = {}
 

@@ -12,8 +12,8 @@ from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.process.lifecycle import InChild, register
-from rmq_publisher.transport.base import Declared
 from rmq_publisher.transport.consuming import Buffer, Delivered, Item, Subscription
+from rmq_publisher.transport.outcome import Declared
 from rmq_publisher.transport.rabbitmq.consume_channel import Sessions
 from rmq_publisher.transport.rabbitmq.consume_connection import Answer, RobustConsumeConnection
 from rmq_publisher.transport.rabbitmq.errors import error_place

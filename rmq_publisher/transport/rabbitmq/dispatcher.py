@@ -12,7 +12,7 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import Unroutable
 from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.base import nacked
+from rmq_publisher.transport.outcome import nacked
 from rmq_publisher.transport.rabbitmq.batch_writer import BatchWriter
 from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, NackBreaker
 from rmq_publisher.transport.rabbitmq.dispatcher_states import Flow, State

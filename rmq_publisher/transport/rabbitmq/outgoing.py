@@ -1,7 +1,7 @@
 """The engine's own record of a message on its way; only the I/O thread changes it."""
 
 from rmq_publisher.exceptions import PublishError
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.outcome import Delivery
 
 
 class OutgoingMessage:

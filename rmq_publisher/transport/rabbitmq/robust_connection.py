@@ -103,9 +103,7 @@ class RobustConnection:
         """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
         self.closing = True
         was_ready = self.dispatcher.flow.ready
-        self.dispatcher.flow.ready = (
-            False  # what a caller still brings is not sent after the close
-        )
+        self.dispatcher.flow.ready = False  # what callers still bring is not sent after the close
         if self._connection is not None and was_ready:
             self._connection.close()
             self._loop.call_later(timeout, self._stop)

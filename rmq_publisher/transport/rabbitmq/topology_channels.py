@@ -13,7 +13,7 @@ from pika.frame import Method
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import HARD_ERRORS, INTERNAL_ERROR
 from rmq_publisher.amqp.validation import Step
-from rmq_publisher.transport.base import Declared
+from rmq_publisher.transport.outcome import Declared
 from rmq_publisher.transport.rabbitmq.errors import describe
 from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
 

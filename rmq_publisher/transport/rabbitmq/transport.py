@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
-from rmq_publisher.transport.base import Declared, Delivery, Status, closing_seconds
+from rmq_publisher.transport.base import Status, closing_seconds
 from rmq_publisher.transport.consuming import Source
+from rmq_publisher.transport.outcome import Declared, Delivery
 from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
 from rmq_publisher.transport.rabbitmq.errors import why_not_started
 from rmq_publisher.transport.rabbitmq.frames import marshal

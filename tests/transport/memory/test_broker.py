@@ -26,11 +26,11 @@ from rmq_publisher.amqp.entities import QueueName
 from rmq_publisher.conf import loader
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.transport.base import Delivery
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.message_flow import Core, Routed
 from rmq_publisher.transport.memory.received import Received
 from rmq_publisher.transport.memory.transport import MemoryTransport, broker_of
+from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq.transport import AmqpTransport
 from tests.support.memory import memory_settings, send
 

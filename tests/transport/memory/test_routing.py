@@ -16,7 +16,7 @@ from rmq_publisher.amqp.entities import Entity
 from rmq_publisher.conf import loader
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.messages.envelope import Envelope
-from rmq_publisher.transport.base import Delivery, Transport
+from rmq_publisher.transport.base import Transport
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.routing import (
     Exchange,
@@ -28,6 +28,7 @@ from rmq_publisher.transport.memory.routing import (
     topic_matches,
 )
 from rmq_publisher.transport.memory.transport import MemoryTransport
+from rmq_publisher.transport.outcome import Delivery
 from tests.support.configured import configurer
 from tests.support.rig.amqp import Amqp, Names
 

@@ -15,7 +15,7 @@ from rmq_publisher.exceptions import (
     Unroutable,
 )
 from rmq_publisher.messages.envelope import FRAME_MAX
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq.circuit_breakers import (
     REFUSAL_SECONDS,
     SICK_SECONDS,

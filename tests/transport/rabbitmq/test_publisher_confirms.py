@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rmq_publisher.exceptions import BrokerUnavailable, ConfirmTimeout
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 from tests.support.deliveries import Told, ids, told

@@ -8,7 +8,7 @@ import pytest
 from rmq_publisher import BrokerUnavailable
 from rmq_publisher.conf import loader
 from rmq_publisher.messages.envelope import FRAME_MAX
-from rmq_publisher.transport.base import Delivery
+from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq import robust_connection as module
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.robust_connection import RobustConnection
