@@ -1,4 +1,4 @@
-"""In which order this package's parts are told that their process forks or ends.
+"""The order in which parts of this package react to the fork and the end of their process.
 
 The parts register themselves here as they are imported. The order is that of the enums below, not that
 of the imports.

@@ -1,4 +1,4 @@
-"""What a transport is: it takes deliveries, declares topology, tells its status, closes.
+"""What a transport does: send messages, declare topology, report its status, close.
 
 Nothing here does I/O.
 """
@@ -42,7 +42,7 @@ class Transport(Protocol):
         """Take deliveries, in order; each gets its outcome from here or from its caller."""
 
     def abandoned(self) -> None:
-        """Be told that a caller took an outcome of its own, so that places are given back."""
+        """Note that a caller has given up, so that its place in the window is freed."""
 
     def declare(self, topology: Topology, timeout: float) -> list[Declared]:
         """Declare or verify, in order; raise `PublishError` at the first that fails.

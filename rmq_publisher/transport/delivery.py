@@ -117,7 +117,7 @@ class Batch:
             extend: every outcome moves the deadline to ``timeout`` seconds from then.
 
         Returns:
-            The deadline as it stands afterwards.
+            The deadline afterwards.
         """
         seen = 0
         try:

@@ -43,7 +43,7 @@ class Delivery:
         if not self._claim.acquire(blocking=False):
             return False
         # Marked before `written` is read: the I/O thread sets `written` and then looks at `claimed`,
-        # so that a message that was told "not sent" is never written.
+        # so that a message reported as not sent is never written.
         self.claimed = True
         kind = ConfirmTimeout if self.written else BrokerUnavailable
         envelope = self.envelope

@@ -125,13 +125,13 @@ def inputs(stage: Stage) -> Result:
         Ledger() as ledger,
     ):
         ledger.publish("first", routing_key=beside)
-        engine = connections["default"]._engine  # type: ignore[attr-defined]
+        engine = connections["default"]._thread  # type: ignore[attr-defined]
         recorder = arm(proxy, Recorder({beside}))
         load = Load(ledger, THREADS, lambda _: {"routing_key": beside}, pause=PAUSE).start()
         _feed(stage, tally, recorder, ledger, queue, beside)
         came_back = load.stop(PATIENCE)
         status = connections["default"].status()
-        lives = engine._thread.is_alive() and connections["default"]._engine is engine  # type: ignore[attr-defined]
+        lives = engine._thread.is_alive() and connections["default"]._thread is engine  # type: ignore[attr-defined]
         made = proxy.connections_made
     for over in recorder.closed_over:
         result.struck(_CLOSED, over - 1)

@@ -130,7 +130,7 @@ def test_without_our_own_stream_below_pika(
     """As with TLS; and a later pika may have renamed the one method that is not public."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    link = connections["default"]._engine.connection._link  # type: ignore[attr-defined]
+    link = connections["default"]._thread.connection._link  # type: ignore[attr-defined]
     link._services.wire = None
     if not has_the_method:
         link._channel._emit = None
@@ -376,7 +376,7 @@ def test_what_comes_after_the_goodbye_is_not_written(through: Proxy, amqp: Amqp)
     """A caller that met the closing engine: it is told "not sent", and that is true."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    engine = connections["default"]._engine  # type: ignore[attr-defined]
+    engine = connections["default"]._thread  # type: ignore[attr-defined]
     held = through.stall("client")
     closing = Call(connections.close)
     eventually(lambda: engine.connection.closing)
@@ -457,8 +457,8 @@ def test_what_comes_late_while_a_connection_is_let_go_is_closed_too(rmq: Any) ->
     with SilentPort() as silent:
         rmq.RMQ_URL = f"amqp://127.0.0.1:{silent.port}"
         call = calling(routing_key="q")
-        eventually(lambda: connections["default"]._engine is not None)  # type: ignore[attr-defined]
-        engine = connections["default"]._engine  # type: ignore[attr-defined]
+        eventually(lambda: connections["default"]._thread is not None)  # type: ignore[attr-defined]
+        engine = connections["default"]._thread  # type: ignore[attr-defined]
         turns, turn = iter(range(10_000)), engine._loop.turn
 
         def counted(*, wait: bool) -> None:
@@ -487,7 +487,7 @@ def test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works(
     held = through.stall("client")
     calls = [calling(queue=queue) for _ in range(10)]
     assert through.wait_for_publishes(11)
-    engine = connections["default"]._engine
+    engine = connections["default"]._thread
     assert engine is not None
     engine.dispatcher.answered = _raise  # type: ignore[method-assign]
     held.disarm()
@@ -497,7 +497,7 @@ def test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works(
     assert "died of RuntimeError" in caplog.text
     assert "the canary" not in caplog.text
     now(queue=queue)
-    assert connections["default"]._engine is not engine
+    assert connections["default"]._thread is not engine
     assert through.wait_for_open(1)
     eventually(lambda: threading.active_count() <= 6)
 
@@ -511,7 +511,7 @@ def test_a_raising_answer_about_topology_ends_every_wait_too(
 ) -> None:
     queue = amqp.declare_queue()
     now(routing_key=queue)
-    engine = connections["default"]._engine
+    engine = connections["default"]._thread
     assert engine is not None
     monkeypatch.setattr(engine.dispatcher, "verified", _raise)
     error = calling(queue=queue).outcome(PATIENCE / 2)
@@ -614,7 +614,7 @@ def test_a_cancelled_publish_gives_its_place_back(through: Proxy, amqp: Amqp) ->
             await task
 
     asyncio.run(main())
-    engine = connections["default"]._engine
+    engine = connections["default"]._thread
     assert engine is not None
     eventually(lambda: engine.dispatcher._confirms.in_flight == 0)
     held.disarm()

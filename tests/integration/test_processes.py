@@ -348,11 +348,11 @@ def test_the_process_id_alone_tells_that_the_connection_is_the_parents(amqp: Amq
     publish("parent", queue=queue, delivery="now")
     transport: Any = connections["default"]
     assert isinstance(transport, AmqpTransport)
-    parents: Any = transport._engine
+    parents: Any = transport._thread
     parents.pid = os.getpid() + 1  # as a child finds it, where no hook ran
     try:
         publish("child", queue=queue, delivery="now")
-        assert transport._engine is not parents
+        assert transport._thread is not parents
         assert parents.status().connects == 1  # and nobody touched it
     finally:
         parents.pid = os.getpid()

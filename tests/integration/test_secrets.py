@@ -180,7 +180,7 @@ def test_nothing_leaks_over_a_run_with_faults(
     assert (cut.hits, broken.hits, swallowed.hits) == (1, 1, 1)
 
     # A callback that raises with a value in its words, and in its frames.
-    engine = connections["default"]._engine  # type: ignore[attr-defined]
+    engine = connections["default"]._thread  # type: ignore[attr-defined]
     engine.dispatcher.answered = _raise
     fails(queue=queue)
 

@@ -208,8 +208,8 @@ MUTANTS = (
         "no process id check",
         "A forked child makes its own connection, also where no fork hook ran.",
         AMQP,
-        "        if engine is not None and engine.usable and engine.pid == os.getpid():\n",
-        "        if engine is not None and engine.usable:\n",
+        "        if thread is not None and thread.usable and thread.pid == os.getpid():\n",
+        "        if thread is not None and thread.usable:\n",
         ("integration/test_processes.py",),
     ),
     Mutant(

@@ -45,7 +45,7 @@ class BatchWriter:
             return False
         if self.frame_max != FRAME_MAX and not self._fits(message):
             return False
-        message.returned = None  # what came back on a lost connection may be routable by now
+        message.returned = None  # what was returned on a lost connection may be routable by now
         # Marked before `claimed` is read: see Delivery.fail().
         message.delivery.written = True
         if message.delivery.claimed:
@@ -55,7 +55,7 @@ class BatchWriter:
         return True
 
     def _fits(self, message: OutgoingMessage) -> bool:
-        """Frame it anew, by the limit of this connection; reject what cannot be."""
+        """Split the body into frames of this connection's limit; reject a header that is too large."""
         envelope = message.envelope
         if not header_fits(envelope, self.frame_max):
             text = f"FRAME_ERROR - headers exceed the negotiated {self.frame_max} bytes"

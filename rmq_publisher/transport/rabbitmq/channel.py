@@ -17,7 +17,7 @@ from rmq_publisher.transport.rabbitmq.topology_channels import guarded
 
 
 class ChannelOwner(Protocol):
-    """Who is told what the broker says of messages."""
+    """What a publishing channel reports to: the broker's answers about messages."""
 
     def on_answered(self, tag: int, *, multiple: bool, nack: bool) -> None: ...  # noqa: D102
     def on_returned(self, message_id: str, code: int, text: str) -> None: ...  # noqa: D102
@@ -31,12 +31,12 @@ class PublishChannel:
     Args:
         loop: the I/O thread's.
         timeout: seconds in which the broker must have opened it.
-        owner: told what the broker says.
+        owner: gets the broker's answers.
         on_ready: called each time that publishing may begin.
         on_late: called when the broker does not open it in time.
 
     Attributes:
-        silent: whether the connection is over: the owner is told nothing any more.
+        silent: whether the connection is over: nothing more is reported to the owner.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class PublishChannel:
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
         self._channel = None
         if self.silent or not isinstance(reason, ChannelClosedByBroker | ChannelClosedByClient):
-            return  # the connection's own end is told by itself
+            return  # the connection reports its own end
         if isinstance(reason, ChannelClosedByBroker):
             self._owner.on_channel_closed(reason.reply_code, reason.reply_text)
         # Not at once: pika still has to forget the channel of this number.

@@ -40,12 +40,12 @@ class RefusalCache:
             self._until[envelope.exchange, key] = (now + REFUSAL_SECONDS, code, text)
 
     def remember_topology(self, topology: Topology, code: int, text: str, now: float) -> None:
-        """Remember a declaration that ended the whole connection; a lesser refusal hurt nobody."""
+        """Remember a declaration that ended the whole connection; other refusals affect one caller."""
         if code >= HARD_ERRORS:
             self._topologies[topology] = (now + FATAL_SECONDS, code, text)
 
     def answer(self, envelope: Envelope, now: float) -> Rejected | None:
-        """Return the refusal that still stands for this message, if any."""
+        """Return the refusal that still applies to this message, if any."""
         if fatal := self._topologies.get(envelope.topology):
             until, code, text = fatal
             if now < until:
@@ -101,7 +101,7 @@ class DestinationBreaker:
         answered: set[Destination],
         now: float,
     ) -> list[OutgoingMessage]:
-        """Set aside the destinations that are sick; return what they have in flight.
+        """Set aside destinations that do not answer; return what they have in flight.
 
         Args:
             unanswered: what is in flight, oldest first, by destination.
@@ -176,6 +176,6 @@ class NackBreaker:
         return self._long_since is not None and now - self._long_since < SICK_SECONDS
 
     def clear(self) -> None:
-        """Count anew, on another channel or on this one."""
+        """Start counting again, on another channel or on this one."""
         self._since.clear()
         self._long_since = None

@@ -6,7 +6,7 @@ for its successor's.
 """
 
 # Resolving a host's name imports it: a fork in that moment would leave its lock taken in the child, whose
-# own first connection would then wait for ever.
+# own first connection would then never be made.
 import encodings.idna  # noqa: F401
 import functools
 import logging
@@ -47,7 +47,7 @@ logger = logging.getLogger("rmq_publisher.transport")
 
 
 class ConnectionOwner(ChannelOwner, Protocol):
-    """Who is told what happens on a link."""
+    """What a connection reports to."""
 
     def on_ready(self, link: "Connection") -> None: ...  # noqa: D102
     def on_failed(self, link: "Connection", reason: str) -> None: ...  # noqa: D102
@@ -192,7 +192,7 @@ class Connection:
     # Ending
 
     def _end(self, reason: str) -> None:
-        """Tell the owner once, whatever pika calls back afterwards."""
+        """Report the end to the owner once, whatever pika calls back afterwards."""
         if not self._over:
             self._silence()
             tell = self._owner.on_lost if self._ready else self._owner.on_failed
@@ -215,17 +215,17 @@ class Connection:
         self._end(describe(error))
 
     def close(self) -> None:
-        """Close politely; the owner is told when it is over."""
+        """Close by AMQP's handshake; `on_lost` follows."""
         if self._connection.is_open:
             self._connection.close()
 
     def give_up(self, reason: str) -> None:
         """Treat it as lost now, and cut it off."""
-        self._cut_off()  # first: the owner may begin the next link at once, on the same loop
+        self._cut_off()  # first: the owner may begin the next connection at once, on the same loop
         self._end(reason)
 
     def abort(self) -> None:
-        """Cut the socket off; pika notices as if the network had done it, the owner is not told."""
+        """Cut the socket off, as if the network had failed; nothing is reported to the owner."""
         self._silence()
         self._cut_off()
 
@@ -246,7 +246,7 @@ class Connection:
         self._channel.write(messages, self._services.wire)
 
     def renew_channel(self) -> None:
-        """Close the publishing channel and open another one; the owner is told as of any reopened."""
+        """Close the publishing channel and open another one; `on_channel_reopened` follows."""
         self._channel.renew()
 
     @guarded

@@ -1,8 +1,8 @@
-"""Which message is written when, and what each answer means. No I/O; the I/O thread alone calls it.
+"""When each message is written, and what each answer means. No I/O; only the I/O thread calls it.
 
-The rules that it keeps are those of docs/explanation/engine.md: a window shared by all threads, one
-message at a time after a reconnect and after a closed channel, sick queues set aside, one id in flight
-once, what was lost goes first on the next connection.
+The rules are those of docs/explanation/engine.md: a window shared by all threads, one
+message at a time after a reconnect and after a closed channel, silent destinations set aside, one
+message of an id in flight, and what was lost sent first on the next connection.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -120,7 +120,7 @@ class Dispatcher:
         return False
 
     def _is_renewing(self, now: float) -> bool:
-        """Take another channel as soon as nobody waits for an answer on this one.
+        """Open another channel as soon as no caller waits for an answer on this one.
 
         Return whether nothing may be written meanwhile.
         """
@@ -201,7 +201,7 @@ class Dispatcher:
         self.flow.forget_suspects()
 
     def tick(self) -> None:
-        """Set sick destinations aside; where the window is full of them, try another one."""
+        """Set aside destinations that do not answer; where they fill the window, try another one."""
         self._free_given_up()
         if self.flow.state not in (State.VERIFYING, State.PROBING, State.OPEN):
             return  # suspects go one at a time, whatever their queues are like
@@ -214,7 +214,7 @@ class Dispatcher:
             self._try_another(set(by_destination), now)
 
     def _try_another(self, tried: set[Destination], now: float) -> None:
-        """Send one message beyond the window: its answer tells a sick queue from a sick broker."""
+        """Send one message beyond the window: its answer shows whether a queue or the broker is stuck."""
         message = self._queue.take_untried(tried)
         if message is not None and self._may_go(message, now):
             self._writer.take(message)

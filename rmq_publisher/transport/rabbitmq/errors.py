@@ -1,4 +1,4 @@
-"""pika's errors in the words of people who mend them: which host, what went wrong, no secret.
+"""Messages for pika's errors: which host, what went wrong, and no secrets.
 
 pika's own texts are never passed on: some carry values, others a repr of everything.
 """
@@ -17,7 +17,7 @@ _QUOTED = re.compile(r"octets = .*", re.DOTALL)
 
 
 def error_place(error: BaseException) -> str:
-    """Where an error was raised; its text may carry values and is not told."""
+    """Return where an error was raised; its text may contain values and is left out."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -80,7 +80,7 @@ class Loop(AbstractSelectorIOLoop):
         self._ear.close()
         self._bell.close()
 
-    # What any thread may call
+    # Called by any thread
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Have something called in the next turn."""
@@ -94,14 +94,14 @@ class Loop(AbstractSelectorIOLoop):
         except OSError:
             pass  # it is full of rings that were not heard yet, or closed
 
-    # What pika asks for
+    # Called by pika
 
     def start(self) -> None:
-        """Nobody calls it: the engine makes the turns."""
+        """Not used: the I/O thread calls `turn`."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Likewise."""
+        """Not used: the I/O thread ends by itself."""
         raise NotImplementedError
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
@@ -131,7 +131,7 @@ class Loop(AbstractSelectorIOLoop):
         del self._watched[fd]
         self._poll.unregister(fd)
 
-    # What the engine calls
+    # What the I/O thread calls
 
     def turn(self, *, wait: bool) -> None:
         """Deal with all that is due; without ``wait`` only with what is due now."""

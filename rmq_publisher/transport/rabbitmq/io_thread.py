@@ -1,4 +1,4 @@
-"""One life of an I/O thread: it takes what callers bring, has it written, drains, ends."""
+"""One I/O thread: it takes messages from callers, has them written, drains and ends."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
 logger = logging.getLogger("rmq_publisher.transport")
 
 TICK_SECONDS = 0.25
-CLOSE_SECONDS = 1.0  # for the polite end of a connection
+CLOSE_SECONDS = 1.0  # for AMQP's closing handshake
 QUIET_TURNS = 20  # of the loop, in a row: nothing comes any more
 CLOSING_TURNS = 1000  # at the most
 CLOSED = "the connection was closed"
@@ -62,7 +62,7 @@ class IOThread:
             raise
 
     def submit(self, messages: Sequence[OutgoingMessage]) -> bool:
-        """Take messages; return False where this engine is over."""
+        """Take messages; return False if this thread has ended."""
         if refusal := self.dispatcher.refusal:
             for message in messages:
                 message.delivery.fail(refusal)
@@ -85,7 +85,7 @@ class IOThread:
             request.answer([], (LOST, "the I/O thread has ended"))
 
     def abandoned(self) -> None:
-        """Be told that callers gave up."""
+        """Note that callers gave up."""
         self._abandoned = True
         self.wake()
 
@@ -131,7 +131,7 @@ class IOThread:
                     # would be an error, and to go on would send the parent's messages again.
                     threading.Event().wait()
                 self._cycle()
-        except Exception as error:  # noqa: BLE001 (rule 12: whatever it died of, nobody may wait for it)
+        except Exception as error:  # noqa: BLE001 (whatever it was, no caller may be left waiting)
             reason = f"the I/O thread died of {type(error).__name__}"
             logger.error("%s: %s at %s", self._settings.alias, reason, error_place(error))
         finally:
@@ -148,7 +148,7 @@ class IOThread:
             self._requests.popleft().answer([], (LOST, reason))
         try:
             self._let_go()
-        except Exception as error:  # noqa: BLE001 (nobody waits any more, whatever pika says)
+        except Exception as error:  # noqa: BLE001 (no caller waits any more)
             logger.debug("%s: letting go: %s", self._settings.alias, type(error).__name__)
         self._loop.close()
 
@@ -194,7 +194,7 @@ class IOThread:
         self.connection.watch()
 
     def _drain(self) -> None:
-        """While closing: end when nobody waits any more, or at the deadline."""
+        """While closing: end when no caller waits any more, or at the deadline."""
         if self.connection.closing or self._close_by is None:
             return
         if self.dispatcher.idle or monotonic() >= self._close_by:

@@ -1,4 +1,4 @@
-"""Messages that wait for something of their own: for topology, or for another one with their id.
+"""Messages that wait for their topology, or for another message with the same id.
 
 No I/O. The I/O thread alone calls this, except for ``len()``, which any thread may ask for a status.
 """

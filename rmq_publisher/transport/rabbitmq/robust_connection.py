@@ -1,4 +1,4 @@
-"""Keeps one connection: which node is tried when, and what is done with what it tells."""
+"""Keeps one connection open: which node is tried when, and what its events lead to."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -67,7 +67,7 @@ class RobustConnection:
             set_aside=self.dispatcher.set_aside.destinations(),
         )
 
-    # What the engine asks for
+    # Called by the I/O thread
 
     def connect(self) -> None:
         """Try the next node; a round tries each once."""
@@ -100,7 +100,7 @@ class RobustConnection:
             connection.give_up(f"nothing came for {self._settings.confirm_timeout:g} s")
 
     def close(self, timeout: float) -> None:
-        """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
+        """Close by AMQP's handshake; `over` is set after ``timeout`` seconds at the latest."""
         self.closing = True
         was_ready = self.dispatcher.flow.ready
         self.dispatcher.flow.ready = False  # what callers still bring is not sent after the close
@@ -126,7 +126,7 @@ class RobustConnection:
         if reason is not None:
             self._last_error = reason
 
-    # What a connection tells
+    # Called by a connection
 
     def on_failed(self, connection: Connection, reason: str) -> None:
         """A node could not be reached."""
@@ -207,11 +207,11 @@ class RobustConnection:
             logger.warning("%s: RabbitMQ blocks publishing: %s", self._settings.alias, reason)
             self.dispatcher.block(reason)
 
-    # What the dispatcher asks for
+    # Called by the dispatcher
 
     @property
     def _open_connection(self) -> Connection:
-        assert self._connection is not None  # noqa: S101 (narrowing; nobody asks unless it is ready)
+        assert self._connection is not None  # noqa: S101 (narrowing; only called while it is ready)
         return self._connection
 
     def _write(self, messages: Sequence[OutgoingMessage]) -> None:

@@ -1,7 +1,7 @@
 """The messages that are not on the wire, and why each of them waits. No I/O.
 
-In the order of arrival, always; apart from it only those that wait for something of their own: for
-topology, for another message with their id, for a sick destination.
+They are kept in the order of arrival. Apart from the others are those that wait for their topology, for
+another message with the same id, or for a destination that does not answer.
 """
 
 from collections import deque
@@ -108,7 +108,7 @@ class SendQueue:
         culprit.delivery.resolve(Rejected(code, text, **envelope.names))
 
     def fail(self, reason: str) -> None:
-        """End all that waits; what waits for something of its own is forgotten by and by."""
+        """End all that waits; what is parked is dropped when its turn comes."""
         for message in list(self):
             message.delivery.fail(reason)
         self.pending.clear()
@@ -118,7 +118,7 @@ class SendQueue:
         self.put_back(self.same_ids.reset())
 
     def connection_lost(self, unanswered: Iterable[OutgoingMessage]) -> None:
-        """All that callers wait for goes first on the next connection, where all is verified anew."""
+        """Put back all that callers wait for: it goes first on the next connection."""
         self.refusals.clear()
         rest = (*unanswered, *self._topology.reset(), *self.set_aside.reset())
         self.put_back(message for message in rest if not message.delivery.claimed)

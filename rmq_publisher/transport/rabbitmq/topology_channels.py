@@ -1,4 +1,4 @@
-"""Topology on short-lived channels: what one caller asks for can hurt nobody else."""
+"""Topology on short-lived channels, so that one caller's refused declaration affects no other."""
 
 import functools
 import threading
@@ -31,7 +31,7 @@ PLACE_SECONDS = 1.0  # unanswered for longer: the next one need not wait for it
 
 
 def guarded(callback: Callable[P, None]) -> Callable[P, None]:
-    """Tell ``crashed()`` of a method's object what it raises.
+    """Pass what a method raises to its object's ``crashed()``.
 
     pika would log it, with values, and carry on.
     """
@@ -40,7 +40,7 @@ def guarded(callback: Callable[P, None]) -> Callable[P, None]:
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 (handed on: the engine ends with it)
+        except Exception as error:  # noqa: BLE001 (handed on: the I/O thread ends with it)
             owner: Any = args[0]
             owner.crashed(error)
 
@@ -134,7 +134,7 @@ class TopologyChannels:
         first: the first free channel number.
         most: how many at a time.
         loop: the I/O thread's.
-        crashed: told what a callback raises.
+        crashed: called with what a callback raises.
         publishing: whether messages are on the wire.
 
     Attributes:

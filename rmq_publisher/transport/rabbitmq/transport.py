@@ -1,6 +1,6 @@
 """The transport over AMQP, as callers hold it: one I/O thread and one connection at a time.
 
-When that thread dies, is closed, or was left behind by a fork, the next call starts another engine.
+When that thread dies, is closed, or was left behind by a fork, the next call starts another one.
 """
 
 import os
@@ -22,42 +22,42 @@ from rmq_publisher.transport.rabbitmq.topology_channels import Request
 
 
 class AmqpTransport:
-    """The way to RabbitMQ from one process, for as long as its settings stand."""
+    """RabbitMQ as one process reaches it, until its settings change."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._engine: IOThread | None = None
-        self._not_started = ""  # why the last attempt to start an engine failed
+        self._thread: IOThread | None = None
+        self._not_started = ""  # why the last attempt to start a thread failed
 
     def __repr__(self) -> str:
         return f"<AmqpTransport {self.settings.alias}>"
 
     def _running(self) -> IOThread:
-        engine = self._engine
-        if engine is not None and engine.usable and engine.pid == os.getpid():
-            return engine
+        thread = self._thread
+        if thread is not None and thread.usable and thread.pid == os.getpid():
+            return thread
         with self._lock:
-            engine = self._engine
-            if engine is None or not engine.usable or engine.pid != os.getpid():
-                engine = self._start()
-            return engine
+            thread = self._thread
+            if thread is None or not thread.usable or thread.pid != os.getpid():
+                thread = self._start()
+            return thread
 
     def _start(self) -> IOThread:
-        """Start an engine.
+        """Start an I/O thread.
 
         Raises:
             BrokerUnavailable: this process has no thread, descriptor or memory left for one.
         """
         try:
-            engine = IOThread(self.settings)
-            engine.start()
+            thread = IOThread(self.settings)
+            thread.start()
         except Exception as error:
             self._not_started = f"no connection {self.settings.alias!r}: {why_not_started(error)}"
             raise BrokerUnavailable(self._not_started) from error
         self._not_started = ""
-        self._engine = engine
-        return engine
+        self._thread = thread
+        return thread
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries, in order.
@@ -72,10 +72,10 @@ class AmqpTransport:
             pass
 
     def abandoned(self) -> None:
-        """Be told that callers gave up."""
-        engine = self._engine
-        if engine is not None:
-            engine.abandoned()
+        """Note that callers gave up."""
+        thread = self._thread
+        if thread is not None:
+            thread.abandoned()
 
     def declare(self, topology: Topology, timeout: float) -> list[Declared]:
         """Declare or verify on a channel of its own, in order; stop at the first refusal.
@@ -116,9 +116,9 @@ class AmqpTransport:
 
     def status(self) -> Status:
         """Return what is known now; nothing is asked."""
-        engine = self._engine
-        if engine is not None:
-            return engine.status()
+        thread = self._thread
+        if thread is not None:
+            return thread.status()
         node, reason = self.settings.nodes[0], self._not_started
         return Status(
             self.settings.alias,
@@ -139,14 +139,14 @@ class AmqpTransport:
         """
         seconds = closing_seconds(self.settings, timeout)
         with self._lock:
-            engine, self._engine = self._engine, None
-        if engine is not None and engine.pid == os.getpid():
-            engine.close(seconds)
+            thread, self._thread = self._thread, None
+        if thread is not None and thread.pid == os.getpid():
+            thread.close(seconds)
 
     def leave_behind(self) -> None:
-        """In a forked child: let go of the parent's engine."""
-        if self._engine is not None:
-            self._engine.leave_behind()
+        """In a forked child: let go of the parent's I/O thread."""
+        if self._thread is not None:
+            self._thread.leave_behind()
 
 
 def _refused(topology: Topology, answered: int, code: int, text: str) -> PublishError:
