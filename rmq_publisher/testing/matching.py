@@ -77,8 +77,8 @@ def _listed(
     title: str, messages: Sequence[PublishedMessage], criteria: Mapping[str, Any]
 ) -> list[str]:
     """Return lines about messages, those first that come nearest."""
-    differences = [(differences(message, criteria), message) for message in messages]
-    nearest = sorted(differences, key=lambda item: len(item[0]))
+    judged = [(differences(message, criteria), message) for message in messages]
+    nearest = sorted(judged, key=lambda item: len(item[0]))
     lines = [f"  {_line(message, unlike)}" for unlike, message in nearest]
     return [f"{title}:", *lines] if lines else []
 
