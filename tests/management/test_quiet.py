@@ -12,10 +12,16 @@ from rmq_publisher.management import commands
 from rmq_publisher.testing import memory_broker
 
 COMMANDS = sorted(path.stem for path in Path(commands.__path__[0]).glob("rmq_*.py"))
-ARGUMENTS = {"rmq_relay": ["--once"], "rmq_retry": ["--all-dead"], "rmq_consume": ["--once"]}
+ARGUMENTS = {
+    "rmq_relay": ["--once"],
+    "rmq_retry": ["--all-dead"],
+    "rmq_consume": ["--once"],
+    "rmq_discard": ["--state", "dead"],
+    "rmq_publish": ["x", "--queue", "orders"],
+}
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize("verbosity", [0, 1])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_verbosity_0_is_silent(name, verbosity, settings, capsys):
@@ -26,7 +32,7 @@ def test_verbosity_0_is_silent(name, verbosity, settings, capsys):
     assert bool(said) == bool(verbosity) or name == "rmq_relay"
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -329,4 +329,28 @@ MUTANTS = (
         '        if options.get("verbosity") == -1:\n',
         ("management/test_quiet.py",),
     ),
+    Mutant(
+        "the place of an unencodable value is unknown",
+        "A body that cannot be encoded is refused with the place and the type of the value.",
+        "messages/unencodable.py",
+        "        place += index\n",
+        "",
+        ("messages/test_unencodable.py",),
+    ),
+    Mutant(
+        "the refused body has no number",
+        "`publish_many` says which body was refused.",
+        "publisher/api.py",
+        '            error.args = (f"bodies[{number}]: {error}",)\n',
+        "",
+        ("messages/test_unencodable.py",),
+    ),
+    Mutant(
+        "a key's passphrase is asked for on the terminal",
+        "An encrypted key is read with KEY_PASSWORD, and never asked for on the terminal.",
+        "transport/rabbitmq/tls.py",
+        "password=passphrase",
+        'password=""',
+        ("transport/rabbitmq/test_tls.py",),
+    ),
 )

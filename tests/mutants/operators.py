@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
+FAILURES = ("management/test_failures_and_discard.py",)
 TESTS = ("modeladmin/test_operator.py",)
 OPERATIONS = "modeladmin/operations.py"
 FILTERS = "modeladmin/filters.py"
@@ -97,5 +98,21 @@ MUTANTS = (
         ' and "now" in request.POST:',
         ' and "never" in request.POST:',
         TESTS,
+    ),
+    Mutant(
+        "everything is discarded without a filter",
+        "`rmq_discard` of all messages must be asked for.",
+        "management/commands/rmq_discard.py",
+        '        if not chosen and not options["state"]:\n',
+        "        if False:\n",
+        FAILURES,
+    ),
+    Mutant(
+        "a failure controls the terminal",
+        "`rmq_failures` prints no control character of an id or of the broker.",
+        "management/commands/rmq_failures.py",
+        "    return text if text.isprintable() else ascii(text)\n",
+        "    return text\n",
+        FAILURES,
     ),
 )
