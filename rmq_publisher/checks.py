@@ -16,6 +16,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.E010` | | one queue or exchange declared in two ways |
 | `rmq_publisher.E011` | | a queue or exchange of an unknown or unnamed connection |
 | `rmq_publisher.E012` | yes | no `RMQ_URL` |
+| `rmq_publisher.E013` | | the app is in the schemas of tenants |
 | `rmq_publisher.W001` | | no `RMQ_URL` |
 | `rmq_publisher.W002` | | a user without a password |
 | `rmq_publisher.W003` | | `RMQ_CONFIRM_TIMEOUT` is too short beside `RMQ_HEARTBEAT` |
@@ -27,6 +28,9 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.W009` | yes | a password inside a URL |
 | `rmq_publisher.W010` | | SQLite without `transaction_mode` IMMEDIATE, and stored messages |
 | `rmq_publisher.W011` | | a password that ends with a line end |
+| `rmq_publisher.W012` | | a database whose transactions may publish, and that has no table for failures |
+| `rmq_publisher.W013` | | migrations are not applied (with `check --database`) |
+| `rmq_publisher.W014` | | the app is not installed, and `publish` is imported |
 """
 
 import ipaddress
@@ -45,7 +49,7 @@ from rmq_publisher.amqp.entities import QueueConfig
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings, Problem
 from rmq_publisher.conf.schema import DEFAULT_ALIAS, NO_URL
-from rmq_publisher.db import support
+from rmq_publisher.db import support, tenants
 from rmq_publisher.topology import registry
 from rmq_publisher.topology.dependency_order import alternate_exchange, dead_letter_exchange
 
@@ -57,7 +61,9 @@ HEARTBEAT_SLACK = 2.0
 def register_checks() -> None:
     """Make the checks known to Django; reads no setting."""
     checks.register(check_settings, TAG)
+    checks.register(check_databases, TAG)
     checks.register(check_topology, TAG)
+    checks.register(check_migrations, TAG, checks.Tags.database)
     checks.register(check_deployment, TAG, deploy=True)
 
 
@@ -71,6 +77,20 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     if stored:
         found += _outbox_table(loader.place(stored[0], "DELIVERY"))
     return _messages(found)
+
+
+def check_databases(**_: Any) -> list[checks.CheckMessage]:
+    """Return the databases where a message whose publishing failed could not be stored."""
+    if not apps.is_installed("rmq_publisher"):
+        return []  # W014 says so once
+    return _messages(problem for alias in databases for problem in _without_table(alias))
+
+
+def check_migrations(
+    databases: Iterable[str] | None = None, **_: Any
+) -> list[checks.CheckMessage]:
+    """Return the databases that lack tables; runs only with ``check --database``."""
+    return _messages(problem for alias in databases or () for problem in _not_migrated(alias))
 
 
 def check_topology(**_: Any) -> list[checks.CheckMessage]:
@@ -185,6 +205,40 @@ def _outbox_table(setting: str) -> Iterator[Problem]:
             'Add "OPTIONS": {"transaction_mode": "IMMEDIATE"}.',
             f"{TAG}.W010",
         )
+
+
+def _without_table(alias: str) -> Iterator[Problem]:
+    connection = databases[alias]
+    where = f"DATABASES[{alias!r}]"
+    if tenants.in_tenant_schemas(connection):
+        text = (
+            "has a schema for each tenant, with a table of rmq_publisher that no relay looks into"
+        )
+        yield Problem(where, text, f"{tenants.unfit()}.", f"{TAG}.E013")
+        return
+    is_replica = connection.settings_dict["TEST"]["MIRROR"] is not None
+    if is_replica or not (reason := support.unfit(alias)):
+        return
+    home = next((home for home in support.homes(alias) if not support.unfit(home)), None)
+    outcome = "cannot be stored" if home is None else f"goes to database {home!r}"
+    yield Problem(
+        where,
+        f"has no table for stored messages ({reason}): a message of a transaction on it whose "
+        f"publishing fails {outcome}",
+        "Have the table in every database whose transactions publish, or silence this check.",
+        f"{TAG}.W012",
+    )
+
+
+def _not_migrated(alias: str) -> Iterator[Problem]:
+    if support.unfit(alias) or not (missing := support.unapplied(alias)):
+        return
+    yield Problem(
+        f"DATABASES[{alias!r}]",
+        f"lacks migrations of rmq_publisher ({', '.join(missing)}): messages cannot be stored",
+        f"Run manage.py migrate rmq_publisher --database {alias}.",
+        f"{TAG}.W013",
+    )
 
 
 def _dropping(alias: str) -> Iterator[Problem]:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from django.apps import apps
+from django.core import checks
 from django.db import connections as databases
 from django.db import router
+from django.db.migrations.loader import MigrationLoader
 
 from rmq_publisher.db import tenants
 from rmq_publisher.db.clock import VENDORS
@@ -44,6 +46,34 @@ def homes(database: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((database, router.db_for_write(_model()))))
 
 
+def unapplied(database: str) -> list[str]:
+    """Return the migrations of this app that a database lacks.
+
+    Raises:
+        DatabaseError: Django's.
+    """
+    loader = MigrationLoader(databases[database], ignore_no_migrations=True)
+    return sorted(
+        name
+        for app, name in set(loader.disk_migrations or ()) - set(loader.applied_migrations or ())
+        if app == "rmq_publisher"
+    )
+
+
+def check_installed(**_: Any) -> list[checks.CheckMessage]:
+    """Say that the app is not installed. Registered here, since its own checks are not loaded then."""
+    if apps.is_installed("rmq_publisher"):
+        return []
+    return [
+        checks.Warning(
+            "rmq_publisher is used and is not in INSTALLED_APPS: its checks do not run, and a message "
+            "whose publishing fails cannot be stored.",
+            hint='Add "rmq_publisher" to INSTALLED_APPS and run manage.py migrate.',
+            id="rmq_publisher.W014",
+        )
+    ]
+
+
 def how_to_migrate(database: str) -> str:
     """Say what to do where the table is missing."""
     return f"the table is missing: run manage.py migrate rmq_publisher --database {database}"
@@ -61,3 +91,6 @@ def check_table(database: str) -> None:
     """
     if reason := unfit(database):
         raise InvalidMessage(f'delivery="outbox" with database {database!r}: {reason}')
+
+
+checks.register(check_installed, "rmq_publisher")

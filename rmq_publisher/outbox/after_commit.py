@@ -32,14 +32,17 @@ def send_committed(database: str, rows: Sequence[OutboxRow]) -> None:
         rows: those without a token are left to a relay, which is only notified.
     """
     ours = [row for row in rows if row.token]
-    if len(ours) < len(rows):
-        notify(database)
-    if not ours:
-        return
-    if _must_send_here(database, ours):
-        _send_here(database, ours)
-    else:
-        _sender.send(database, ours)
+    try:
+        if len(ours) < len(rows):
+            notify(database)
+        if not ours:
+            return
+        if _must_send_here(database, ours):
+            _send_here(database, ours)
+        else:
+            _sender.send(database, ours)
+    except Exception as error:  # noqa: BLE001 (the rows are committed: the view must not see it)
+        log_left(database, error)
 
 
 def _must_send_here(database: str, rows: Sequence[OutboxRow]) -> bool:

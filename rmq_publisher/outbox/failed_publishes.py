@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, OperationalError, transaction
 from django.db import connections as databases
 
 from rmq_publisher.conf import loader
@@ -96,11 +96,16 @@ def _keep(database: str, items: Sequence[Failure]) -> list[bool]:
     write = partial(_write_failures, database, items)
     try:
         return retried(database, write)
-    except (OperationalError, InterfaceError) as error:
+    except Exception as error:
         connection = databases[database]
-        if connection.in_atomic_block or is_table_missing(error):
+        if connection.in_atomic_block:
             raise
-        connection.close()
+        connection.close()  # an error that is not the database's may leave a transaction open on it
+        is_its_answer = isinstance(error, DatabaseError) and not isinstance(
+            error, OperationalError
+        )
+        if is_its_answer or is_table_missing(error):
+            raise
         return retried(database, write)
 
 
