@@ -7,11 +7,11 @@ import time
 from tests.faults.result import Result
 
 from . import checker
-from .actors import Relay, Worker, until
+from .actors import Worker, until
 from .checker import Broken
 from .direct import few_duplicates, verdict
 from .stage import Stage
-from .stored import BATCH, BROKER, DUPLICATES, RELAY, WORKER, Killer
+from .stored import BATCH, BROKER, DUPLICATES, RELAY, WORKER, Killer, StalledRelay
 from .stores import Postgres
 
 _PROCESSES = 4
@@ -34,7 +34,7 @@ def order(stage: Stage) -> Result:
         )  # fmt: skip
         stage.start(worker)
     for number in range(_RELAYS):
-        stage.start(Relay(stage, f"r{number}", stage.rmq(OUTBOX_BATCH_SIZE=BATCH, **size.times)))
+        stage.start(StalledRelay(stage, f"r{number}", OUTBOX_BATCH_SIZE=BATCH, **size.times))
     began = time.monotonic()
     killer = Killer(stage, result, stage.chance("order"))
     few = size.relay_kills // 10

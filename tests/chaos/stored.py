@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from tests.faults.result import Result
 
@@ -26,6 +27,14 @@ WORKER, RELAY, DATABASE, BROKER = (
     "database: kill -9",
     "broker: kill -9",
 )
+
+
+class StalledRelay(Relay):
+    """A relay whose way to the broker can be stalled, so that it holds rows when it is killed."""
+
+    def __init__(self, stage: Stage, name: str, **settings: Any) -> None:
+        self.proxy = stage.proxy()
+        super().__init__(stage, name, stage.rmq(self.proxy.url, **settings))
 
 
 class Killer:
@@ -85,12 +94,21 @@ class Killer:
         return max(under_way, self._replace(worker))
 
     def _relay(self) -> int:
+        """While it holds rows whose messages or confirms are on their way."""
         relay = self._chance.choice(self._stage.relays())
-        until(lambda: self._is_frozen_in_flight(relay), 2, every=0.001)
-        return self._replace(relay)
+        assert isinstance(relay, StalledRelay)
+        sent = relay.proxy.publishes
+        until(
+            lambda: relay.proxy.publishes > sent, 20
+        )  # it has come up, and has something to send
+        relay.proxy.stall(self._chance.choice(("broker", "client")))
+        until(lambda: self._is_frozen_in_flight(relay), 10, every=0.05)
+        hit = self._replace(relay)
+        relay.proxy.resume()
+        return hit
 
     def _is_frozen_in_flight(self, relay: Actor) -> bool:
-        """Frozen first, for a relay may settle all that it holds between a look at it and its kill."""
+        """Frozen first: what was under way before the stall may end between a look and the kill."""
         relay.freeze()
         if not (holds := bool(self._held(relay))):
             relay.thaw()
@@ -130,7 +148,7 @@ def outbox(stage: Stage, kind: str) -> Result:
         )
         stage.start(worker)
     for number in range(2):
-        stage.start(Relay(stage, f"r{number}", stage.rmq(OUTBOX_BATCH_SIZE=BATCH, **size.times)))
+        stage.start(StalledRelay(stage, f"r{number}", OUTBOX_BATCH_SIZE=BATCH, **size.times))
     began = time.monotonic()
     kills = dict(zip((WORKER, RELAY, DATABASE, BROKER), size.kills[kind], strict=True))
     killer = Killer(stage, result, stage.chance(f"kills {kind}"))
