@@ -130,7 +130,7 @@ def test_without_our_own_stream_below_pika(
     """As with TLS; and a later pika may have renamed the one method that is not public."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    link = connections["default"]._thread.connection._link  # type: ignore[attr-defined]
+    link = connections["default"]._thread.connection._connection  # type: ignore[attr-defined]
     link._services.wire = None
     if not has_the_method:
         link._channel._emit = None
@@ -381,7 +381,7 @@ def test_what_comes_after_the_goodbye_is_not_written(through: Proxy, amqp: Amqp)
     closing = Call(connections.close)
     eventually(lambda: engine.connection.closing)
     late = Told("late", ("", queue))
-    engine._inbox.append((late,))
+    engine._inbox.append((late.message,))
     engine.wake()
     closing.value()
     held.disarm()

@@ -293,7 +293,7 @@ def test_a_late_answer_says_nothing_of_the_next_connection(through: Proxy, amqp:
     """Else what was verified on the lost one would count as verified on its successor."""
     queue = amqp.declare_queue()
     now(queue=queue)
-    link = connections["default"]._thread.connection._link  # type: ignore[attr-defined]
+    link = connections["default"]._thread.connection._connection  # type: ignore[attr-defined]
     through.cut()
     now(queue=queue)
     told: list[Any] = []
@@ -349,7 +349,7 @@ def test_whatever_the_network_does_nobody_is_told_a_lie(
     for call in calls:
         call.value()
     engine = connections["default"]._thread  # type: ignore[attr-defined]
-    eventually(lambda: engine.dispatcher.window == 64)
+    eventually(lambda: engine.dispatcher.flow.window == 64)
     eventually(lambda: engine.dispatcher._confirms.in_flight == 0)
     assert hits >= 6  # some came while there was no connection
 

@@ -120,10 +120,7 @@ class Dispatcher:
         return False
 
     def _is_renewing(self, now: float) -> bool:
-        """Open another channel as soon as no caller waits for an answer on this one.
-
-        Return whether nothing may be written meanwhile.
-        """
+        """Open another channel once no caller waits on this one; return whether to write nothing."""
         waited_for = any(not message.delivery.claimed for message in self._confirms)
         if waited_for and self._nack_breaker.may_wait(now):
             return True
@@ -137,8 +134,9 @@ class Dispatcher:
 
     def _may_go(self, message: OutgoingMessage, now: float) -> bool:
         # A suspect goes whatever its queue is like: the culprit must come to be alone on the wire.
-        suspected = message in self.flow.suspects
-        return (self._queue.admits if suspected else self._queue.may_go)(message, now)
+        if self.flow.suspects and message in self.flow.suspects:
+            return self._queue.admits(message, now)
+        return self._queue.may_go(message, now)
 
     # Answers
 
