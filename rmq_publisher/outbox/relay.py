@@ -7,7 +7,7 @@ from django.db import DatabaseError, InterfaceError
 from django.db import connections as databases
 
 from rmq_publisher.conf import loader
-from rmq_publisher.db.errors import is_contention, retried
+from rmq_publisher.db.errors import is_contention, is_table_missing, retried
 from rmq_publisher.outbox.broker_watch import BrokerWatch
 from rmq_publisher.outbox.claimer import Claimer
 from rmq_publisher.outbox.database_guard import UNAVAILABLE, DatabaseGuard, reason
@@ -94,7 +94,7 @@ class Relay:
 
         Raises:
             OperationalError, InterfaceError: with ``once``, where the database is unavailable.
-            DatabaseError: the table is not as it should be (are its migrations applied?).
+            DatabaseError: the table is missing or not as it should be (are its migrations applied?).
         """
         logger.info("relay of database %r: started", self.database)
         try:
@@ -109,7 +109,9 @@ class Relay:
         try:
             return self._cycle()
         except (DatabaseError, InterfaceError) as error:
-            may_wait = isinstance(error, UNAVAILABLE) and not self._once
+            # A missing table is an OperationalError on SQLite, but waiting does not mend it.
+            is_outage = isinstance(error, UNAVAILABLE) and not is_table_missing(error)
+            may_wait = is_outage and not self._once
             if not (may_wait or is_contention(error)):
                 raise
             self._wait_for_database(self._database.on_failure(error))

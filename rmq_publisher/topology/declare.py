@@ -59,7 +59,8 @@ class Report:
 
     Attributes:
         product: the broker's name and version.
-        missing: declared queues and exchanges that the broker does not have, or does not show.
+        missing: declared queues and exchanges that the broker does not have, has with other arguments,
+            or does not show.
         publishing: allowed, not allowed, blocked or unknown.
         detail: the broker's own words where publishing is not allowed.
     """
@@ -122,7 +123,7 @@ def inspect(alias: str) -> Report:
         BrokerUnavailable: no connection, or no answer in time.
     """
     # Looked for before the probe: once a connection has published, an alarm stops it altogether.
-    missing = tuple(_missing(alias))
+    missing = tuple(row for row in compare(alias) if row.is_bad)
     publishing, detail = _probe(alias)
     status = connections[alias].status()
     return Report(
@@ -161,14 +162,6 @@ def _compared(alias: str, entity: Bare) -> Row:
         return _row(alias, entity, PRESENT)
     states = {PRECONDITION_FAILED: DIFFERS, ACCESS_REFUSED: NOT_COMPARABLE}
     return _refused(alias, entity, refusal, states.get(refusal.reply_code))
-
-
-def _missing(alias: str) -> Iterator[Row]:
-    for entity in registry.declaration_order(alias):
-        absent = None if isinstance(entity, Bound) else _ask(alias, _passive(entity))
-        if absent is not None:
-            state = MISSING if absent.reply_code == NOT_FOUND else None
-            yield _refused(alias, entity, absent, state)
 
 
 def _probe(alias: str) -> tuple[str, str]:

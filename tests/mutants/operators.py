@@ -115,4 +115,20 @@ MUTANTS = (
         "    return text\n",
         FAILURES,
     ),
+    Mutant(
+        "a relay waits for a table that is missing",
+        "A relay without its table ends at once and names `migrate`.",
+        "outbox/relay.py",
+        "isinstance(error, UNAVAILABLE) and not is_table_missing(error)",
+        "isinstance(error, UNAVAILABLE)",
+        ("management/test_missing_table.py",),
+    ),
+    Mutant(
+        "rmq_check compares nothing",
+        "`rmq_check` reports a queue whose arguments differ.",
+        "topology/declare.py",
+        "tuple(row for row in compare(alias) if row.is_bad)",
+        "tuple(row for row in compare(alias) if row.state == MISSING)",
+        ("management/test_declare_and_check.py",),
+    ),
 )

@@ -31,7 +31,10 @@ class Command(ConnectionsCommand):
         report = declare.inspect(alias)
         found.update(asdict(report))
         self._show(report)
-        complaints = [f"{row.name} is {row.state}" for row in report.missing]
+        complaints = [
+            f"{row.name} differs" if row.state == declare.DIFFERS else f"{row.name} is {row.state}"
+            for row in report.missing
+        ]
         if report.publishing != declare.ALLOWED:
             complaints.append(f"publishing is {report.publishing}")
         return "; ".join(complaints)

@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.db import connections as databases
 
+from rmq_publisher.db.errors import is_table_missing
 from rmq_publisher.management.base import QuietableCommand, chosen_aliases
 from rmq_publisher.outbox.relay import Relay
 
@@ -83,6 +84,16 @@ class Command(QuietableCommand):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        self._report(runs)
+
+    def _report(self, runs: list["_Run"]) -> None:
+        """Print what each relay has sent.
+
+        Raises:
+            CommandError: see `handle`.
+        """
+        for run in runs:
+            self.stdout.write(f"database {run.relay.database!r}: sent {run.relay.sent}")
         complaints = [complaint for run in runs for complaint in run.complaints()]
         if complaints:
             raise CommandError("\n".join(complaints))
@@ -106,6 +117,13 @@ class _Run(threading.Thread):
 
     def complaints(self) -> list[str]:
         """Return the problems that the command reports."""
+        if self.error is not None and is_table_missing(self.error):
+            database = self.relay.database
+            text = (
+                f"database {database!r} has no table for stored messages, or an old one: run "
+                f"manage.py migrate rmq_publisher --database {database}, then start the relay again"
+            )
+            return [text]
         if isinstance(self.error, DatabaseError | InterfaceError):
             # The driver's own text names host and port, and no row.
             return [f"database {self.relay.database!r}: {self.error}"]
