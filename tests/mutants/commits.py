@@ -252,6 +252,14 @@ MUTANTS = (
         ("outbox/test_failed_publishes.py",),
     ),
     Mutant(
+        "the tenant's router is believed",
+        "A shared app works inside a tenant's request, whatever the router says of its schema.",
+        "db/support.py",
+        "    if tenants.has_schemas(connection):\n",
+        "    if False:\n",
+        ("db/test_tenants.py",),
+    ),
+    Mutant(
         "a failure in another's transaction",
         "A stored failure does not share the fate of a transaction that is open where it goes.",
         FAILED,
