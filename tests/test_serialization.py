@@ -277,7 +277,7 @@ def test_a_reader_that_raises_tells_only_the_kind(registry):
         raise RuntimeError(data.decode())
 
     register_serializer("odd", str.encode, "text/odd", decode=broken)
-    with pytest.raises(DecodeError, match=r"no text/odd \(RuntimeError\)$"):
+    with pytest.raises(DecodeError, match=r"is not valid text/odd \(RuntimeError\)$"):
         read(b"secret", "text/odd")
 
 
