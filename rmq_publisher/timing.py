@@ -38,8 +38,19 @@ def jittered(first: float, cap: float, doublings: int) -> float:
 
 
 def monotonic() -> float:
-    """Return seconds of the clock that all deadlines use."""
-    return time.monotonic()
+    """Return seconds of the clock that all deadlines use.
+
+    Not by `time.monotonic()`: freezegun stops that one, and our timers with it, long after the test.
+    """
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def epoch_seconds() -> int:
+    """Return the time of day as a message has it: whole seconds since 1970, never less than 0.
+
+    A test may have set the clock to an earlier year.
+    """
+    return max(0, int(time.time()))
 
 
 @dataclass(frozen=True, slots=True)

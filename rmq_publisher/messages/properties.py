@@ -1,7 +1,6 @@
 """A message's properties: merged from the caller's, the serializer's and the defaults, and encoded."""
 
 import os
-import time
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
@@ -13,6 +12,7 @@ from rmq_publisher.amqp.encoding import SHORTSTR_MAX, FieldError, basic_properti
 from rmq_publisher.amqp.validation import Seconds, milliseconds, plain_str
 from rmq_publisher.process.lifecycle import InChild, register
 from rmq_publisher.serialization import Encoded
+from rmq_publisher.timing import epoch_seconds
 
 EXPIRATION_MAX = 2**32 - 1  # milliseconds; RabbitMQ closes the channel over more
 _DELIVERY_MODES = (1, 2)
@@ -62,7 +62,7 @@ def id_and_header(
         if len(keywords) == ("app_id" in keywords) and (app_id is None or isinstance(app_id, str)):
             message_id = new_id()
             before, behind = _template(encoded.content_type, encoded.content_encoding, app_id)
-            now = int(time.time()).to_bytes(8)
+            now = epoch_seconds().to_bytes(8)
             return message_id, b"".join((before, message_id.encode(), now, behind))
     values = _merged(encoded, properties, headers, expiration, keywords)
     header = basic_properties(values)
@@ -118,7 +118,7 @@ def _merged(
         raise FieldError("delivery_mode must be 1 (transient) or 2 (persistent)")
     if values.setdefault("message_id", "") == "":
         values["message_id"] = new_id()
-    values.setdefault("timestamp", int(time.time()))
+    values.setdefault("timestamp", epoch_seconds())
     return values
 
 
