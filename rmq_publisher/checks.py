@@ -31,6 +31,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.W012` | | a database whose transactions may publish, and that has no table for failures |
 | `rmq_publisher.W013` | | migrations are not applied (with `check --database`) |
 | `rmq_publisher.W014` | | the app is not installed, and `publish` is imported |
+| `rmq_publisher.W015` | | an exchange's type keeps messages and returns them |
 """
 
 import ipaddress
@@ -54,6 +55,8 @@ from rmq_publisher.topology import registry
 from rmq_publisher.topology.dependency_order import alternate_exchange, dead_letter_exchange
 
 TAG = "rmq_publisher"
+# Exchange types of plugins that keep a message and return it as unroutable.
+RETURNING_TYPES = ("x-delayed-message", "x-recent-history", "x-lvc")
 # What a network and a busy broker may add to a heartbeat's half interval.
 HEARTBEAT_SLACK = 2.0
 
@@ -98,7 +101,22 @@ def check_topology(**_: Any) -> list[checks.CheckMessage]:
     found = registry.problems()
     for alias in loader.aliases() or (DEFAULT_ALIAS,):
         found += _dropping(alias)
+        found += _returning(alias)
     return _messages(found)
+
+
+def _returning(alias: str) -> Iterator[Problem]:
+    """Yield exchanges that keep a message and return it: it would be sent again and again."""
+    for exchange in registry.exchanges(alias):
+        if exchange.type in RETURNING_TYPES:
+            yield Problem(
+                registry.sources(alias, exchange)[0],
+                f"declares {exchange} of type {exchange.type!r}, which keeps a message and returns it "
+                "as unroutable all the same",
+                "Publish to it with mandatory=False, or each such message counts as failed; then "
+                "silence this check.",
+                f"{TAG}.W015",
+            )
 
 
 def check_deployment(**_: Any) -> list[checks.CheckMessage]:

@@ -390,3 +390,13 @@ def test_the_app_is_not_installed(configure, settings):
     [message] = django_checks.run_checks(tags=[checks.TAG])
     assert message.id == "rmq_publisher.W014"
     assert 'Add "rmq_publisher" to INSTALLED_APPS' in message.hint
+
+
+@pytest.mark.parametrize("type", ["x-delayed-message", "x-recent-history", "x-lvc", "topic"])
+def test_an_exchange_that_returns_what_it_keeps(configure, type):
+    configure(EXCHANGES=[ExchangeConfig("later", type, arguments={"x-delayed-type": "direct"})])
+    messages = [message for message in said() if message.id == "rmq_publisher.W015"]
+    assert len(messages) == (type != "topic")
+    for message in messages:
+        assert "RMQ_EXCHANGES declares exchange 'later'" in message.msg
+        assert "mandatory=False" in message.hint

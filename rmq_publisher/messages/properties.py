@@ -15,6 +15,7 @@ from rmq_publisher.serialization import Encoded
 from rmq_publisher.timing import epoch_seconds
 
 EXPIRATION_MAX = 2**32 - 1  # milliseconds; RabbitMQ closes the channel over more
+_DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 _DELIVERY_MODES = (1, 2)
 _ROUTING_HEADERS = ("CC", "BCC")
 _ID_SIZE = 32
@@ -119,6 +120,11 @@ def _merged(
     if values.setdefault("message_id", "") == "":
         values["message_id"] = new_id()
     values.setdefault("timestamp", epoch_seconds())
+    if values.get("reply_to") == _DIRECT_REPLY_TO:
+        raise FieldError(
+            f"reply_to must not be {_DIRECT_REPLY_TO!r}: RabbitMQ allows it only on a channel that "
+            "consumes the replies, and closes ours over it; give a queue of your own"
+        )
     return values
 
 

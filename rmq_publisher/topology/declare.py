@@ -13,7 +13,12 @@ from rmq_publisher.amqp.entities import (
     QueueConfig,
     QueueName,
 )
-from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
+from rmq_publisher.amqp.reply_codes import (
+    ACCESS_REFUSED,
+    NOT_FOUND,
+    PRECONDITION_FAILED,
+    RESOURCE_LOCKED,
+)
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected, Unroutable
 from rmq_publisher.messages.compose import compose
@@ -160,7 +165,11 @@ def _compared(alias: str, entity: Bare) -> Row:
     refusal = _ask(alias, entity)
     if refusal is None:
         return _row(alias, entity, PRESENT)
-    states = {PRECONDITION_FAILED: DIFFERS, ACCESS_REFUSED: NOT_COMPARABLE}
+    states = {
+        PRECONDITION_FAILED: DIFFERS,
+        ACCESS_REFUSED: NOT_COMPARABLE,
+        RESOURCE_LOCKED: NOT_COMPARABLE,
+    }
     return _refused(alias, entity, refusal, states.get(refusal.reply_code))
 
 

@@ -112,4 +112,6 @@ def late(transport: Transport, timeout: float) -> str:
     """Return the error text of a message whose deadline has passed."""
     status = transport.status()
     state = f"blocked: {status.blocked}" if status.blocked else status.state
+    if status.state != "open" and status.last_error:
+        state += f": {status.last_error}"
     return f"no confirm from RabbitMQ at {status.node} within {timeout:g} s ({state})"

@@ -33,6 +33,7 @@ from tests.support.publishing import taken
 
 SECRET = "s3cr3t-value"
 MAX_BODY = 1000
+DIRECT = "amq.rabbitmq.reply-to"
 
 
 def sealed(body="x", **options):
@@ -70,6 +71,14 @@ def test_a_header_from_the_template_equals_one_that_is_encoded_anew(
     assert quick.header.count(quick.message_id.encode()) == 1
     assert quick.header == anew.header.replace(anew.message_id.encode(), quick.message_id.encode())
     assert decoded(quick.header).app_id == app_id
+
+
+def test_a_direct_reply_to_is_refused():
+    """It would close the publishing channel."""
+    for options in ({"reply_to": DIRECT}, {"properties": BasicProperties(reply_to=DIRECT)}):
+        with pytest.raises(InvalidMessage, match="give a queue of your own"):
+            sealed(**options)
+    assert decoded(sealed(reply_to=f"{DIRECT}.g1").header).reply_to == f"{DIRECT}.g1"
 
 
 def test_ids_differ():
@@ -408,7 +417,7 @@ def items(queue):
             "message_id": ids,
             "correlation_id": short_text,
             # The last one closes the channel: there is no consumer of that kind on it.
-            "reply_to": st.one_of(*[short_text] * 9, st.just("amq.rabbitmq.reply-to")),
+            "reply_to": short_text,
             "type": short_text,
             # A foreign user closes the channel too.
             "user_id": st.one_of(*[usual] * 9, st.just("guest"), short_text.filter(bool)),

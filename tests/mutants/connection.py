@@ -16,6 +16,38 @@ LIFECYCLE = "process/lifecycle.py"
 
 MUTANTS = (
     Mutant(
+        "only the first address",
+        "Every address of a host is tried.",
+        NODES,
+        "        if self.addresses:\n            return True\n",
+        "",
+        ("integration/test_addresses.py",),
+    ),
+    Mutant(
+        "timers stop with the test's clock",
+        "Timers use a clock that freezegun leaves alone.",
+        "timing.py",
+        "time.clock_gettime(time.CLOCK_MONOTONIC)",
+        "time.monotonic()",
+        ("integration/test_stopped_clocks.py",),
+    ),
+    Mutant(
+        "a refused channel is taken for a refused message",
+        "A limit of channels says nothing about a message.",
+        TOPOLOGY,
+        "self.channel_refused = bool(self._opening)",
+        "self.channel_refused = False",
+        ("integration/test_refusals.py",),
+    ),
+    Mutant(
+        "a locked queue is refused",
+        "A queue that is exclusive to another connection exists.",
+        TOPOLOGY,
+        'code == RESOURCE_LOCKED and bool(self._step.arguments.get("passive"))',
+        "False",
+        ("integration/test_refusals.py",),
+    ),
+    Mutant(
         "the bell does not ring",
         "What a caller brings wakes the loop.",
         IO_THREAD,

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, HARD_ERRORS, NOT_FOUND
-from rmq_publisher.exceptions import Rejected
+from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.messages.envelope import Destination, Envelope
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 
@@ -28,9 +28,10 @@ class RefusalCache:
     def __init__(self) -> None:
         self._until: dict[tuple[str, str | None], tuple[float, int, str]] = {}
         self._topologies: dict[Topology, tuple[float, int, str]] = {}
+        self._no_channel: tuple[float, str] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._until or self._topologies)
+        return bool(self._until or self._topologies or self._no_channel)
 
     def remember(self, envelope: Envelope, code: int, text: str, now: float) -> None:
         """Remember a refusal; a 406 speaks of the message, not of where it goes."""
@@ -44,8 +45,18 @@ class RefusalCache:
         if code >= HARD_ERRORS:
             self._topologies[topology] = (now + FATAL_SECONDS, code, text)
 
-    def answer(self, envelope: Envelope, now: float) -> Rejected | None:
+    def remember_no_channel(self, reason: str, now: float) -> None:
+        """Remember that topology cannot be verified: each attempt costs everybody the connection."""
+        self._no_channel = (now + REFUSAL_SECONDS, reason)
+
+    def answer(self, envelope: Envelope, now: float) -> PublishError | None:
         """Return the refusal that still applies to this message, if any."""
+        if self._no_channel is not None and envelope.topology:
+            until, reason = self._no_channel
+            if now < until:
+                text = f"{reason} (message {envelope.message_id})"
+                return BrokerUnavailable(text, **envelope.names)
+            self._no_channel = None
         if fatal := self._topologies.get(envelope.topology):
             until, code, text = fatal
             if now < until:

@@ -19,16 +19,19 @@ from typing import Any, Protocol
 
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
 from pika.adapters.select_connection import SelectConnection
-from pika.exceptions import ConnectionClosedByBroker
 from pika.frame import Method
+from pika.spec import Channel as ChannelMethods
+from pika.spec import Connection as ConnectionMethods
 
-from rmq_publisher.amqp.reply_codes import HARD_ERRORS
+from rmq_publisher.amqp.reply_codes import HARD_ERRORS, NOT_ALLOWED
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings, Node
 from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.rabbitmq import tls
+from rmq_publisher.transport.rabbitmq.addresses import Addresses
 from rmq_publisher.transport.rabbitmq.channel import ChannelOwner, PublishChannel
-from rmq_publisher.transport.rabbitmq.errors import describe, said
+from rmq_publisher.transport.rabbitmq.ended import why_ended
+from rmq_publisher.transport.rabbitmq.errors import said
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
@@ -105,6 +108,7 @@ class Connection:
         name: str,
         owner: ConnectionOwner,
         *,
+        addresses: Addresses,
         one_by_one: bool = False,
     ) -> None:
         self.node = node
@@ -119,7 +123,9 @@ class Connection:
         self._ready = False
         self._over = False
         self._settings = settings
+        self._closed_by: tuple[int, str] | None = None  # the broker's words
         self._topology_channels: TopologyChannels | None = None
+        self._addresses = addresses
         self._services = self._make_channel()
         self._connection = SelectConnection(
             parameters(settings, node, name),
@@ -130,6 +136,8 @@ class Connection:
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        # Before pika's own, which takes what the broker says for a guess of its own.
+        self._connection.callbacks.add(0, ConnectionMethods.Close, self._on_closing)
 
     def _make_channel(self) -> Services:
         """Make the channel that is opened on it, and return the services that its stream needs."""
@@ -140,7 +148,7 @@ class Connection:
             self._on_channel_ready,
             self._on_channel_late,
         )
-        return Services(self._loop, self._channel.on_ack)
+        return Services(self._loop, self._addresses, self._on_address_failed, self._channel.on_ack)
 
     @property
     def received(self) -> int:
@@ -203,16 +211,33 @@ class Connection:
 
     @guarded
     def _on_open_error(self, _connection: Any, error: BaseException | str) -> None:
-        self._end(describe(error) if isinstance(error, BaseException) else "not opened")
+        self._end(self._why(error) if isinstance(error, BaseException) else "not opened")
+
+    @guarded
+    def _on_address_failed(self, error: Exception) -> None:
+        self._end(self._why(error))
+
+    @guarded
+    def _on_closing(self, frame: "Method[Any]") -> None:
+        method = frame.method
+        self._closed_by = (method.reply_code, said(method.reply_text))
+        refused = (method.class_id << 16) | method.method_id
+        # Where a user's limit of channels is reached, RabbitMQ does not say which method it refuses.
+        is_channel = refused in (0, ChannelMethods.Open.INDEX)
+        if is_channel and method.reply_code == NOT_ALLOWED and self._topology_channels is not None:
+            self._topology_channels.refuse_opening()
+
+    def _why(self, error: BaseException) -> str:
+        return why_ended(error, self._closed_by, self._services.wire)
 
     @guarded
     def _on_close(self, _connection: Any, error: BaseException) -> None:
         self._channel.stop_timer()
-        decided = self._topology_channels is not None and self._topology_channels.ended_it
-        if isinstance(error, ConnectionClosedByBroker) and not decided:
-            hard = error.reply_code >= HARD_ERRORS
-            self.ended_by = (error.reply_code, said(error)) if hard else None
-        self._end(describe(error))
+        channels = self._topology_channels
+        decided = channels is not None and (channels.ended_it or channels.channel_refused)
+        if self._closed_by is not None and not decided:
+            self.ended_by = self._closed_by if self._closed_by[0] >= HARD_ERRORS else None
+        self._end(self._why(error))
 
     def close(self) -> None:
         """Close by AMQP's handshake; `on_lost` follows."""

@@ -35,9 +35,9 @@ class _Wanted:
 class ConsumeConnection(Connection):
     """A connection whose channel consumes."""
 
-    def __init__(self, buffer: Buffer, sessions: Sessions, *args: Any) -> None:
+    def __init__(self, buffer: Buffer, sessions: Sessions, *args: Any, **options: Any) -> None:
         self._buffer, self._sessions = buffer, sessions
-        super().__init__(*args)
+        super().__init__(*args, **options)
 
     def _make_channel(self) -> Services:
         owner: Any = self._owner
@@ -46,7 +46,9 @@ class ConsumeConnection(Connection):
             self._buffer, owner, self._on_channel_ready, self._on_channel_late,
         )  # fmt: skip
         # Nothing is published on such a connection, so that nothing is confirmed.
-        self.channel.services = Services(self._loop, lambda *_: None, self.channel)
+        self.channel.services = Services(
+            self._loop, self._addresses, self._on_address_failed, lambda *_: None, self.channel
+        )
         return self.channel.services
 
 
@@ -85,7 +87,14 @@ class RobustConsumeConnection:
         name = f"{connection_name(self._settings)} consumer"
         try:
             self._connection = ConsumeConnection(
-                self._buffer, self._sessions, self._loop, self._settings, node, name, self
+                self._buffer,
+                self._sessions,
+                self._loop,
+                self._settings,
+                node,
+                name,
+                self,
+                addresses=self._nodes.addresses,
             )
         except TLSFileError as error:
             self._failed(str(error))
@@ -260,6 +269,7 @@ class RobustConsumeConnection:
             self._failed(reason)
 
     def _failed(self, reason: str) -> None:
+        reason = self._nodes.addresses.failed(reason)
         alias = self._settings.alias
         text = f"cannot use RabbitMQ at {self._nodes.node} (alias {alias!r}): {reason}"
         logger.warning("%s", text)

@@ -106,7 +106,7 @@ class ConsumeThread:
         if question.refusal is None:
             return question.replies
         code, text = question.refusal
-        raise Rejected(code, text) if code else BrokerUnavailable(text)
+        raise Rejected(code, text) if code > LOST else BrokerUnavailable(text)
 
     def subscribe(self, subscription: Subscription, timeout: float) -> None:
         """Consume from a queue, now and after every lost connection.

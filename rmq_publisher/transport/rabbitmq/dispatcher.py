@@ -184,6 +184,10 @@ class Dispatcher:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
         self._queue.verified(topology, error, self._clock())
 
+    def cannot_verify(self, topology: Topology, reason: str) -> None:
+        """End what needs topology: there is no channel on which to verify it."""
+        self._queue.cannot_verify(topology, reason, self._clock())
+
     # What callers, the clock and the connection do
 
     def reap(self) -> None:

@@ -53,18 +53,18 @@ def why_not_started(error: BaseException) -> str:
             return "the interpreter is shutting down"
         return f"no thread can be started ({error}): the limit of processes may be reached"
     if isinstance(error, OSError):
-        return _os(error)
+        return os_words(error)
     return f"{type(error).__name__} at {error_place(error)}"
 
 
-def said(error: exceptions.ConnectionClosed) -> str:
+def said(text: str) -> str:
     """Return the broker's words, without what it quotes."""
-    return _QUOTED.sub("octets are not shown", error.reply_text)
+    return _QUOTED.sub("octets are not shown", text)
 
 
 def _closed(error: BaseException) -> str:
     assert isinstance(error, exceptions.ConnectionClosed)  # noqa: S101 (narrowing)
-    return f"the broker closed the connection: {error.reply_code} {said(error)}"
+    return f"the broker closed the connection: {error.reply_code} {said(error.reply_text)}"
 
 
 def _certificate(error: BaseException) -> str:
@@ -74,17 +74,39 @@ def _certificate(error: BaseException) -> str:
 
 def _tls(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or type(error).__name__
+    if "_ALERT_" in reason:
+        return _alert(reason)
+    if "UNEXPECTED_EOF" in reason or isinstance(error, ssl.SSLZeroReturnError):
+        return "it was closed during the TLS handshake"
     hint = ""
     if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason:
         hint = " (the port does not speak TLS; amqp:// or another port?)"
     return f"TLS handshake failed: {reason}{hint}"
 
 
+def _alert(reason: str) -> str:
+    """Return what the other side said by a TLS alert."""
+    alert = reason.partition("_ALERT_")[2].replace("_", " ").lower()
+    hint = ""
+    if any(word in alert for word in ("certificate", "unknown ca", "handshake failure")):
+        hint = (
+            " (it does not accept our certificate, or asks for one: RMQ_TLS CERT_FILE, KEY_FILE)"
+        )
+    return f"TLS: the broker refuses: {alert}{hint}"
+
+
+def _thread(error: BaseException) -> str:
+    if isinstance(error, NotImplementedError | RecursionError):
+        return type(error).__name__
+    return f"the host's name cannot be looked up: {error}"
+
+
 def _name(error: BaseException) -> str:
     return f"the host's name cannot be resolved ({type(error).__name__})"
 
 
-def _os(error: BaseException) -> str:
+def os_words(error: BaseException) -> str:
+    """Return what the system says of an error of its own."""
     assert isinstance(error, OSError)  # noqa: S101 (narrowing)
     return error.strerror or type(error).__name__
 
@@ -93,18 +115,20 @@ _WORDS = (
     (ssl.SSLCertVerificationError, _certificate),
     (ssl.SSLError, _tls),
     (socket.gaierror, _name),
-    (exceptions.ProbableAuthenticationError, lambda _: "the login was refused"),
+    (exceptions.ProbableAuthenticationError, lambda _: "it was closed during the login"),
     (exceptions.AuthenticationError, lambda _: "no login mechanism in common"),
     (
         exceptions.ProbableAccessDeniedError,
-        lambda _: "access to the vhost was refused, or it does not exist",
+        lambda _: "it was closed while the vhost was opened",
     ),
     (exceptions.ConnectionClosedByBroker, _closed),
+    (exceptions.ProtocolVersionMismatch, lambda _: "the port does not speak AMQP 0-9-1"),
     (exceptions.IncompatibleProtocolError, lambda _: "the port does not speak AMQP 0-9-1"),
     (exceptions.AMQPHeartbeatTimeout, lambda _: "no heartbeat came"),
     (exceptions.StreamLostError, lambda _: "it was cut off"),
     (connection_workflow.AMQPConnectorStackTimeout, lambda _: "no answer in time"),
     (exceptions.ConnectionOpenAborted, lambda _: "no answer in time"),  # pika aborts at its limit
     (TimeoutError, lambda _: "no answer in time"),
-    (OSError, _os),
+    (OSError, os_words),
+    (RuntimeError, _thread),
 )

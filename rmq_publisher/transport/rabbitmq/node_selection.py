@@ -1,15 +1,23 @@
-"""Which node is tried next, and when: a round tries each once. No I/O, no clock of its own."""
+"""Which node is tried next, at which address, and when: a round tries each once.
+
+No I/O, no clock of its own.
+"""
 
 from collections.abc import Sequence
 
 from rmq_publisher.conf.loader import Node
 from rmq_publisher.timing import Backoff
+from rmq_publisher.transport.rabbitmq.addresses import Addresses
 
 STABLE_SECONDS = 5.0  # a connection that lived this long, or was answered on, was a good one
 
 
 class NodeSelection:
-    """The nodes of a cluster in turn, with a backoff between rounds."""
+    """The nodes of a cluster in turn, with a backoff between rounds.
+
+    Attributes:
+        addresses: of the node to try.
+    """
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
@@ -17,6 +25,7 @@ class NodeSelection:
         self._tries = 0
         self._opened_at = 0.0
         self._backoff = Backoff()
+        self.addresses = Addresses()
 
     @property
     def node(self) -> Node:
@@ -28,7 +37,10 @@ class NodeSelection:
         return self._backoff.delay()
 
     def failed(self) -> bool:
-        """Go on to the next node; return whether this round still has one."""
+        """Go on to the next address or node; return whether this round still has one."""
+        if self.addresses:
+            return True
+        self.addresses = Addresses()
         self._index = (self._index + 1) % len(self._nodes)
         self._tries = (self._tries + 1) % len(self._nodes)
         return self._tries > 0
@@ -37,6 +49,7 @@ class NodeSelection:
         """The node can be used."""
         self._tries = 0
         self._opened_at = now
+        self.addresses = Addresses()
 
     def lost(self, now: float, *, used: bool) -> None:
         """The connection is gone; the next node comes first.

@@ -14,7 +14,13 @@ from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
-from rmq_publisher.transport.rabbitmq.topology_channels import LOST, OnVerified, Refusal, Replies
+from rmq_publisher.transport.rabbitmq.topology_channels import (
+    LOST,
+    NO_CHANNEL,
+    OnVerified,
+    Refusal,
+    Replies,
+)
 
 logger = logging.getLogger("rmq_publisher.transport")
 
@@ -77,7 +83,13 @@ class RobustConnection:
         name = connection_name(settings)
         try:
             self._connection = Connection(
-                self._loop, settings, node, name, self, one_by_one=self._one_by_one
+                self._loop,
+                settings,
+                node,
+                name,
+                self,
+                addresses=self._nodes.addresses,
+                one_by_one=self._one_by_one,
             )
         except TLSFileError as error:
             self._failed(str(error))
@@ -135,6 +147,7 @@ class RobustConnection:
             self._failed(reason)
 
     def _failed(self, reason: str) -> None:
+        reason = self._nodes.addresses.failed(reason)
         self._last_error = (
             f"cannot use RabbitMQ at {self._nodes.node} (alias {self._settings.alias!r}): {reason}"
         )
@@ -223,7 +236,9 @@ class RobustConnection:
 
     def _verify(self, topology: Topology) -> None:
         def done(_replies: Replies, refusal: Refusal | None) -> None:
-            if refusal is None or refusal[0] != LOST:
+            if refusal is not None and refusal[0] == NO_CHANNEL:
+                self.dispatcher.cannot_verify(topology, refusal[1])
+            elif refusal is None or refusal[0] != LOST:
                 self.dispatcher.verified(topology, refusal)
             # Else the connection is gone, and with it what was parked goes to the next one.
 

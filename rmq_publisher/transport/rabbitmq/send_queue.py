@@ -100,6 +100,15 @@ class SendQueue:
                     )
         self.put_back(item for item in parked if not item.delivery.claimed)
 
+    def cannot_verify(self, topology: Topology, reason: str, now: float) -> None:
+        """End what needs topology, now and for a while: there is no channel to verify it on."""
+        self.refusals.remember_no_channel(reason, now)
+        parked = self._topology.answered(topology, verified=False)
+        for message in parked:
+            if message.envelope.topology:
+                message.delivery.fail(reason)
+        self.put_back(item for item in parked if not item.delivery.claimed)
+
     def condemn(self, culprit: OutgoingMessage, code: int, text: str, now: float) -> None:
         """Reject the message over which the broker closed the channel."""
         envelope = culprit.envelope

@@ -39,7 +39,13 @@ ACK_SIZE = len(_ACK) + 8 + 1 + 1
 
 
 class Wire(AbstractStreamTransport):
-    """A stream over a connected, non-blocking socket."""
+    """A stream over a connected, non-blocking socket.
+
+    Attributes:
+        error: what ended it; None while it lives, and where the other side closed it.
+        heard: whether anything was received.
+        framed: whether all that was received is AMQP frames.
+    """
 
     def __init__(
         self,
@@ -57,7 +63,9 @@ class Wire(AbstractStreamTransport):
         self._on_ack = on_ack
         self._unsent: deque[memoryview] = deque()
         self._unread = b""  # the first bytes of an incomplete frame
-        self._framed = True  # whether all data so far was AMQP frames
+        self.error: BaseException | None = None
+        self.heard = False
+        self.framed = True
         self._active = True
         loop.add_handler(self._fd, self._on_events, loop.READ)
 
@@ -129,7 +137,8 @@ class Wire(AbstractStreamTransport):
             self._protocol.eof_received()
             self._end(None)
             return
-        if self._framed:
+        self.heard = True
+        if self.framed:
             self._split(self._unread + data if self._unread else data)
         else:
             self._hand_over(data)
@@ -161,7 +170,7 @@ class Wire(AbstractStreamTransport):
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
         if data[at] not in _FRAME_TYPES:
-            self._framed = False  # not AMQP: leave this and all that follows to pika
+            self.framed = False  # not AMQP: leave this and all that follows to pika
             return len(data)
         if len(data) - at < _FRAME.size:
             return len(data) + 1
@@ -180,6 +189,7 @@ class Wire(AbstractStreamTransport):
     def _end(self, error: BaseException | None) -> None:
         if self._active:
             self._active = False
+            self.error = error
             self._unsent.clear()
             self._loop.remove_handler(self._fd)
             # In the next iteration, because the caller may be in the middle of a write or a read.
@@ -205,8 +215,18 @@ class TLSWire(Wire):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError as error:
-            self._end(error)
+            self._end(self._received_alert() or error)
         return sent
+
+    def _received_alert(self) -> OSError | None:
+        """Return what the other side said before it closed: it explains why nothing can be sent."""
+        try:
+            self._socket.recv(1)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            return error
+        return None
 
     def _on_events(self, _fd: int, _events: int) -> None:
         # TLS may need to read in order to write, and to write in order to read.

@@ -1,5 +1,6 @@
-"""Creates the stream of a connection: TLS handshake, stream and protocol, each step cancellable."""
+"""Creates the stream of a connection, each step cancellable: address, TLS handshake, stream, protocol."""
 
+import functools
 import socket
 import ssl
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStreamProtocol
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from rmq_publisher.transport.rabbitmq.addresses import Addresses
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.socket_stream import FrameReader, OnAck, TLSWire, Wire
 
@@ -17,14 +19,65 @@ class Services(SelectorIOServicesAdapter):
 
     Attributes:
         wire: the stream; None until it is connected.
+        addresses: of the host; pika is given one of them, since it would not go on to the next
+            after a broker that closes the connection.
+        on_failed: called with an error that pika does not catch.
     """
 
-    def __init__(self, loop: Loop, on_ack: OnAck, reader: FrameReader | None = None) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        addresses: Addresses,
+        on_failed: Callable[[Exception], None],
+        on_ack: OnAck,
+        reader: FrameReader | None = None,
+    ) -> None:
         super().__init__(loop)
+        self.addresses = addresses
+        self._on_failed = on_failed
         self._reader = reader
         self.wire: Wire | None = None
         self._native = loop
         self._on_ack = on_ack
+
+    def getaddrinfo(
+        self,
+        host: str | bytes | None,
+        port: str | bytes | int | None,
+        on_done: Callable[[Any], None],
+        family: int = 0,
+        socktype: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> AbstractIOReference:
+        """Call ``on_done`` with the next address to try; look the host up if there is none yet."""
+        found = functools.partial(self._found, on_done)
+        if self.addresses:
+            return _Later(self._native, lambda: found(()))
+        try:
+            # An address in figures needs no thread.
+            numeric = socket.AI_NUMERICHOST
+            records = socket.getaddrinfo(host, port, family, socktype, proto, numeric)
+        except socket.gaierror:
+            pass
+        else:
+            return _Later(self._native, lambda: found(records))
+        try:
+            return super().getaddrinfo(host, port, found, family, socktype, proto, flags)
+        except RuntimeError as error:  # no thread can be started
+            failed = error
+            return _Later(self._native, lambda: on_done(failed))
+
+    def _found(self, on_done: Callable[[Any], None], result: Any) -> None:
+        if isinstance(result, BaseException):
+            on_done(result)
+            return
+        if not self.addresses:
+            self.addresses.found(result)
+        try:
+            on_done([self.addresses.take()])
+        except OSError as error:  # no socket can be made; pika lets it through
+            self._on_failed(error)
 
     def create_streaming_connection(
         self,
@@ -49,6 +102,24 @@ class Services(SelectorIOServicesAdapter):
             sock, server_hostname=server_hostname, do_handshake_on_connect=False
         )
         return _Handshake(self._native, secured, link_up, on_done)
+
+
+class _Later(AbstractIOReference):
+    """Calls something in the loop's next iteration, unless it is cancelled."""
+
+    def __init__(self, loop: Loop, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+        loop.add_callback(self._proceed)
+
+    def _proceed(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+    def cancel(self) -> bool:
+        """Do not call it; return False if it was called."""
+        waited, self._call = self._call is not None, None
+        return waited
 
 
 class _LinkUp(AbstractIOReference):

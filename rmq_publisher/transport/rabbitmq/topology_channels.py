@@ -11,7 +11,7 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.frame import Method
 
 from rmq_publisher.amqp.entities import Topology
-from rmq_publisher.amqp.reply_codes import HARD_ERRORS, INTERNAL_ERROR
+from rmq_publisher.amqp.reply_codes import HARD_ERRORS, INTERNAL_ERROR, RESOURCE_LOCKED
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.transport.outcome import Declared
 from rmq_publisher.transport.rabbitmq.errors import describe
@@ -24,6 +24,7 @@ OnVerified = Callable[[Replies, Refusal | None], None]
 P = ParamSpec("P")
 
 LOST = 0  # the code of a refusal that is none: the connection was lost
+NO_CHANNEL = -1  # likewise: no channel could be opened to ask on
 
 MOST_CHANNELS = 2047  # of a connection, where the broker names no limit
 CHANNELS_MAX = 32  # at once; more wait
@@ -72,16 +73,27 @@ class TopologyChannel:
         self._owner = owner
         self.crashed = owner.crashed
         self._replies: Replies = []
-        connection.channel(number, self._on_open)
+        self._connection = connection
+        self._open()
+
+    @guarded
+    def _open(self) -> None:
+        if not self._connection.is_open:
+            self._finish((LOST, "the connection was lost"))
+            return
+        self._opened = False
+        # Told at once, since the broker may refuse to open it.
+        self._connection.channel(self.number, self._on_open).add_on_close_callback(self._on_close)
 
     @guarded
     def _on_open(self, channel: Channel) -> None:
-        channel.add_on_close_callback(self._on_close)
+        self._opened = True
+        self._owner.opened(self.number)
         self._next(channel)
 
     def _next(self, channel: Channel) -> None:
         if self._steps:
-            step = self._steps.popleft()
+            self._step = step = self._steps.popleft()
             run = getattr(channel, step.operation)
             run(**step.arguments, callback=lambda frame: self._on_reply(channel, step, frame))
         else:
@@ -97,11 +109,27 @@ class TopologyChannel:
 
     @guarded
     def _on_close(self, _channel: Channel, reason: Exception) -> None:
-        if isinstance(reason, ChannelClosedByBroker) or self._ended_it(reason):
+        if isinstance(reason, ConnectionClosedByBroker) and self._owner.channel_refused:
+            alone = not self._opened and self._owner.is_alone(reason.reply_code)
+            text = f"no channel to declare or verify on: {reason.reply_code} {reason.reply_text}"
+            self._finish((NO_CHANNEL, text) if alone else (LOST, describe(reason)))
+        elif isinstance(reason, ChannelClosedByBroker) and self._exists_locked(reason.reply_code):
+            self._replies.append(Declared(self._step.entity, None, None))
+            # Not at once: pika still has to forget the channel of this number.
+            self._owner.again(self._open)
+            return
+        elif isinstance(reason, ChannelClosedByBroker) or self._ended_it(reason):
             self._finish((reason.reply_code, reason.reply_text))
         else:
             self._finish((LOST, describe(reason)))
         self._owner.closed(self.number)
+
+    def _exists_locked(self, code: int) -> bool:
+        """Whether the broker says that a queue exists, but is exclusive to another connection.
+
+        Nothing more can be verified of such a queue, and messages may be published to it.
+        """
+        return code == RESOURCE_LOCKED and bool(self._step.arguments.get("passive"))
 
     def _ended_it(self, reason: Exception) -> TypeGuard[ConnectionClosedByBroker]:
         """Whether the broker ended the whole connection over these steps."""
@@ -140,6 +168,7 @@ class TopologyChannels:
     Attributes:
         undecided: whether one of several ended the connection.
         ended_it: whether one did, of which it is known which.
+        channel_refused: whether the broker ended it because it opens no further channel.
     """
 
     def __init__(
@@ -153,6 +182,7 @@ class TopologyChannels:
     ) -> None:
         self.undecided = False
         self.ended_it = False
+        self.channel_refused = False
         self._publishing = publishing
         self.crashed = crashed
         self._connection = connection
@@ -160,14 +190,23 @@ class TopologyChannels:
         self._may_overtake = most > 1
         self._late = False
         self._loop = loop
-        last = max(first, connection.params.channel_max or MOST_CHANNELS)
+        last = connection.params.channel_max or MOST_CHANNELS
+        self._has_none = last < first
         self._unused = iter(range(first, last + 1))
         self._free: deque[int] = deque()
+        self._opening: set[int] = set()
         self._busy: dict[int, Timer | None] = {}  # None: it has given its place back
         self._waiting: deque[tuple[Iterable[Step], OnVerified]] = deque()
 
     def add(self, steps: Iterable[Step], done: OnVerified) -> None:
         """Run steps as soon as a channel is free; ``done`` gets replies or the refusal."""
+        if self._has_none:
+            text = (
+                "the broker allows 1 channel per connection (channel_max), and to declare or verify "
+                "takes a second one"
+            )
+            self._loop.add_callback(lambda: done([], (NO_CHANNEL, text)))
+            return
         self._waiting.append((steps, done))
         self._next()
 
@@ -178,6 +217,14 @@ class TopologyChannels:
         Not any more once one of them was late: an ill node must not hold up what needs it not.
         """
         return not (self._may_overtake or self._late) and bool(self._busy or self._waiting)
+
+    def refuse_opening(self) -> None:
+        """Note that the broker is ending the connection over a channel, if one is being opened."""
+        self.channel_refused = bool(self._opening)
+
+    def again(self, call: Callable[[], None]) -> None:
+        """Call something in the loop's next iteration."""
+        self._loop.add_callback(call)
 
     def is_alone(self, code: int) -> bool:
         """Whether one channel was in use when the connection ended: it did it.
@@ -198,7 +245,12 @@ class TopologyChannels:
             self._places -= 1
             overdue = functools.partial(self._overdue, number)
             self._busy[number] = self._loop.call_later(PLACE_SECONDS, overdue)
+            self._opening.add(number)
             TopologyChannel(self._connection, number, steps, done, self)
+
+    def opened(self, number: int) -> None:
+        """Note that the broker has opened a channel."""
+        self._opening.discard(number)
 
     @guarded
     def _overdue(self, number: int) -> None:

@@ -18,7 +18,7 @@ from rmq_publisher.transport.rabbitmq.errors import why_not_started
 from rmq_publisher.transport.rabbitmq.frames import marshal
 from rmq_publisher.transport.rabbitmq.io_thread import IOThread
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
-from rmq_publisher.transport.rabbitmq.topology_channels import Request
+from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
 
 
 class AmqpTransport:
@@ -94,6 +94,7 @@ class AmqpTransport:
             status = self.status()
             raise BrokerUnavailable(
                 f"no answer from RabbitMQ at {status.node} within {timeout:g} s ({status.state})"
+                + (f": {status.last_error}" if status.last_error else "")
             )
         if request.refusal is None:
             return request.replies
@@ -150,7 +151,7 @@ class AmqpTransport:
 
 
 def _refused(topology: Topology, answered: int, code: int, text: str) -> PublishError:
-    if not code:
+    if code <= LOST:
         return BrokerUnavailable(text)
     names = [step.entity for entity in topology for step in entity.steps()]
     error = Rejected(code, text)

@@ -11,6 +11,7 @@ import pytest
 
 from rmq_publisher.conf.schema import TLSSettings
 from rmq_publisher.transport.rabbitmq import tls
+from rmq_publisher.transport.rabbitmq.addresses import Addresses
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.socket_stream import TLSWire
 from rmq_publisher.transport.rabbitmq.stream_setup import Services
@@ -43,7 +44,7 @@ class Secured:
         self.tls = server.wrap_bio(self._to, self._of, server_side=True)
         self.protocol = Heard()
         self.done: list[Any] = []
-        self.services = Services(self.loop, self.on_ack)
+        self.services = Services(self.loop, Addresses(), self.done.append, self.on_ack)
         self.reference = self.services.create_streaming_connection(
             lambda: self.protocol,  # type: ignore[arg-type, return-value]
             near,

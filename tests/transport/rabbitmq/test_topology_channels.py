@@ -30,14 +30,14 @@ class PlayedConnection:
         self.numbers: list[int] = []  # of the channels that were opened
         self._close_callbacks: list[Callable[[Any, Exception], None]] = []
 
-    def channel(self, number: int, on_open: Callable[[Any], None]) -> None:
+    def channel(self, number: int, on_open: Callable[[Any], None]) -> Any:
         self.numbers.append(number)
-        on_open(
-            SimpleNamespace(
-                add_on_close_callback=self._close_callbacks.append,
-                exchange_declare=lambda **_: None,
-            )
+        opened = SimpleNamespace(
+            add_on_close_callback=self._close_callbacks.append,
+            exchange_declare=lambda **_: None,
         )
+        on_open(opened)
+        return opened
 
     def end(self, reason: Exception) -> None:
         """As pika does: every channel is told."""
