@@ -151,8 +151,8 @@ MUTANTS = (
         "the broker's quotation is passed on",
         "What the broker quotes of a frame, which may be a body's, is not repeated.",
         "transport/rabbitmq/errors.py",
-        '    return _QUOTED.sub("octets are not shown", error.reply_text)\n',
-        "    return error.reply_text\n",
+        '    return _QUOTED.sub("octets are not shown", text)\n',
+        "    return text\n",
         ("integration/test_secrets.py",),
     ),
     Mutant(
