@@ -31,7 +31,9 @@ from tests.integration.test_contract_topology import (
 )
 from tests.support.calls import PATIENCE, status
 from tests.support.configured import configurer
+from tests.support.rig import wire
 from tests.support.rig.amqp import Amqp, Names
+from tests.support.rig.ladder import Broker
 from tests.support.rig.node import PrivateNode
 from tests.support.sides import (
     Rabbit,
@@ -69,7 +71,8 @@ def side(settings: Any, tls_node: PrivateNode, names: Names) -> Iterator[Side]:
         TLS={"CA_FILE": tls_node.certificates.ca_file},
         PUBLISH_TIMEOUT=PATIENCE,
     )
-    yield Side(Rabbit(outside, names))
+    broker = Broker(tls_node.url(), "local", wire.product(tls_node.url()))
+    yield Side(Rabbit(broker, outside, names))
     assert status().tls
     connections.close()
     outside.close()

@@ -29,7 +29,7 @@ from rmq_publisher.outbox import after_commit, failed_publishes, retry_policy, t
 from rmq_publisher.outbox.row import from_row
 from rmq_publisher.signals import publish_failed
 from tests.support.rig.databases import KINDS
-from tests.support.rig.stores import ON_SERVERS
+from tests.support.rig.stores import ON_SERVERS, attached, migrate
 
 LEASE = 60.0
 
@@ -307,32 +307,39 @@ def test_a_connection_that_the_database_closed_is_replaced(store, refused):
     assert rows(store).get().message_id == id_
 
 
-@pytest.mark.disturbs
-@pytest.mark.parametrize(
-    "store", ["sqlite", *KINDS], indirect=True
-)  # servers of our own, to be killed
-def test_with_the_database_gone_a_log_line_says_it_all(store, refused, request, caplog):
-    if store == "sqlite" or databases[store].vendor == "sqlite":
-        path = databases[store].settings_dict["NAME"]
-        databases[store].close()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(databases[store].settings_dict, "NAME", f"{path}/nowhere/at.all")
-            id_ = publish("x", queue="q", database=store)
-        databases[store].close()
-    else:
-        server = request.getfixturevalue(
-            {"postgresql": "postgres", "mysql": "mariadb"}[databases[store].vendor]
-        )
+def _is_told(caplog, store, id_):
+    """One log line says that the message is lost, for there is no row."""
+    [record] = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert id_ in record.getMessage()
+    assert "lost" in record.getMessage()
+    assert rows(store).count() == 0
 
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_with_the_database_gone_a_log_line_says_it_all(store, refused, caplog):
+    path = databases[store].settings_dict["NAME"]
+    databases[store].close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(databases[store].settings_dict, "NAME", f"{path}/nowhere/at.all")
+        id_ = publish("x", queue="q", database=store)
+    databases[store].close()
+    _is_told(caplog, store, id_)
+
+
+@pytest.mark.disturbs
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_the_server_gone_a_log_line_says_it_all(
+    kind, refused, request, caplog, django_db_blocker
+):
+    server = request.getfixturevalue(f"private_{kind}")(durable=False)
+    with django_db_blocker.unblock(), attached("gone", server) as store:
+        migrate(store, "rmq_publisher")
         with transaction.atomic(using=store):
             transaction.on_commit(server.kill, using=store)
             id_ = publish("x", queue="q", database=store)
         server.heal()
         databases[store].close()
-    [record] = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert id_ in record.getMessage()
-    assert "lost" in record.getMessage()
-    assert rows(store).count() == 0
+        _is_told(caplog, store, id_)
 
 
 @pytest.mark.django_db
