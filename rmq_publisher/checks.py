@@ -42,7 +42,6 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, router
 from django.db import connections as databases
 
 from rmq_publisher import serialization
@@ -50,7 +49,7 @@ from rmq_publisher.amqp.entities import QueueConfig
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings, Problem
 from rmq_publisher.conf.schema import DEFAULT_ALIAS, NO_URL
-from rmq_publisher.db import support, tenants
+from rmq_publisher.outbox import table_problems
 from rmq_publisher.topology import registry
 from rmq_publisher.topology.dependency_order import alternate_exchange, dead_letter_exchange
 
@@ -78,7 +77,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     found += _outbox_times()
     stored = [read.alias for read in loader.usable() if read.delivery == "outbox"]
     if stored:
-        found += _outbox_table(loader.place(stored[0], "DELIVERY"))
+        found += table_problems.outbox_table(loader.place(stored[0], "DELIVERY"))
     return _messages(found)
 
 
@@ -86,14 +85,18 @@ def check_databases(**_: Any) -> list[checks.CheckMessage]:
     """Return the databases where a message whose publishing failed could not be stored."""
     if not apps.is_installed("rmq_publisher"):
         return []  # W014 says so once
-    return _messages(problem for alias in databases for problem in _without_table(alias))
+    return _messages(
+        problem for alias in databases for problem in table_problems.without_table(alias)
+    )
 
 
 def check_migrations(
     databases: Iterable[str] | None = None, **_: Any
 ) -> list[checks.CheckMessage]:
     """Return the databases that lack tables; runs only with ``check --database``."""
-    return _messages(problem for alias in databases or () for problem in _not_migrated(alias))
+    return _messages(
+        problem for alias in databases or () for problem in table_problems.not_migrated(alias)
+    )
 
 
 def check_topology(**_: Any) -> list[checks.CheckMessage]:
@@ -196,67 +199,6 @@ def _outbox_times() -> Iterator[Problem]:
                 f"Raise it above {longest:g} s, or lower RMQ_PUBLISH_TIMEOUT.",
                 f"{TAG}.E006",
             )
-
-
-def _outbox_table(setting: str) -> Iterator[Problem]:
-    """Yield reasons why rows cannot be written in the transactions they belong to."""
-    database = DEFAULT_DB_ALIAS
-    if reason := support.unfit(database):
-        yield Problem(setting, f'is "outbox", for database {database!r}', reason, f"{TAG}.E008")
-        return
-    elsewhere = router.db_for_write(apps.get_model("rmq_publisher", "OutboxMessage"))
-    if elsewhere != database:
-        yield Problem(
-            setting,
-            f'is "outbox", but DATABASE_ROUTERS send its table to {elsewhere!r}: a row must be '
-            f"written in the transaction on {database!r}, and the admin must look for it there",
-            "Let db_for_write() and db_for_read() return None for rmq_publisher's models.",
-            f"{TAG}.E008",
-        )
-    connection = databases[database]
-    mode = connection.settings_dict["OPTIONS"].get("transaction_mode")
-    if connection.vendor == "sqlite" and str(mode).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
-        yield Problem(
-            f"DATABASES[{database!r}]",
-            'is SQLite without transaction_mode "IMMEDIATE": while a relay is working, a transaction '
-            'that reads before it writes fails at once with "database is locked"',
-            'Add "OPTIONS": {"transaction_mode": "IMMEDIATE"}.',
-            f"{TAG}.W010",
-        )
-
-
-def _without_table(alias: str) -> Iterator[Problem]:
-    connection = databases[alias]
-    where = f"DATABASES[{alias!r}]"
-    if tenants.in_tenant_schemas(connection):
-        text = (
-            "has a schema for each tenant, with a table of rmq_publisher that no relay looks into"
-        )
-        yield Problem(where, text, f"{tenants.unfit()}.", f"{TAG}.E013")
-        return
-    is_replica = connection.settings_dict["TEST"]["MIRROR"] is not None
-    if is_replica or not (reason := support.unfit(alias)):
-        return
-    home = next((home for home in support.homes(alias) if not support.unfit(home)), None)
-    outcome = "cannot be stored" if home is None else f"goes to database {home!r}"
-    yield Problem(
-        where,
-        f"has no table for stored messages ({reason}): a message of a transaction on it whose "
-        f"publishing fails {outcome}",
-        "Have the table in every database whose transactions publish, or silence this check.",
-        f"{TAG}.W012",
-    )
-
-
-def _not_migrated(alias: str) -> Iterator[Problem]:
-    if support.unfit(alias) or not (missing := support.unapplied(alias)):
-        return
-    yield Problem(
-        f"DATABASES[{alias!r}]",
-        f"lacks migrations of rmq_publisher ({', '.join(missing)}): messages cannot be stored",
-        f"Run manage.py migrate rmq_publisher --database {alias}.",
-        f"{TAG}.W013",
-    )
 
 
 def _dropping(alias: str) -> Iterator[Problem]:

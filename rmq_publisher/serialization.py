@@ -49,7 +49,6 @@ class Serializer:
 
 
 _serializers: dict[str, Serializer] = {}
-_OF_PARTS: list[Callable[[Any], bytes]] = []  # see encodes_parts()
 _compressions: dict[str, tuple[Callable[[bytes], bytes], str, Mapping[str, str]]] = {
     # mtime=0: equal bodies give equal bytes.
     "gzip": (lambda body: gzip.compress(body, mtime=0), "gzip", {}),
@@ -152,7 +151,7 @@ def encodes_parts(name: str) -> bool:
 
     Ours do; one of another package may want an object of its own kind, whose parts it refuses.
     """
-    return _serializers[name.partition("+")[0]].encode in _OF_PARTS
+    return _serializers[name.partition("+")[0]].encode.__module__ == __name__
 
 
 def compress(encoded: Encoded, compression: str) -> Encoded:
@@ -271,12 +270,7 @@ def _json(value: Any) -> bytes:
     ).encode()
 
 
-def _from_json(data: bytes) -> Any:
-    return json.loads(data)
-
-
-register_serializer("json", _json, "application/json", decode=_from_json)
-_OF_PARTS.append(_json)
+register_serializer("json", _json, "application/json", decode=json.loads)
 
 if msgpack is not None:
 
@@ -289,7 +283,6 @@ if msgpack is not None:
     register_serializer(
         "msgpack", _msgpack, "application/x-msgpack", "binary", decode=_from_msgpack
     )
-    _OF_PARTS.append(_msgpack)
 
 if yaml is not None:
 
@@ -303,4 +296,3 @@ if yaml is not None:
         return yaml.safe_load(data)
 
     register_serializer("yaml", _yaml, "application/x-yaml", "utf-8", decode=_from_yaml)
-    _OF_PARTS.append(_yaml)

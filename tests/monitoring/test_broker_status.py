@@ -327,7 +327,7 @@ def test_the_memory_broker_is_looked_at_at_once(configure):
     configure(URL="memory://", QUEUES=[QueueConfig("memory-depth")])
     transport._brokers.pop("default", None)
     [before] = broker_status.statuses()
-    assert before.queues[0].error.startswith("404 ")
+    assert before.queues == (QueueDepth("memory-depth", 0, 0),)
     now(queue=QueueConfig("memory-depth"))
     [found] = broker_status.statuses()
     assert (found.state, found.product, found.age) == ("up", "memory", 0.0)

@@ -63,8 +63,7 @@ class RobustConsumeConnection:
     def __init__(
         self, loop: Loop, settings: ConnectionSettings, buffer: Buffer, sessions: Sessions
     ) -> None:
-        self.over = False
-        self.closing = False
+        self.over = self.closing = False
         self.crash: Exception | None = None
         self._loop = loop
         self._settings = settings
@@ -87,15 +86,9 @@ class RobustConsumeConnection:
         name = f"{connection_name(self._settings)} consumer"
         try:
             self._connection = ConsumeConnection(
-                self._buffer,
-                self._sessions,
-                self._loop,
-                self._settings,
-                node,
-                name,
-                self,
+                self._buffer, self._sessions, self._loop, self._settings, node, name, self,
                 addresses=self._nodes.addresses,
-            )
+            )  # fmt: skip
         except TLSFileError as error:
             self._failed(str(error))
 
@@ -253,8 +246,8 @@ class RobustConsumeConnection:
         self._ready = True
         self._used = False
         self._nodes.opened(monotonic())
-        alias, product = self._settings.alias, connection.product
-        logger.info("%s: consuming from %s (%s)", alias, connection.node, product)
+        product = connection.product
+        logger.info("%s: consuming from %s (%s)", self._settings.alias, connection.node, product)
         self._run_waiting()
         self._take_all_up()
 

@@ -45,9 +45,7 @@ class Dispatcher:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
         self.flow = Flow(max_in_flight)
         self.answers = 0  # of this connection
-        self._renew = renew
-        self._clock = clock
-        self._deciding = deciding
+        self._renew, self._clock, self._deciding = renew, clock, deciding
         self._queue = SendQueue(verify)
         self.set_aside = self._queue.set_aside
         self._confirms = PublisherConfirms()
