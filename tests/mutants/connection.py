@@ -43,8 +43,8 @@ MUTANTS = (
         "a locked queue is refused",
         "A queue that is exclusive to another connection exists.",
         TOPOLOGY,
-        'code == RESOURCE_LOCKED and bool(self._step.arguments.get("passive"))',
-        "False",
+        "return code == RESOURCE_LOCKED and passive and self._owner.accepts_locked",
+        "return False",
         ("integration/test_refusals.py",),
     ),
     Mutant(

@@ -98,7 +98,13 @@ def _program() -> str:
 
 
 class Connection:
-    """One connection with its publishing channel and short-lived channels for topology."""
+    """One connection with its publishing channel and short-lived channels for topology.
+
+    Attributes:
+        accepts_locked: whether a queue that is exclusive to another connection can be used.
+    """
+
+    accepts_locked = True
 
     def __init__(
         self,
@@ -181,6 +187,7 @@ class Connection:
             self.crashed,
             self._owner.is_publishing,
         )
+        self._topology_channels.accepts_locked = self.accepts_locked
         self._channel.open(connection)
 
     def _on_channel_ready(self) -> None:

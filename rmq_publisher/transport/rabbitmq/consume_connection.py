@@ -35,6 +35,9 @@ class _Wanted:
 class ConsumeConnection(Connection):
     """A connection whose channel consumes."""
 
+    # To consume from one is refused too, and closes the channel with what others consume on it.
+    accepts_locked = False
+
     def __init__(self, buffer: Buffer, sessions: Sessions, *args: Any, **options: Any) -> None:
         self._buffer, self._sessions = buffer, sessions
         super().__init__(*args, **options)

@@ -129,7 +129,8 @@ class TopologyChannel:
 
         Nothing more can be verified of such a queue, and messages may be published to it.
         """
-        return code == RESOURCE_LOCKED and bool(self._step.arguments.get("passive"))
+        passive = bool(self._step.arguments.get("passive"))
+        return code == RESOURCE_LOCKED and passive and self._owner.accepts_locked
 
     def _ended_it(self, reason: Exception) -> TypeGuard[ConnectionClosedByBroker]:
         """Whether the broker ended the whole connection over these steps."""
@@ -169,6 +170,7 @@ class TopologyChannels:
         undecided: whether one of several ended the connection.
         ended_it: whether one did, of which it is known which.
         channel_refused: whether the broker ended it because it opens no further channel.
+        accepts_locked: whether a queue that is exclusive to another connection can be used.
     """
 
     def __init__(
@@ -183,6 +185,7 @@ class TopologyChannels:
         self.undecided = False
         self.ended_it = False
         self.channel_refused = False
+        self.accepts_locked = True
         self._publishing = publishing
         self.crashed = crashed
         self._connection = connection
