@@ -98,13 +98,9 @@ def _program() -> str:
 
 
 class Connection:
-    """One connection with its publishing channel and short-lived channels for topology.
+    """One connection with its publishing channel and short-lived channels for topology."""
 
-    Attributes:
-        accepts_locked: whether a queue that is exclusive to another connection can be used.
-    """
-
-    accepts_locked = True
+    accepts_locked = True  # whether a queue that is exclusive to another connection can be used
 
     def __init__(
         self,

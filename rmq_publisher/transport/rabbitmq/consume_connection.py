@@ -35,8 +35,7 @@ class _Wanted:
 class ConsumeConnection(Connection):
     """A connection whose channel consumes."""
 
-    # To consume from one is refused too, and closes the channel with what others consume on it.
-    accepts_locked = False
+    accepts_locked = False  # consuming from one closes the channel, with what others consume on it
 
     def __init__(self, buffer: Buffer, sessions: Sessions, *args: Any, **options: Any) -> None:
         self._buffer, self._sessions = buffer, sessions
@@ -68,10 +67,8 @@ class RobustConsumeConnection:
     ) -> None:
         self.over = self.closing = False
         self.crash: Exception | None = None
-        self._loop = loop
-        self._settings = settings
-        self._buffer = buffer
-        self._sessions = sessions
+        self._loop, self._settings = loop, settings
+        self._buffer, self._sessions = buffer, sessions
         self._connection: ConsumeConnection | None = None
         self._ready = False
         self._used = False
@@ -295,7 +292,7 @@ class RobustConsumeConnection:
         """A broker that blocks publishers does not block a connection that only consumes."""
 
     def is_publishing(self) -> bool:
-        """Nothing is published here."""
+        """Return False: nothing is published here."""
         return False
 
     def on_crashed(self, error: Exception) -> None:
