@@ -215,7 +215,7 @@ def test_exceptions():
     told = {row[0]: row[3] for row in table if row[3] in ("yes", "no")}
     assert told.pop("`Rejected`, `reply_code` 404") == "yes"
     assert rmq_publisher.Rejected(404, "").retryable
-    for code in (403, 406):
+    for code in (403, 405, 406):
         assert told.pop(f"`Rejected`, {code}") == "no"
         assert not rmq_publisher.Rejected(code, "").retryable
     for name, retryable in told.items():

@@ -251,7 +251,7 @@ def test_one_mismatch_does_not_keep_the_rest_from_being_declared(fake):
         ((), "queue_declare", 403, "refused", "missing"),
         (["queue 'work'"], "queue_declare", 403, "refused", "not comparable"),
         (["queue 'work'"], "queue_declare", 406, "differs", "differs"),
-        (["queue 'work'"], "queue_declare", 405, "failed", "failed"),
+        (["queue 'work'"], "queue_declare", 405, "failed", "not comparable"),
         (["queue 'work'"], "passive", 405, "failed", "failed"),
         (["queue 'work'"], "passive", 403, "refused", "refused"),
     ],
