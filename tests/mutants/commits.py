@@ -363,4 +363,12 @@ MUTANTS = (
         "\n",
         ("publisher/test_scheduling.py",),
     ),
+    Mutant(
+        "a retry is rolled back",
+        "What a Celery task sends under its own id belongs to no transaction.",
+        "contrib/celery/amqp.py",
+        '            return {"delivery": "now"}\n',
+        '            return {"delivery": "on_commit"}\n',
+        ("integration/test_celery_worker.py",),
+    ),
 )

@@ -1,0 +1,159 @@
+"""A stock Celery worker runs what `CeleryTask` sends, and what an app sends through `AMQP`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.rig.ladder import Broker
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = """
+SECRET_KEY = "x"
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.contenttypes", "rmq_publisher"]
+RMQ_URL = {url!r}
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {database!r},
+    "OPTIONS": {{"transaction_mode": "IMMEDIATE"}}}}}}
+"""
+APP = """
+import os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "celery_settings")
+from celery import Celery
+from django.db import transaction
+
+app = Celery("project", broker={url!r}, backend="rpc://", amqp="rmq_publisher.contrib.celery:AMQP")
+app.conf.task_default_queue = {queue!r}
+app.conf.task_default_queue_type = {kind!r}
+app.conf.worker_hijack_root_logger = False
+
+@app.task
+def add(x, y):
+    return x + y
+
+@app.task(bind=True, max_retries=3)
+def retries_inside_atomic(self):
+    with transaction.atomic():
+        if self.request.retries < 2:
+            raise self.retry(countdown=0.1)
+    return self.request.retries
+"""
+# In a process of its own: the app's settings are not the suite's.
+CLIENT = """
+import json
+import django
+django.setup()
+from django.db import transaction
+from project import add, app, retries_inside_atomic
+from celery import chain, group
+from rmq_publisher import QueueConfig
+from rmq_publisher.contrib.celery import CeleryTask
+
+get = lambda result: result.get(timeout=PATIENCE)
+found = {
+    "delay": get(add.delay(1, 2)),
+    "options": get(add.apply_async((1, 2), countdown=0.2, expires=60, compression="gzip")),
+    "chain": get(chain(add.s(1, 2), add.s(3)).apply_async()),
+    "group": get(group(add.s(i, i) for i in range(3)).apply_async()),
+    "retry": get(retries_inside_atomic.delay()),
+}
+with transaction.atomic():
+    gone = add.delay(5, 5)
+    transaction.set_rollback(True)
+with transaction.atomic():
+    kept = add.delay(6, 6)
+found["committed"] = get(kept)
+found["rolled back"] = gone.ready()
+ours = CeleryTask("project.add", queue=QueueConfig(QUEUE, queue_type=KIND), delivery="now")
+found["ours"] = get(app.AsyncResult(ours.apply_async((20, 22), reply_to=app.thread_oid)))
+print(json.dumps(found))
+"""
+PATIENCE = 60  # seconds
+
+
+@pytest.fixture(params=["classic", "quorum"])
+def project(request: Any, tmp_path: Path, broker: Broker, amqp: Any) -> Iterator[dict[str, Any]]:
+    queue = f"celery.{uuid.uuid4().hex[:8]}"
+    url = broker.url
+    (tmp_path / "celery_settings.py").write_text(
+        SETTINGS.format(url=url, database=str(tmp_path / "db.sqlite3"))
+    )
+    (tmp_path / "project.py").write_text(APP.format(url=url, queue=queue, kind=request.param))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "DJANGO_SETTINGS_MODULE": "celery_settings",
+    }
+    run(environment, tmp_path, "-m", "django", "migrate", "-v0")
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "project",
+        "worker",
+        "-c",
+        "2",
+        "--without-gossip",
+    ]
+    with (tmp_path / "worker.log").open("w") as log:
+        worker = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        try:
+            yield {
+                "environment": environment,
+                "path": tmp_path,
+                "queue": queue,
+                "kind": request.param,
+            }
+        finally:
+            worker.terminate()
+            worker.wait(PATIENCE)
+            amqp.delete_queue(queue)
+
+
+def run(environment: dict[str, str], path: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=path, capture_output=True, text=True,
+        timeout=PATIENCE + 30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_worker_runs_what_is_sent(project: dict[str, Any]) -> None:
+    """Retries inside ``atomic()`` run again, though the exception that follows rolls back."""
+    head = f"PATIENCE, QUEUE, KIND = {PATIENCE}, {project['queue']!r}, {project['kind']!r}\n"
+    said = run(project["environment"], project["path"], "-c", head + CLIENT)
+    assert json.loads(said) == {
+        "delay": 3,
+        "options": 3,
+        "chain": 6,
+        "group": [0, 2, 4],
+        "retry": 2,
+        "committed": 12,
+        "rolled back": False,
+        "ours": 42,
+    }
+
+
+def test_a_process_without_djangos_settings_does_not_start(tmp_path: Path) -> None:
+    program = (
+        "from celery import Celery\n"
+        "Celery('p', broker='amqp://', amqp='rmq_publisher.contrib.celery:AMQP').amqp\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("DJANGO_SETTINGS_MODULE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True,
+        text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "set DJANGO_SETTINGS_MODULE before Celery(...)" in done.stderr
