@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 OURS = "rmq_publisher"
+
+
+def _is_installed(module: str) -> bool:
+    # Some (kombu) put an object without a spec in their module's place once they are imported.
+    return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,7 @@ class PeerInfo:
     def missing(self) -> tuple[str, ...]:
         """The packages that are not installed."""
         pairs = zip(self.packages, self.modules, strict=True)
-        return tuple(
-            package for package, module in pairs if importlib.util.find_spec(module) is None
-        )
+        return tuple(package for package, module in pairs if not _is_installed(module))
 
     @property
     def version(self) -> str:
