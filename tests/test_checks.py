@@ -15,6 +15,8 @@ from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
 from rmq_publisher.transport.handler import connections
 from tests.support.configured import configurer
 
+# Django 6.1 runs the checks of databases by default.
+pytestmark = pytest.mark.django_db(databases="__all__")
 URL = "amqps://shop@broker.example/"
 GOOD = {"URL": URL, "PASSWORD": "secret-1"}
 
