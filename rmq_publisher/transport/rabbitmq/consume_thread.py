@@ -209,12 +209,14 @@ class ConsumeThread:
         if self._connection.crash is not None:
             raise self._connection.crash
         self._news = False
+        # Read before the flush: what was settled before the close must be sent before it.
+        close_seconds = self._close_seconds
         self._flush()
         while self._questions:
             question = self._questions.popleft()
             question.begin(question.answer)
-        if self._close_seconds is not None and not self._connection.closing:
-            self._connection.close(self._close_seconds)
+        if close_seconds is not None and not self._connection.closing:
+            self._connection.close(close_seconds)
 
     def _flush(self) -> None:
         settled = self._settled
