@@ -193,4 +193,13 @@ MUTANTS = (
         "    except ZeroDivisionError:\n",
         ("amqp/test_decoding_of_others.py",),
     ),
+    Mutant(
+        "closed before the flush",
+        "What was settled before a consumer's close is written before it.",
+        "transport/rabbitmq/consume_thread.py",
+        "        if close_seconds is not None and not self._connection.closing:\n",
+        "        close_seconds = self._close_seconds\n"
+        "        if close_seconds is not None and not self._connection.closing:\n",
+        ("transport/rabbitmq/test_consume_thread.py",),
+    ),
 )

@@ -1,0 +1,34 @@
+"""A consumer's I/O thread, one turn at a time: what comes before what when it is closed."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
+
+
+def test_what_was_settled_before_the_close_is_written_before_it() -> None:
+    """Both come between the flush of a turn and its look at the close."""
+    done: list[Any] = []
+    thread: Any = object.__new__(ConsumeThread)
+    thread._connection = SimpleNamespace(
+        crash=None,
+        closing=False,
+        settle=lambda items: done.append(items),
+        close=lambda seconds: done.append("close"),
+    )
+    thread._sessions = SimpleNamespace(current=1)
+    thread._news = False
+    thread._settled = deque()
+    thread._close_seconds = None
+
+    def in_between(_answer: object) -> None:
+        thread._settled.append((1, 7, 0))
+        thread._close_seconds = 5.0
+
+    thread._questions = deque([SimpleNamespace(begin=in_between, answer=None)])
+    thread._cycle()
+    thread._cycle()
+    assert done == [[(7, 0)], "close"]
