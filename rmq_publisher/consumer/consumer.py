@@ -68,7 +68,11 @@ class Consumer(QueueControl):
         self._stopping = False
 
     def __enter__(self) -> Self:
-        return self.consume()
+        try:
+            return self.consume()
+        except BaseException:
+            self.close()  # there is no __exit__ after this
+            raise
 
     def __exit__(
         self,

@@ -1,7 +1,8 @@
 """The queues of a `Consumer` and its connection: what is consumed from, and how."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from rmq_publisher.amqp.validation import Step
@@ -71,6 +72,19 @@ class QueueControl:
         if receiver is not None:
             receiver.close()
 
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        """Close the connection if this fails and it serves nothing else.
+
+        Its thread would go on connecting for a caller who has given up.
+        """
+        try:
+            yield
+        except BaseException:
+            if not self._active():
+                self.close()
+            raise
+
     # Queues
 
     def declare(self) -> Self:
@@ -80,9 +94,10 @@ class QueueControl:
             Rejected: the broker refused.
             BrokerUnavailable: it cannot be asked.
         """
-        for one in self._queues.values():
-            steps = [step for entity in one.topology(declare=True) for step in entity.steps()]
-            self._open.source.run(steps, self._open.timeout)
+        with self._closed_on_failure():
+            for one in self._queues.values():
+                steps = [step for entity in one.topology(declare=True) for step in entity.steps()]
+                self._open.source.run(steps, self._open.timeout)
         return self
 
     def add_queue(self, queue: QueueItem) -> Self:
@@ -102,7 +117,7 @@ class QueueControl:
             Rejected: the broker refused.
             BrokerUnavailable: it cannot be asked.
         """
-        with self._lock:
+        with self._lock, self._closed_on_failure():
             for one in list(self._queues.values()):
                 if one.subscription is None:
                     one.no_ack = self.no_ack if no_ack is None else no_ack
@@ -181,7 +196,8 @@ class QueueControl:
             Step("queue_purge", {"queue": one.name}, f"queue {one.name!r}")
             for one in self._queues.values()
         ]
-        replies = self._open.source.run(steps, self._open.timeout)
+        with self._closed_on_failure():
+            replies = self._open.source.run(steps, self._open.timeout)
         return sum(reply.messages or 0 for reply in replies)
 
     def recover(self, requeue: bool = False) -> Self:

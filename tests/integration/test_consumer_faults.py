@@ -87,7 +87,29 @@ def test_without_a_broker_consuming_raises(rmq: Any) -> None:
     with pytest.raises(BrokerUnavailable, match="cannot use RabbitMQ at"):
         consumer.consume()
     assert not consumer.consuming_from("orders")
-    consumer.close()
+
+
+def threads_of(prefix: str) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(prefix)]
+
+
+@pytest.mark.parametrize("ask", [Consumer.consume, Consumer.declare, Consumer.purge])
+def test_a_consumer_that_cannot_begin_leaves_no_thread_that_goes_on(rmq: Any, ask: Any) -> None:
+    rmq.RMQ_URL = f"amqp://127.0.0.1:{closed_port()}/"
+    with pytest.raises(BrokerUnavailable, match="cannot use RabbitMQ at"):
+        ask(Consumer([QueueConfig("orders")]))
+    assert threads_of("rmq_publisher consumer") == []
+
+
+def test_a_block_that_cannot_begin_gives_up_what_it_had_begun(
+    rmq: Any, amqp: Amqp, names: Names
+) -> None:
+    with (
+        pytest.raises(Rejected, match="404"),
+        Consumer([amqp.declare_queue(), names.queue()]),
+    ):
+        pass
+    assert threads_of("rmq_publisher consumer") == []
 
 
 def test_the_next_node_is_tried(rmq: Any, amqp: Amqp) -> None:

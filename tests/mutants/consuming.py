@@ -202,4 +202,20 @@ MUTANTS = (
         "        if close_seconds is not None and not self._connection.closing:\n",
         ("transport/rabbitmq/test_consume_thread.py",),
     ),
+    Mutant(
+        "a consumer that cannot begin goes on connecting",
+        "A consumer that cannot begin leaves no thread that goes on.",
+        "consumer/queue_control.py",
+        "            if not self._active():\n                self.close()\n            raise",
+        "            raise",
+        ("integration/test_consumer_faults.py",),
+    ),
+    Mutant(
+        "a block that cannot begin stays open",
+        "A block that cannot begin gives up what it had begun.",
+        "consumer/consumer.py",
+        "            self.close()  # there is no __exit__ after this\n",
+        "",
+        ("integration/test_consumer_faults.py",),
+    ),
 )
