@@ -1,6 +1,7 @@
 """The names and limits of the table of stored messages."""
 
 TABLE = "rmq_publisher_outboxmessage"
+NAME_MAX = 255  # AMQP's short strings, and whatever is as long
 KEY_MAX = 255  # characters of an ordering key
 ERROR_MAX = 200  # characters of an error's text
 # The columns needed to send a row, in the order in which statements return them.

@@ -50,7 +50,7 @@ def asked(source):
 
 
 def sources():
-    for path in (*ROOT.glob("*.py"), *ROOT.glob("modeladmin/*.py")):
+    for path in (*ROOT.glob("*.py"), *ROOT.glob("models/*.py"), *ROOT.glob("modeladmin/*.py")):
         yield path.read_text("utf-8")
     for path in ROOT.rglob("*.html"):
         # Python-like, for xgettext: the calls are what counts.

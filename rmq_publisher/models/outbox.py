@@ -6,10 +6,8 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from rmq_publisher.db.schema import ERROR_MAX
+from rmq_publisher.db.schema import ERROR_MAX, NAME_MAX
 from rmq_publisher.indexes import IndexWhere
-
-NAME_MAX = 255  # AMQP's short strings, and whatever is as long
 
 
 class OutboxMessage(models.Model):
