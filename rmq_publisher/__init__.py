@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rmq_publisher.amqp.entities import Binding, ExchangeConfig, QueueConfig
     from rmq_publisher.consumer.consumer import Consumer
+    from rmq_publisher.consumer.handlers import consume
+    from rmq_publisher.consumer.outcomes import Reject, Retry
     from rmq_publisher.exceptions import (
         BrokerUnavailable,
         ConfirmTimeout,
@@ -33,6 +35,9 @@ _HOMES = {
     "Message": "messages.envelope",
     "Producer": "publisher.producer",
     "Consumer": "consumer.consumer",
+    "consume": "consumer.handlers",
+    "Reject": "consumer.outcomes",
+    "Retry": "consumer.outcomes",
     "QueueConfig": "amqp.entities",
     "ExchangeConfig": "amqp.entities",
     "Binding": "amqp.entities",
@@ -60,11 +65,14 @@ __all__ = [
     "PublishError",
     "PublishManyError",
     "QueueConfig",
+    "Reject",
     "Rejected",
+    "Retry",
     "Unroutable",
     "apublish",
     "cancel",
     "connections",
+    "consume",
     "publish",
     "publish_many",
 ]
