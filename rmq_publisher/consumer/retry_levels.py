@@ -1,0 +1,135 @@
+"""The queues in which failed messages wait for their next attempt: names, delays and declarations.
+
+Nothing here does I/O.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from rmq_publisher.amqp.encoding import SHORTSTR_MAX
+from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.amqp.validation import Seconds, milliseconds
+
+MARK = ".retry."
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One stay in a level.
+
+    Attributes:
+        queue: the level's name.
+        delay: milliseconds of the stay.
+        rest: milliseconds that are left to wait after it.
+    """
+
+    queue: str
+    delay: int
+    rest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLevels:
+    """The levels of one consumed queue: one queue for each distinct delay.
+
+    Attributes:
+        queue: the consumed queue, to which every level returns its messages.
+        delays: milliseconds, ascending; empty where a message has one attempt only.
+        shortest: milliseconds before the second attempt.
+        longest: milliseconds that no delay exceeds.
+    """
+
+    queue: str
+    delays: tuple[int, ...]
+    shortest: int
+    longest: int
+
+    @classmethod
+    def of(cls, queue: str, max_attempts: int, backoff: tuple[Seconds, Seconds]) -> Self:
+        """Return the levels that a handler's options need.
+
+        Args:
+            queue: name of the consumed queue.
+            max_attempts: after so many attempts there is no further one.
+            backoff: the delay before the second attempt, and the longest delay.
+
+        Raises:
+            TopologyError: a delay is no number of seconds, or longer than RabbitMQ allows.
+        """
+        shortest, longest = (max(1, milliseconds("backoff", value)) for value in backoff)
+        delays: list[int] = []
+        for failures in range(1, max_attempts):
+            delay = _doubled(shortest, longest, failures)
+            if delays and delay == delays[-1]:
+                break
+            delays.append(delay)
+        return cls(queue, tuple(delays), shortest, longest)
+
+    def name(self, delay: int) -> str:
+        """Return the name of the level of so many milliseconds."""
+        return f"{self.queue}{MARK}{delay}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all levels, the shortest delay first."""
+        return tuple(map(self.name, self.delays))
+
+    def after(self, attempt: int) -> int:
+        """Return the milliseconds to wait after a failed attempt; the first attempt is 1."""
+        return _doubled(self.shortest, self.longest, attempt)
+
+    def stay(self, wait: int) -> Stay:
+        """Return where a message waits: the smallest level that is not shorter.
+
+        A longer wait than the longest level takes several stays.
+
+        Args:
+            wait: milliseconds in all.
+        """
+        for delay in self.delays:
+            if delay >= wait:
+                return Stay(self.name(delay), delay)
+        delay = self.delays[-1]
+        return Stay(self.name(delay), delay, wait - delay)
+
+    def configs(self, using: str | None = None) -> tuple[QueueConfig, ...]:
+        """Return what declares the levels."""
+        return tuple(self._config(delay, using) for delay in self.delays)
+
+    def _config(self, delay: int, using: str | None) -> QueueConfig:
+        return QueueConfig(
+            self.name(delay),
+            dead_letter_exchange="",
+            dead_letter_routing_key=self.queue,
+            queue_type="quorum",
+            message_ttl=timedelta(milliseconds=delay),
+            overflow="reject-publish",  # at-least-once needs it
+            # Else a restart of the broker may drop what expires meanwhile.
+            arguments={"x-dead-letter-strategy": "at-least-once"},
+            using=using,
+        )
+
+
+def no_retries(queue: str | QueueConfig, levels: RetryLevels) -> str:
+    """Return why the messages of a queue cannot wait for another attempt; empty if they can.
+
+    Args:
+        queue: the consumed queue; of a name alone its type is not known.
+        levels: those that its handler asks for.
+    """
+    too_long = next((name for name in levels.names if len(name.encode()) > SHORTSTR_MAX), None)
+    if too_long is not None:
+        return f"the name of its retry queue would have {len(too_long.encode())} bytes, AMQP allows 255"
+    if not isinstance(queue, QueueConfig):
+        return ""
+    arguments = queue.x_arguments
+    if arguments.get("x-queue-type") == "stream":
+        return "it is a stream, which keeps its messages"
+    if "x-expires" in arguments:
+        return "it expires, and what waits for its next attempt would come back to no queue"
+    return ""
+
+
+def _doubled(shortest: int, longest: int, failures: int) -> int:
+    return int(min(longest, shortest * 2 ** min(failures - 1, 64)))
