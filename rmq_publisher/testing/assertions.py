@@ -1,8 +1,8 @@
 """For the tests of projects: what was published, without a broker or with one in memory.
 
 `capture` takes every message that is published in its block, whatever RMQ_URL says, and nothing
-leaves; `assert_published` finds one of them and gives it back. Both are of one process, and of all its
-threads.
+leaves; `assert_published` finds one of them and gives it back, `assert_task_sent` a task for a Celery
+worker. All are of one process, and of all its threads.
 
 An assertion that fails shows the bodies of messages, shortened, and the names of their headers: it is
 read by whoever wrote the test. Nothing else here shows a body, and nothing a header's value.
@@ -30,7 +30,7 @@ from rmq_publisher.transport.memory.transport import broker_of
 
 __all__ = [
     "MemoryBroker", "Published", "PublishedMessage", "Received", "assert_not_published",
-    "assert_published", "capture", "keep_counts_in_memory", "memory_broker",
+    "assert_published", "assert_task_sent", "capture", "keep_counts_in_memory", "memory_broker",
 ]  # fmt: skip
 
 
@@ -174,6 +174,50 @@ def assert_published(
         RuntimeError: no capture is given and none is open.
     """
     check_options("assert_published()", criteria, _CRITERIA)
+    return _first_of(count, published, criteria)
+
+
+def assert_task_sent(
+    name: str,
+    published: Sequence[PublishedMessage] | None = None,
+    /,
+    *,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    count: int = 1,
+    **criteria: Unpack[Criteria],
+) -> PublishedMessage:
+    """Assert that so many messages send this task to a Celery worker; give back the first of them.
+
+    A chain is sent as its first task.
+
+    Args:
+        name: of the task, such as ``"shop.tasks.create_invoice"``.
+        published: as in `assert_published`.
+        args, kwargs: what the task is called with, compared as JSON; any when left out.
+        count: how many messages must fit.
+        criteria: what else they must have, as in `assert_published`.
+
+    Raises:
+        AssertionError: more or fewer fit; the text says what was published instead.
+        InvalidMessage: ``args`` or ``kwargs`` cannot be written as JSON.
+        TypeError: an unknown criterion.
+        ValueError: ``count`` is less than one.
+        RuntimeError: no capture is given and none is open.
+    """
+    check_options("assert_task_sent()", criteria, _CRITERIA)
+    wanted: dict[str, Any] = {"task": name, **criteria}
+    if args is not None:
+        wanted["args"] = args
+    if kwargs is not None:
+        wanted["kwargs"] = kwargs
+    return _first_of(count, published, wanted)
+
+
+def _first_of(
+    count: int, published: Sequence[PublishedMessage] | None, criteria: Mapping[str, Any]
+) -> PublishedMessage:
+    """Return the first of the messages that fit, which must be so many."""
     if count < 1:
         raise ValueError("count must be 1 or more; for none there is assert_not_published()")
     messages = _looked_at(published)

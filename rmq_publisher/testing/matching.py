@@ -6,6 +6,7 @@ from typing import Any
 
 from rmq_publisher import serialization
 from rmq_publisher.amqp.encoding import FieldError, table
+from rmq_publisher.testing import tasks
 from rmq_publisher.testing.captured import Published, PublishedMessage
 
 _OF_MESSAGE = ("exchange", "routing_key", "using", "message_id")
@@ -25,6 +26,10 @@ def _fits(message: PublishedMessage, name: str, wanted: Any) -> bool:
     if name == "headers":
         has = message.headers
         return all(key in has and _is_header(has[key], value) for key, value in wanted.items())
+    if name == "task":
+        return tasks.name_of(message) == wanted
+    if name in ("args", "kwargs"):
+        return tasks.is_called_with(message, name, wanted)
     holder = message if name in _OF_MESSAGE else message.properties
     return bool(getattr(holder, name) == wanted)
 
@@ -88,13 +93,24 @@ def _line(message: PublishedMessage, unlike: Sequence[str]) -> str:
     parts += [f"exchange {message.exchange!r}", f"routing key {message.routing_key!r}"]
     if message.queues:
         parts.append(f"taken by {', '.join(map(repr, message.queues))}")
-    if message.headers:
-        parts.append(f"headers {', '.join(map(repr, message.headers))}")
-    parts += [f"{len(message.body)} bytes {_shortened(_shown(message))}", message.message_id]
+    parts += _task(message) if tasks.name_of(message) else _content(message)
+    parts.append(message.message_id)
     if message.error is not None:
         parts.append(f"{type(message.error).__name__}: {message.error}")
     difference = f"differs in {', '.join(unlike)}: " if unlike else "fits: "
     return difference + "; ".join(parts)
+
+
+def _content(message: PublishedMessage) -> list[str]:
+    names = [f"headers {', '.join(map(repr, message.headers))}"] if message.headers else []
+    return [*names, f"{len(message.body)} bytes {_shortened(_shown(message))}"]
+
+
+def _task(message: PublishedMessage) -> list[str]:
+    """Return what a task is called with, in the place of Celery's headers and body."""
+    return [f"task {tasks.name_of(message)!r}"] + [
+        f"{name} {_shortened(text)}" for name, text in tasks.shown(message)
+    ]
 
 
 def _shown(message: PublishedMessage) -> str:
