@@ -27,7 +27,7 @@ def _fits(message: PublishedMessage, name: str, wanted: Any) -> bool:
         has = message.headers
         return all(key in has and _is_header(has[key], value) for key, value in wanted.items())
     if name == "task":
-        return tasks.name_of(message) == wanted
+        return bool(tasks.name_of(message) == wanted)
     if name in ("args", "kwargs"):
         return tasks.is_called_with(message, name, wanted)
     holder = message if name in _OF_MESSAGE else message.properties
