@@ -46,6 +46,7 @@ from django.db import connections as databases
 
 from rmq_publisher import serialization
 from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.amqp.routes import RETURNING_TYPES
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings, Problem
 from rmq_publisher.conf.schema import DEFAULT_ALIAS, NO_URL
@@ -54,8 +55,6 @@ from rmq_publisher.topology import registry
 from rmq_publisher.topology.dependency_order import alternate_exchange, dead_letter_exchange
 
 TAG = "rmq_publisher"
-# Exchange types of plugins that keep a message and return it as unroutable.
-RETURNING_TYPES = ("x-delayed-message", "x-recent-history", "x-lvc")
 # What a network and a busy broker may add to a heartbeat's half interval.
 HEARTBEAT_SLACK = 2.0
 

@@ -11,7 +11,13 @@ from pika import BasicProperties
 from rmq_publisher.amqp.decoding import BrokerMessage
 from rmq_publisher.amqp.entities import Entity, ExchangeConfig, QueueConfig, Topology
 from rmq_publisher.conf import loader
-from rmq_publisher.exceptions import BrokerUnavailable, InvalidMessage, PublishError, Unroutable
+from rmq_publisher.exceptions import (
+    BrokerUnavailable,
+    InvalidMessage,
+    PublishError,
+    Rejected,
+    Unroutable,
+)
 from rmq_publisher.messages.compose import (
     PRODUCER_OPTIONS,
     Exchange,
@@ -134,8 +140,9 @@ class Producer:
         plan = self._plan(body, routing_key, properties, call)
         try:
             deliver(*plan, policy)
-        except Unroutable as error:
-            if self.on_return is not None:
+        except (Unroutable, Rejected) as error:
+            self.release()  # what maybe_declare() has declared may be gone
+            if self.on_return is not None and isinstance(error, Unroutable):
                 sent = plan.envelope
                 message = BrokerMessage(sent.exchange, sent.routing_key, sent.header, sent.body)
                 self.on_return(error, sent.exchange, sent.routing_key, message)

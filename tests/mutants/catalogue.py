@@ -13,6 +13,7 @@ from . import (
     producing,
     rows,
     stream,
+    topology,
     waiting,
 )
 from .mutant import Mutant
@@ -20,6 +21,7 @@ from .mutant import Mutant
 GROUPS: dict[str, tuple[Mutant, ...]] = {
     "Answers and the window": answers.MUTANTS,
     "Before the wire": waiting.MUTANTS,
+    "Topology that is gone": topology.MUTANTS,
     "The thread and its connection": connection.MUTANTS,
     "The loop and the bytes of a connection": stream.MUTANTS,
     "publish() and its like": calls.MUTANTS,

@@ -7,12 +7,13 @@ from tests.mutants.mutant import PUBLISH, Mutant
 MEMORY = "transport/memory/transport.py"
 QUEUE = "transport/memory/queue.py"
 ROUTING = "transport/memory/routing.py"
+TOPICS = "amqp/topic_keys.py"
 
 MUTANTS = (
     Mutant(
         "a star is any word or none",
         "`*` stands for exactly one word of a topic.",
-        ROUTING,
+        TOPICS,
         "            reached = {n + 1 for n in reached if n < len(words) and part in",
         "            reached = {n + (part != '*') for n in reached if n < len(words) and part in",
         ("transport/memory/test_routing.py",),
@@ -20,7 +21,7 @@ MUTANTS = (
     Mutant(
         "a hash is one word or more",
         "`#` stands for any number of words, even none.",
-        ROUTING,
+        TOPICS,
         "set(range(min(reached), len(words) + 1))",
         "set(range(min(reached) + 1, len(words) + 1))",
         ("transport/memory/test_routing.py",),

@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.db import connections as databases
 from psycopg import IsolationLevel
 
-from rmq_publisher import connections, signals
+from rmq_publisher import QueueConfig, connections, signals
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.outbox import after_commit, claimer, claims, ordering_keys, relay, transitions
 from rmq_publisher.outbox.notifier import PollSchedule
@@ -100,6 +100,16 @@ def test_what_fails_is_noted_told_and_tried_later(store: str, amqp: Amqp, queue:
     assert column(store, "state") == ["failed"]
     assert column(store, "token") == [0]
     assert transitions.messages(store).filter(available_at__gt=DatabaseNow()).count() == 1
+
+
+def test_what_it_has_declared_before_is_declared_anew(store: str, amqp: Amqp, queue: str) -> None:
+    config = QueueConfig(queue)
+    for _ in range(2):
+        store_rows(store, 3, queue=config)
+        assert once(store).sent == 3
+        assert column(store, "state") == []  # no attempt was used up
+        assert len(ids(amqp, queue, 3)) == 3
+        amqp.delete_queue(queue)
 
 
 def test_runs_of_a_key_arrive_in_order_from_several_relays(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rmq_publisher import QueueConfig
 from rmq_publisher.conf.loader import connection
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.messages.compose import compose
@@ -14,7 +15,7 @@ def store_rows(
     database: str,
     count: int = 1,
     *,
-    queue: str = "nowhere",
+    queue: str | QueueConfig = "nowhere",
     key: Callable[[int], str] = lambda _: "",
     using: str = "default",
     body: bytes = b"x",
@@ -22,7 +23,10 @@ def store_rows(
 ) -> list[int]:
     """Write pending rows that are due and nobody's; returns their ids."""
     settings = connection(using)
-    envelopes = [compose(settings, body, routing_key=queue) for _ in range(count)]
+    place: dict[str, Any] = (
+        {"queue": queue} if isinstance(queue, QueueConfig) else {"routing_key": queue}
+    )
+    envelopes = [compose(settings, body, **place) for _ in range(count)]
     keys = [key(number) for number in range(count)]
     rows = transitions.insert(database, using, envelopes, ordering_keys=keys, timeout=5)
     ids = [row.id for row in rows]

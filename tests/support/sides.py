@@ -16,6 +16,7 @@ from rmq_publisher import (
 from rmq_publisher.amqp.entities import Entity
 from rmq_publisher.transport.memory.broker import MemoryBroker
 from rmq_publisher.transport.memory.received import Received
+from rmq_publisher.transport.memory.routing import to_queue
 from tests.support.rig import PATIENCE
 from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.ladder import Broker
@@ -92,6 +93,12 @@ class Memory:
     def delete_exchange(self, name: str) -> None:
         self.broker.delete_exchange(name)
 
+    def unbind(self, queue: str, exchange: str, _key: str) -> None:
+        catalogue = self.broker._core.catalogue
+        found = catalogue.exchange(exchange)
+        if found.unbind_all(to_queue(queue)) and found.auto_delete:
+            catalogue.delete_exchange(exchange)
+
     def wait(self, seconds: float) -> None:
         self.broker.advance(seconds)
 
@@ -117,6 +124,9 @@ class Rabbit:
     def delete_exchange(self, name: str) -> None:
         self.amqp.delete_exchange(name)
 
+    def unbind(self, queue: str, exchange: str, key: str) -> None:
+        self.amqp.channel.queue_unbind(queue, exchange, key)
+
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
 
@@ -128,6 +138,7 @@ class Side:
         self._outside = outside
         self.delete_queue, self.delete_exchange = outside.delete_queue, outside.delete_exchange
         self.get, self.depth, self.wait = outside.get, outside.depth, outside.wait
+        self.unbind = outside.unbind
         self.version = outside.version
         self._names = outside.names
 

@@ -1,8 +1,4 @@
-"""Where a message goes, as RabbitMQ decides it: exchanges, their bindings, and who matches. Pure.
-
-Topic keys are words between dots; the empty key has no word at all, so that ``*`` does not match it
-and ``#`` does.
-"""
+"""Where a message goes, as RabbitMQ decides it: exchanges, their bindings, and who matches. Pure."""
 
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -10,26 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rmq_publisher.amqp.encoding import table
+from rmq_publisher.amqp.topic_keys import topic_matches
 
 ALTERNATE = "alternate-exchange"
-
-
-def topic_matches(pattern: str, key: str) -> bool:
-    """Return whether a topic binding key matches: ``*`` is one word, ``#`` any number, even none."""
-    words = _words(key)
-    reached = {0}  # how many words the pattern so far can stand for
-    for part in _words(pattern):
-        if part == "#":
-            reached = set(range(min(reached), len(words) + 1))
-        else:
-            reached = {n + 1 for n in reached if n < len(words) and part in ("*", words[n])}
-        if not reached:
-            return False
-    return len(words) in reached
-
-
-def _words(key: str) -> list[str]:
-    return key.split(".") if key else []
 
 
 def headers_match(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from rmq_publisher.amqp.entities import Entity, Topology
-from rmq_publisher.amqp.reply_codes import NO_ROUTE
+from rmq_publisher.amqp.reply_codes import NO_ROUTE, NOT_FOUND
+from rmq_publisher.amqp.routes import declares_exchange, expects_route
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
@@ -21,6 +22,7 @@ from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.transport.base import Status, closing_seconds
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.memory.broker import MemoryBroker
+from rmq_publisher.transport.memory.message_flow import Routed
 from rmq_publisher.transport.memory.source import MemorySource
 from rmq_publisher.transport.outcome import Declared, Delivery, nacked
 
@@ -79,6 +81,8 @@ class MemoryTransport:
     def take(self, envelope: Envelope) -> tuple[str, ...]:
         """Verify the topology of a message, once per connection, and route it.
 
+        Where its configs say that there is a route and there is none, they are declared anew, once.
+
         Returns:
             The queues that took it.
 
@@ -89,8 +93,8 @@ class MemoryTransport:
         timeout = self.settings.publish_timeout  # nobody tells a transport the call's own
         try:
             self._declare_project(timeout)
-            self._verify(envelope.topology, timeout)
-            routed = self.broker.publish(envelope, self.settings.username, timeout)
+            known = self._verify(envelope.topology, timeout)
+            routed = self._routed(envelope, timeout, known=known)
         except BrokerUnavailable as busy:
             text = f"{busy} (message {envelope.message_id})"
             raise BrokerUnavailable(text, **envelope.names) from None
@@ -104,6 +108,28 @@ class MemoryTransport:
             raise Unroutable(NO_ROUTE, "NO_ROUTE", **envelope.names)
         return routed.queues
 
+    def _routed(self, envelope: Envelope, timeout: float, *, known: bool) -> Routed:
+        """Route a message; ``known``: its topology was verified before, and may be gone by now.
+
+        Raises:
+            Rejected: as over AMQP.
+        """
+        where, user = (envelope.topology, *envelope.destination), self.settings.username
+        try:
+            routed = self.broker.publish(envelope, user, timeout)
+        except Rejected as refusal:
+            is_missing = refusal.reply_code == NOT_FOUND
+            if not (known and is_missing and declares_exchange(*where[:2])):
+                raise
+        else:
+            lost = not routed.queues and envelope.mandatory
+            if not (known and lost and expects_route(*where)):
+                return routed
+        self._verified.discard((self.broker.epoch, envelope.topology))
+        with suppress(Rejected):  # then the answer stays what it was
+            self._verify(envelope.topology, timeout)
+        return self.broker.publish(envelope, user, timeout)
+
     def _declare_project(self, timeout: float) -> None:
         """Declare the project's topology, once, and again after the broker was emptied."""
         epoch = self.broker.epoch
@@ -115,11 +141,14 @@ class MemoryTransport:
                 self.broker.run([*entity.steps()], timeout)
         self._declared = epoch
 
-    def _verify(self, topology: Topology, timeout: float) -> None:
+    def _verify(self, topology: Topology, timeout: float) -> bool:
+        """Declare or verify what was not yet; return whether all was."""
         known = (self.broker.epoch, topology)
-        if topology and known not in self._verified:
-            self.broker.run([step for entity in topology for step in entity.steps()], timeout)
-            self._verified.add(known)
+        if not topology or known in self._verified:
+            return True
+        self.broker.run([step for entity in topology for step in entity.steps()], timeout)
+        self._verified.add(known)
+        return False
 
     def abandoned(self) -> None:
         """Nothing is in flight: nobody can give up."""

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED, HARD_ERRORS, NOT_FOUND
+from rmq_publisher.amqp.routes import declares_exchange
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.messages.envelope import Destination, Envelope
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
@@ -66,6 +67,8 @@ class RefusalCache:
             if key not in self._until:
                 continue
             until, code, text = self._until[key]
+            if code == NOT_FOUND and declares_exchange(envelope.topology, envelope.exchange):
+                continue  # it declares what another message has missed
             if now < until:
                 return Rejected(code, text, **envelope.names)
             del self._until[key]

@@ -12,7 +12,6 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.exceptions import Unroutable
 from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.timing import monotonic
-from rmq_publisher.transport.outcome import nacked
 from rmq_publisher.transport.rabbitmq.batch_writer import BatchWriter
 from rmq_publisher.transport.rabbitmq.circuit_breakers import SICK_SECONDS, NackBreaker
 from rmq_publisher.transport.rabbitmq.dispatcher_states import Flow, State
@@ -31,6 +30,7 @@ class Dispatcher:
         renew: begins to close the channel and open another one; `reopened` is called then.
         clock: monotonic seconds.
         deciding: whether a topology may still make the broker end the connection, as one has before.
+        note: takes a line for the log.
     """
 
     def __init__(
@@ -41,12 +41,13 @@ class Dispatcher:
         renew: Callable[[], None],
         clock: Callable[[], float] = monotonic,
         deciding: Callable[[], bool] = lambda: False,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
         self.flow = Flow(max_in_flight)
         self.answers = 0  # of this connection
         self._renew, self._clock, self._deciding = renew, clock, deciding
-        self._queue = SendQueue(verify)
+        self._queue = SendQueue(verify, note)
         self.set_aside = self._queue.set_aside
         self._confirms = PublisherConfirms()
         self._writer = BatchWriter(write, self._confirms, self._queue.same_ids)
@@ -156,10 +157,8 @@ class Dispatcher:
                 self._take_back(where)
             if nack or self._nack_breaker:
                 self._nack_breaker.answered(where, self._clock(), nack=nack)
-            if message.returned is not None:
-                message.delivery.resolve(message.returned)
-            elif nack:
-                message.delivery.resolve(nacked(message.envelope))
+            if nack or message.returned is not None:
+                self._queue.refused(message, self._clock())
             else:
                 message.delivery.resolve()
 

@@ -16,10 +16,12 @@ class OutgoingMessage:
         written_at: the clock's time when it was last written.
         losses: connections lost while it was unconfirmed.
         returned: the broker's basic.return, until the ack that follows.
+        contradicted: the answer over which its topology was verified anew.
     """
 
     __slots__ = (
-        "delivery", "envelope", "frames", "losses", "placed", "returned", "sequence", "written_at",
+        "contradicted", "delivery", "envelope", "frames", "losses", "placed", "returned", "sequence",
+        "written_at",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, frames: bytes) -> None:
@@ -31,6 +33,7 @@ class OutgoingMessage:
         self.written_at = 0.0
         self.losses = 0
         self.returned: PublishError | None = None
+        self.contradicted: PublishError | None = None
 
     def let_go(self) -> None:
         """Free the memory that its content takes: its caller has an outcome."""

@@ -3,6 +3,7 @@
 No I/O. The I/O thread alone calls this, except for ``len()``, which any thread may ask for a status.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
@@ -32,7 +33,7 @@ class TopologyParking:
 
     def __init__(self, verify: Callable[[Topology], None]) -> None:
         self._verify = verify
-        self._verified: set[Topology] = set()
+        self._verified: dict[Topology, float] = {}  # when
         self._parked: dict[Topology, list[OutgoingMessage]] = {}
         self._batches: dict[object, Topology] = {}
 
@@ -53,10 +54,10 @@ class TopologyParking:
             self._verify(topology)
         return False
 
-    def answered(self, topology: Topology, *, verified: bool) -> list[OutgoingMessage]:
+    def answered(self, topology: Topology, now: float, *, verified: bool) -> list[OutgoingMessage]:
         """Return what was parked for it, in order; remember it if it was verified."""
         if verified:
-            self._verified.add(topology)
+            self._verified[topology] = now
         self._batches = {
             batch: waited_for
             for batch, waited_for in self._batches.items()
@@ -64,9 +65,14 @@ class TopologyParking:
         }
         return self._parked.pop(topology, [])
 
-    def forget(self, topology: Topology) -> None:
-        """Verify it again before the next message."""
-        self._verified.discard(topology)
+    def forget(self, topology: Topology, *, since: float = math.inf) -> bool:
+        """Verify it again before the next message; return whether it was verified.
+
+        Not where that was later than the clock's time ``since``.
+        """
+        if self._verified.get(topology, math.inf) > since:
+            return False
+        return self._verified.pop(topology, None) is not None
 
     def reset(self) -> list[OutgoingMessage]:
         """Forget everything, as a new connection must; return what was parked."""

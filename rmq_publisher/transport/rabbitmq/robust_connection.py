@@ -52,6 +52,7 @@ class RobustConnection:
             self._verify,
             self._renew_channel,
             deciding=lambda: self._open_connection.deciding,
+            note=self._note,
         )
 
     def status(self, brought: int) -> Status:
@@ -229,6 +230,9 @@ class RobustConnection:
 
     def _write(self, messages: Sequence[OutgoingMessage]) -> None:
         self._open_connection.write(messages)
+
+    def _note(self, text: str) -> None:
+        logger.warning("%s: %s", self._settings.alias, text)
 
     def _renew_channel(self) -> None:
         logger.info("%s: all is nacked: another channel is tried", self._settings.alias)

@@ -8,11 +8,14 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 
 from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.amqp.reply_codes import NOT_FOUND
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.messages.envelope import Destination
+from rmq_publisher.transport.outcome import nacked
 from rmq_publisher.transport.rabbitmq.circuit_breakers import DestinationBreaker, RefusalCache
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.parking import SameIdParking, TopologyParking, in_order
+from rmq_publisher.transport.rabbitmq.topology_repair import TopologyRepair
 
 
 class SendQueue:
@@ -25,20 +28,24 @@ class SendQueue:
         refusals: what is answered from memory.
     """
 
-    def __init__(self, verify: Callable[[Topology], None]) -> None:
+    def __init__(
+        self, verify: Callable[[Topology], None], note: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.pending: deque[OutgoingMessage] = deque()
         self.set_aside = DestinationBreaker()
         self.same_ids = SameIdParking()
         self.refusals = RefusalCache()
         self._topology = TopologyParking(verify)
+        self._repair = TopologyRepair(self._topology, verify, note)
         self._sequence = 0
 
     def __len__(self) -> int:
         elsewhere = len(self._topology) + len(self.same_ids) + len(self.set_aside)
-        return len(self.pending) + elsewhere
+        return len(self.pending) + len(self._repair) + elsewhere
 
     def __iter__(self) -> Iterator[OutgoingMessage]:
         yield from self._topology
+        yield from self._repair
         yield from self.same_ids
         yield from self.set_aside
         yield from self.pending
@@ -88,33 +95,52 @@ class SendQueue:
             return False
         return True
 
+    def refused(self, message: OutgoingMessage, now: float) -> None:
+        """A message came back or was nacked: that is its outcome, or its topology is declared anew."""
+        answer = message.returned or nacked(message.envelope)
+        if not self._repair.takes(message, answer, now):
+            message.delivery.resolve(answer)
+        elif message.returned is not None and self._topology.admits(message):
+            self.put_back((message,))  # its topology was declared anew while it was on the wire
+
     def verified(self, topology: Topology, error: tuple[int, str] | None, now: float) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
-        parked = self._topology.answered(topology, verified=error is None)
+        parked = self._topology.answered(topology, now, verified=error is None)
         if error is not None:
             self.refusals.remember_topology(topology, *error, now)
             for message in parked:
                 if message.envelope.topology == topology:
-                    message.delivery.resolve(
-                        Rejected(error[0], error[1], **message.envelope.names)
-                    )
-        self.put_back(item for item in parked if not item.delivery.claimed)
+                    refusal = Rejected(error[0], error[1], **message.envelope.names)
+                    message.delivery.resolve(message.contradicted or refusal)
+        missing = error is not None and error[0] == NOT_FOUND
+        missed = self._repair.verified(topology, now, missing=missing)
+        self.put_back(item for item in (*parked, *missed) if not item.delivery.claimed)
 
     def cannot_verify(self, topology: Topology, reason: str, now: float) -> None:
         """End what needs topology, now and for a while: there is no channel to verify it on."""
         self.refusals.remember_no_channel(reason, now)
-        parked = self._topology.answered(topology, verified=False)
+        parked = self._topology.answered(topology, now, verified=False)
+        self._repair.verified(topology, now, missing=False)
         for message in parked:
-            if message.envelope.topology:
+            if message.contradicted is not None:
+                message.delivery.resolve(message.contradicted)
+            elif message.envelope.topology:
                 message.delivery.fail(reason)
         self.put_back(item for item in parked if not item.delivery.claimed)
 
     def condemn(self, culprit: OutgoingMessage, code: int, text: str, now: float) -> None:
-        """Reject the message over which the broker closed the channel."""
+        """Reject the message over which the broker closed the channel.
+
+        Where that is because an exchange of its configs is gone, it is declared anew, once.
+        """
         envelope = culprit.envelope
+        answer = Rejected(code, text, **envelope.names)
+        if self._repair.takes(culprit, answer, now):
+            self.put_back((culprit,))
+            return
         self.refusals.remember(envelope, code, text, now)
         self._topology.forget(envelope.topology)
-        culprit.delivery.resolve(Rejected(code, text, **envelope.names))
+        culprit.delivery.resolve(answer)
 
     def fail(self, reason: str) -> None:
         """End all that waits; what is parked is dropped when its turn comes."""
@@ -129,5 +155,6 @@ class SendQueue:
     def connection_lost(self, unanswered: Iterable[OutgoingMessage]) -> None:
         """Put back all that callers wait for: it goes first on the next connection."""
         self.refusals.clear()
+        self._repair.reset()
         rest = (*unanswered, *self._topology.reset(), *self.set_aside.reset())
         self.put_back(message for message in rest if not message.delivery.claimed)

@@ -106,11 +106,13 @@ def test_reset_forgets_what_was_verified(broker: MemoryBroker) -> None:
 def test_what_was_refused_is_verified_anew(broker: MemoryBroker) -> None:
     exchange = ExchangeConfig("x", "fanout")
     queue = QueueConfig("q", bindings=[Binding(exchange)])
-    send(exchange=exchange, queue=queue)
+    broker.declare(queue)
+    send(exchange="x", queue="q")
     broker.delete_exchange("x")
     with pytest.raises(Rejected, match="404"):
-        send(exchange=exchange, queue=queue)
-    send(exchange=exchange, queue=queue)
+        send(exchange="x", queue="q")
+    broker.declare(queue)
+    send(exchange="x", queue="q")
     assert broker.depth("q") == 2
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rmq_publisher import Binding, ExchangeConfig, QueueConfig, connections
 from rmq_publisher.amqp.entities import Entity
+from rmq_publisher.amqp.topic_keys import topic_matches
 from rmq_publisher.conf import loader
 from rmq_publisher.messages.compose import compose
 from rmq_publisher.messages.envelope import Envelope
@@ -25,7 +26,6 @@ from rmq_publisher.transport.memory.routing import (
     same_value,
     to_exchange,
     to_queue,
-    topic_matches,
 )
 from rmq_publisher.transport.memory.transport import MemoryTransport
 from rmq_publisher.transport.outcome import Delivery

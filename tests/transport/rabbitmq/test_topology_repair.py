@@ -1,0 +1,291 @@
+"""Answers that contradict a message's configs: what is declared anew, how often, and what is told."""
+
+from dataclasses import replace
+
+import pytest
+
+from rmq_publisher import Binding, ExchangeConfig, QueueConfig
+from rmq_publisher.amqp.entities import ExchangeName, QueueName, Topology
+from rmq_publisher.exceptions import BrokerUnavailable, Nacked, Rejected, Unroutable
+from rmq_publisher.transport.rabbitmq.topology_repair import FUTILE_SECONDS
+from tests.support.deliveries import Told
+from tests.support.fake_channel import Channel, outcome
+
+X = ExchangeConfig("x", "fanout")
+BOUND: Topology = (X, QueueConfig("q", bindings=[Binding(X)]))
+WHERE = ("x", "k")
+NOT_FOUND = (404, "NOT_FOUND - no exchange 'x' in vhost '/'")
+
+
+def made(message_id: str, topology: Topology = BOUND, batch: object = None) -> Told:
+    return Told(message_id, WHERE, batch=batch, topology=topology)
+
+
+def sent(channel: Channel, *deliveries: Told) -> None:
+    """Written, once their topology was verified."""
+    asked = len(channel.asked)
+    channel.send(*deliveries)
+    if len(channel.asked) > asked:
+        verified(channel)
+    assert channel.log[-len(deliveries) :] == [item.envelope.message_id for item in deliveries]
+
+
+def verified(channel: Channel, error: tuple[int, str] | None = None) -> list[str]:
+    """The broker answers what it was asked last; what is written then."""
+    channel.now += 0.001
+    channel.dispatcher.verified(channel.asked[-1], error)
+    return channel.pump()
+
+
+def returned(channel: Channel, message_id: str) -> list[str]:
+    channel.dispatcher.returned(message_id, 312, "NO_ROUTE")
+    return channel.ack(message_id)
+
+
+def test_what_came_back_goes_again_once_its_configs_are_declared(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    assert returned(channel, "m") == []
+    assert channel.asked == [BOUND, BOUND]
+    assert not message.done
+    assert verified(channel) == ["m"]
+    channel.ack("m")
+    assert outcome(message) is None
+
+
+def test_once_a_message(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    returned(channel, "m")
+    verified(channel)
+    returned(channel, "m")
+    assert outcome(message) is Unroutable
+    assert len(channel.asked) == 2
+
+
+def test_all_that_came_back_wait_for_one_declaration(channel: Channel) -> None:
+    messages = [made("a"), made("b"), made("c")]
+    sent(channel, *messages)
+    for message_id in "abc":
+        returned(channel, message_id)
+    assert len(channel.asked) == 2
+    assert verified(channel) == ["a", "b", "c"]
+
+
+def test_what_was_on_the_wire_while_it_was_declared_goes_without_another_one(
+    channel: Channel,
+) -> None:
+    sent(channel, made("a"), made("b"))
+    returned(channel, "a")
+    assert verified(channel) == ["a"]
+    assert returned(channel, "b") == ["b"]
+    assert len(channel.asked) == 2
+
+
+def test_what_was_to_no_avail_is_not_tried_again_for_a_while(channel: Channel) -> None:
+    first, second, third = made("a"), made("b"), made("c")
+    sent(channel, first)
+    returned(channel, "a")
+    verified(channel)
+    returned(channel, "a")
+    sent(channel, second)
+    returned(channel, "b")
+    assert (outcome(first), outcome(second)) == (Unroutable, Unroutable)
+    channel.now += FUTILE_SECONDS
+    sent(channel, third)
+    returned(channel, "c")
+    assert not third.done
+
+
+def test_it_may_be_gone_again(channel: Channel) -> None:
+    for _ in range(3):
+        message = made("m")
+        sent(channel, message)
+        returned(channel, "m")
+        assert verified(channel) == ["m"]
+        channel.ack("m")
+        assert outcome(message) is None
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [(), (ExchangeName("x"), QueueName("q")), (X,), (X, QueueConfig("q"))],
+    ids=["none", "names", "no queue", "not bound"],
+)
+def test_where_no_config_says_that_there_is_a_route(channel: Channel, topology: Topology) -> None:
+    message = made("m", topology)
+    sent(channel, message)
+    asked = len(channel.asked)
+    returned(channel, "m")
+    assert outcome(message) is Unroutable
+    assert len(channel.asked) == asked
+
+
+@pytest.mark.parametrize("refusal", [(403, "ACCESS_REFUSED"), (404, "NOT_FOUND"), (406, "ARGS")])
+def test_refused_the_answer_stays_what_it_was(channel: Channel, refusal: tuple[int, str]) -> None:
+    """A stored message must not be dead over what was declared in the meantime."""
+    message = made("m")
+    sent(channel, message)
+    returned(channel, "m")
+    verified(channel, refusal)
+    assert outcome(message) is Unroutable
+    later = made("later")
+    channel.send(later)
+    verified(channel, refusal)
+    assert outcome(later) is Rejected
+
+
+def test_without_a_channel_to_declare_on_the_answer_stays(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    returned(channel, "m")
+    channel.dispatcher.cannot_verify(channel.asked[-1], "no channel")
+    assert outcome(message) is Unroutable
+
+
+def test_nobody_waits_for_it_any_more(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    message.fail("the deadline")
+    returned(channel, "m")
+    assert len(channel.asked) == 1
+
+
+def test_given_up_while_it_is_declared_it_is_known_not_to_be_there(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    returned(channel, "m")
+    channel.give_up(message)
+    assert outcome(message) is BrokerUnavailable
+    assert verified(channel) == []
+
+
+def test_an_exchange_that_is_gone(channel: Channel) -> None:
+    message, other = made("m"), Told("other")
+    sent(channel, message)
+    channel.dispatcher.add([other.message])
+    assert channel.close(*NOT_FOUND) == ["other"]
+    assert not message.done
+    assert verified(channel) == ["m"]
+    channel.ack("m")
+    assert outcome(message) is None
+
+
+def test_an_exchange_that_is_gone_again_at_once(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    channel.close(*NOT_FOUND)
+    verified(channel)
+    channel.close(*NOT_FOUND)
+    assert outcome(message) is Rejected
+    assert len(channel.asked) == 2
+
+
+def test_among_others_on_the_wire_they_are_found_one_at_a_time(channel: Channel) -> None:
+    gone, fine = made("gone"), Told("fine")
+    sent(channel, gone)
+    sent(channel, fine)
+    assert channel.close(*NOT_FOUND) == ["gone"]
+    assert channel.close(*NOT_FOUND) == ["fine"]
+    assert verified(channel) == []
+    assert channel.ack("fine") == ["gone"]
+    channel.ack("gone")
+    assert (outcome(gone), outcome(fine)) == (None, None)
+
+
+def test_a_refusal_in_memory_is_not_of_what_declares_the_exchange(channel: Channel) -> None:
+    missed = made("missed", (ExchangeName("x"),))
+    sent(channel, missed)
+    channel.close(*NOT_FOUND)
+    assert outcome(missed) is Rejected
+    again, config = made("again", (ExchangeName("x"),)), made("config")
+    channel.send(again, config)
+    assert outcome(again) is Rejected
+    assert verified(channel) == ["config"]
+
+
+def test_a_nacked_message_whose_queue_is_gone(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    assert channel.ack("m", nack=True) == []
+    assert channel.asked[-1] == (ExchangeName("x"), QueueName("q"), ExchangeName("x"))
+    assert verified(channel, (404, "NOT_FOUND - no queue 'q'")) == []
+    assert channel.asked[-1] == BOUND
+    assert verified(channel) == ["m"]
+    channel.ack("m")
+    assert outcome(message) is None
+
+
+@pytest.mark.parametrize("answer", [None, (403, "ACCESS_REFUSED")])
+def test_a_nack_of_a_queue_that_is_there(channel: Channel, answer: tuple[int, str] | None) -> None:
+    """Sent again it would reach the other queues twice."""
+    first, second = made("a"), made("b")
+    sent(channel, first, second)
+    channel.ack("a", nack=True)
+    channel.ack("b", nack=True)
+    assert len(channel.asked) == 2
+    assert channel.dispatcher.waiting == 2
+    assert verified(channel, answer) == []
+    assert (outcome(first), outcome(second)) == (Nacked, Nacked)
+    third = made("c")
+    sent(channel, third)
+    channel.ack("c", nack=True)
+    assert outcome(third) is Nacked
+    assert len(channel.asked) == 2
+
+
+def test_a_nacked_message_on_a_connection_that_is_lost(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    channel.ack("m", nack=True)
+    channel.lose()
+    assert outcome(message) is Nacked
+
+
+def test_on_another_connection_all_is_verified_and_it_goes(channel: Channel) -> None:
+    message = made("m")
+    sent(channel, message)
+    returned(channel, "m")
+    channel.lose()
+    channel.open(warm=False)
+    channel.pump()
+    assert verified(channel) == ["m"]
+    channel.ack("m")
+    assert outcome(message) is None
+
+
+def test_of_one_transaction_they_stay_in_order(channel: Channel) -> None:
+    batch = object()
+    first, second, third = (made(message_id, batch=batch) for message_id in "abc")
+    sent(channel, first)
+    returned(channel, "a")
+    assert channel.send(second, third) == []
+    assert verified(channel) == ["a", "b", "c"]
+
+
+def test_another_one_with_its_id_waits_its_turn(channel: Channel) -> None:
+    first, second = made("m"), made("m")
+    sent(channel, first)
+    assert channel.send(second) == []
+    assert returned(channel, "m") == []
+    assert verified(channel) == ["m"]
+    assert channel.wire[channel.tag] is first
+    assert channel.ack("m") == ["m"]
+    channel.ack("m")
+    assert (outcome(first), outcome(second)) == (None, None)
+
+
+def test_it_is_noted_once_and_without_a_value() -> None:
+    notes: list[str] = []
+    channel = Channel()
+    channel.dispatcher._queue._repair._note = notes.append
+    channel.open()
+    messages = [made("a"), made("b")]
+    for message in messages:
+        message.message.envelope = replace(message.envelope, body=b"secret")
+    sent(channel, *messages)
+    returned(channel, "a")
+    returned(channel, "b")
+    [note] = notes
+    assert "312 NO_ROUTE (exchange 'x', routing key 'k', message a)" in note
+    assert "secret" not in note
