@@ -96,8 +96,8 @@ MUTANTS = (
         "the ack of a return decides",
         "A message that came back is `Unroutable`, though its ack follows.",
         DISPATCH,
-        "            if message.returned is not None:\n",
-        "            if False:\n",
+        "            if nack or message.returned is not None:\n",
+        "            if nack:\n",
         (
             *DISPATCHER,
             "integration/test_engine.py",
@@ -132,8 +132,8 @@ MUTANTS = (
         "a nack is an ack",
         "A nack is `Nacked`, not a confirm.",
         DISPATCH,
-        "            elif nack:\n",
-        "            elif False:\n",
+        "            if nack or message.returned is not None:\n",
+        "            if message.returned is not None:\n",
         DISPATCHER,
     ),
     Mutant(
