@@ -26,8 +26,8 @@ class PublishFailureAdminMixin(
     class Media:
         """Files only, so that the page works under a strict content security policy."""
 
-        css: ClassVar = {"all": ["rmq_publisher/failures.css"]}
-        js: ClassVar = ["rmq_publisher/failures.js"]
+        css: ClassVar = {"all": ["rmq_publisher/admin.css"]}
+        js: ClassVar = ["rmq_publisher/admin.js"]
 
 
 @admin.register(PublishFailure)

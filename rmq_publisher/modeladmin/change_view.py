@@ -1,24 +1,23 @@
 """The page of one failure: the message, its attempts, and the buttons to retry or discard it."""
 
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import SuspiciousOperation
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Q, Subquery
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import Nacked, Rejected, Unroutable
-from rmq_publisher.modeladmin import formatting, payload
-from rmq_publisher.modeladmin.filters import only_filters
-from rmq_publisher.modeladmin.guards import or_unavailable, outside_transactions
-from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
+from rmq_publisher.modeladmin import formatting
+from rmq_publisher.modeladmin.base import TEMPLATES
+from rmq_publisher.modeladmin.choice_filter import only_filters
+from rmq_publisher.modeladmin.message_view import MessageViewMixin
+from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import OutboxMessage
 from rmq_publisher.outbox.claims import being_sent
 
@@ -27,62 +26,23 @@ OPEN = ("pending", "failed", "dead")
 ANSWERED = frozenset(each.__name__ for each in (Nacked, Rejected, Unroutable) if each.answered)
 
 
-class FailureDetailMixin(FailureAdminBase):
-    """One failure's page, and its body as a download."""
+class FailureDetailMixin(MessageViewMixin, FailureAdminBase):
+    """One failure's page."""
 
-    @outside_transactions
-    @or_unavailable
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: Mapping[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Show a failure. Nobody changes one by hand: there is no form."""
-        del form_url
-        if not self.has_view_permission(request) or request.method not in ("GET", "HEAD"):
-            raise PermissionDenied
-        row = self.get_failure(object_id)
-        if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "media": self.media,
+    detail_template = f"{TEMPLATES}/publishfailure/detail.html"
+
+    def detail_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return what is shown of a failure."""
+        return {
             "title": _("Publish failure"),
-            "row": row,
-            "message_id": formatting.name(row.message_id),
             "state": formatting.state(row),
             "facts": self._facts(row),
             "attempts": _attempts(row),
             "buttons": self._buttons(request, row),
             "closed": closed(row),
             "neighbours": self._neighbours(request, row),
-            "list_url": self.with_filters(request, self.address("changelist")),
             "command": self._command(row),
-            **self._payload(request, row),
-            **(extra_context or {}),
         }
-        return TemplateResponse(request, f"{TEMPLATES}/detail.html", context)
-
-    @or_unavailable
-    def body_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Download a body as bytes, in a type that no browser renders."""
-        if not self.has_payload_permission(request) or request.method not in ("GET", "HEAD"):
-            raise PermissionDenied
-        row = self.get_failure(object_id)
-        if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        filename = re.sub(r"[^A-Za-z0-9_-]", "_", row.message_id)[:100]
-        return HttpResponse(
-            self.redact_body(request, row, bytes(row.body)),
-            content_type="application/octet-stream",
-            headers={
-                "Content-Disposition": f'attachment; filename="{filename}.bin"',
-                "X-Content-Type-Options": "nosniff",
-            },
-        )
 
     def _facts(self, row: Any) -> list[tuple[str, Any]]:
         facts: list[tuple[str, Any]] = [
@@ -111,15 +71,10 @@ class FailureDetailMixin(FailureAdminBase):
             return buttons
         if self.has_retry_permission(request):
             reason = closed(row) or self._behind(row)
-            url = self.with_filters(request, self.address("retry", row.pk))
-            buttons.append(
-                {"what": "retry", "label": _("Retry now"), "reason": reason, "url": url}
-            )
+            buttons.append(self.button(request, row, "retry", _("Retry now"), reason))
         if self.has_discard_permission(request):
-            url = self.with_filters(request, self.address("discard", row.pk))
-            buttons.append(
-                {"what": "discard", "label": _("Discard"), "reason": closed(row), "url": url}
-            )
+            button = self.button(request, row, "discard", _("Discard"), closed(row), final=True)
+            buttons.append(button)
         return buttons
 
     def _neighbours(self, request: HttpRequest, row: Any) -> dict[str, str]:
@@ -163,28 +118,6 @@ class FailureDetailMixin(FailureAdminBase):
         options = [] if database == DEFAULT_DB_ALIAS else ["--database", database]
         end = ["--"] if row.message_id.startswith("-") else []
         return shlex.join(["python", "manage.py", "rmq_retry", *options, *end, row.message_id])
-
-    def _payload(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Return properties, headers and body, as far as the user may see them."""
-        read = payload.properties(bytes(row.header))
-        properties, headers = read or ({}, {})
-        found: dict[str, Any] = {
-            "readable": read is not None,
-            "properties": [
-                (name, payload.property_value(name, item)) for name, item in properties.items()
-            ],
-            "may_see": self.has_payload_permission(request),
-            "header_count": len(headers),
-            "size": formatting.size(row.size),
-        }
-        if found["may_see"]:
-            headers = self.redact_headers(request, row, headers)
-            found["headers"] = [
-                (formatting.visible(str(name)), payload.value(item))
-                for name, item in headers.items()
-            ]
-            found["body"] = payload.shown(self.redact_body(request, row, bytes(row.body)))
-        return found
 
 
 def _attempts_counted(row: Any) -> str:

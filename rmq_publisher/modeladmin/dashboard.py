@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from rmq_publisher.modeladmin import formatting
-from rmq_publisher.modeladmin.changelist import PERIOD
+from rmq_publisher.modeladmin.bounded_list import PERIOD
 from rmq_publisher.modeladmin.chart import chart
 from rmq_publisher.modeladmin.filters import STATE, default_state
 from rmq_publisher.monitoring import broker_status, outbox_stats

@@ -1,46 +1,29 @@
-"""The list's filters. None of them scans the table to find its choices."""
+"""The filters of the list of failures."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import QuerySet
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import formatting
-from rmq_publisher.modeladmin.permissions import TEMPLATES
+from rmq_publisher.modeladmin.choice_filter import ALL, ChoiceFilter, Choices, filters_only
 from rmq_publisher.models import OutboxMessage, PublishFailure
 
 Rows = QuerySet[PublishFailure]
-Choices = list[tuple[str, Any]]
 
 RECENT = 1000  # failures whose exchanges are offered; finding all of them would scan the table
 HOUR = 3600.0  # seconds
 HOURS = {"hour": 1, "day": 24, "week": 168}
 UNRESOLVED = ("failed", "dead")
 STATE = "state"
-ALL = "all"
 REPLY_CODE_DIGITS = 3
-
-
-def only_filters(request: HttpRequest, query: str) -> HttpRequest:
-    """Return a request for a list's address that applies its filters and fetches nothing."""
-    found = copy.copy(request)
-    found.GET = QueryDict(query)
-    found._rmq_filters_only = True  # type: ignore[attr-defined]
-    return found
-
-
-def filters_only(request: HttpRequest) -> bool:
-    """Whether the request comes from `only_filters`."""
-    return hasattr(request, "_rmq_filters_only")
 
 
 def default_state(request: HttpRequest) -> str:
@@ -48,34 +31,7 @@ def default_state(request: HttpRequest) -> str:
     return ALL if request.GET.get(SEARCH_VAR, "").strip() else "unresolved"
 
 
-class _Filter(admin.SimpleListFilter):
-    """A filter that accepts any value in the address, not only its own choices."""
-
-    template = f"{TEMPLATES}/filter.html"
-
-    def current(self) -> str:
-        """Return the chosen value in words."""
-        value = self.value()
-        if value is None:
-            return _("all")
-        return str(dict(self.lookup_choices).get(value) or formatting.visible(value))
-
-    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        """Return the rows that match the chosen value."""
-        del request
-        value = self.value()
-        if value is None:
-            return queryset
-        if "\0" in value:  # PostgreSQL raises an error on it
-            raise IncorrectLookupParameters("NUL")
-        return self.chosen(queryset, value)
-
-    def chosen(self, queryset: Rows, value: str) -> Rows:
-        """Return the rows with this value."""
-        raise NotImplementedError
-
-
-class StateFilter(_Filter):
+class StateFilter(ChoiceFilter):
     """The message's state."""
 
     title = gettext_lazy("state")
@@ -109,7 +65,7 @@ class StateFilter(_Filter):
         return queryset.filter(state__in=UNRESOLVED if value == "unresolved" else (value,))
 
 
-class ErrorFilter(_Filter):
+class ErrorFilter(ChoiceFilter):
     """The last error."""
 
     title = gettext_lazy("error")
@@ -136,7 +92,7 @@ class ErrorFilter(_Filter):
         return (kind, int(code)) if known else (value, None)
 
 
-class UsingFilter(_Filter):
+class UsingFilter(ChoiceFilter):
     """The RabbitMQ connection."""
 
     title = gettext_lazy("connection")
@@ -153,7 +109,7 @@ class UsingFilter(_Filter):
         return queryset.filter(using=value)
 
 
-class ExchangeFilter(_Filter):
+class ExchangeFilter(ChoiceFilter):
     """The exchange."""
 
     title = gettext_lazy("exchange")
@@ -170,7 +126,7 @@ class ExchangeFilter(_Filter):
         return queryset.filter(exchange=value)
 
 
-class SinceFilter(_Filter):
+class SinceFilter(ChoiceFilter):
     """When it last failed, by the database's clock."""
 
     title = gettext_lazy("time of failure")

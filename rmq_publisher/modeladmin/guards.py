@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 
-from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
+from rmq_publisher.modeladmin.base import TEMPLATES, PageBase
 
 # What Django raises where a table is missing or the database cannot be reached.
 UNAVAILABLE = (OperationalError, ProgrammingError, InterfaceError)
@@ -31,7 +31,7 @@ def or_unavailable(view: Any) -> Any:
 
     @wraps(view)
     def answered(
-        self: FailureAdminBase, request: HttpRequest, *args: Any, **kwargs: Any
+        self: PageBase, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         try:
             response: HttpResponseBase = view(self, request, *args, **kwargs)
@@ -45,7 +45,7 @@ def or_unavailable(view: Any) -> Any:
     return answered
 
 
-def _missing_table(page: FailureAdminBase) -> bool | None:
+def _missing_table(page: PageBase) -> bool | None:
     """Return True if a table is missing, False if the database is unavailable, else None."""
     connection = databases[page.get_database()]
     try:
@@ -56,9 +56,7 @@ def _missing_table(page: FailureAdminBase) -> bool | None:
     return None if names <= set(tables) else True
 
 
-def _unavailable(
-    page: FailureAdminBase, request: HttpRequest, *, missing: bool
-) -> TemplateResponse:
+def _unavailable(page: PageBase, request: HttpRequest, *, missing: bool) -> TemplateResponse:
     database = page.get_database()
     context = {
         **page.admin_site.each_context(request),
@@ -68,6 +66,6 @@ def _unavailable(
         "broken": True,
         "missing": missing,
         "database": database,
-        "command": f"python manage.py migrate rmq_publisher --database {database}",
+        "command": f"python manage.py migrate {page.opts.app_label} --database {database}",
     }
     return TemplateResponse(request, f"{TEMPLATES}/broken.html", context, status=503)

@@ -1,7 +1,6 @@
 """Retrying, discarding and making due: each changes rows, logs it, and tells the user the outcomes."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -10,21 +9,20 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import DatabaseNow
-from rmq_publisher.modeladmin import formatting
-from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_retry, summary
-from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
+from rmq_publisher.modeladmin import formatting, reporting
+from rmq_publisher.modeladmin.base import TEMPLATES
+from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_retry
+from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import notifier, transitions
 from rmq_publisher.outbox.manual_retry import resend
 
 SENT_MAX = 500  # rows that one request sends; the user waits for it
-TOLD_MAX = 20  # rows that a message to the user lists one by one
 DUE_AT_ONCE = 1000  # rows that one statement makes due, so that none holds many locks for long
 DUE_MAX = 100_000  # rows that one request makes due
 
@@ -46,7 +44,7 @@ def retry(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
         level = messages.SUCCESS
     elif Outcome.FAILED in outcomes and Outcome.SENT not in outcomes:
         level = messages.ERROR
-    _finish(page, request, rows, results, level)
+    reporting.finish(page, request, rows, results, level)
 
 
 def discard(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
@@ -60,7 +58,7 @@ def discard(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
         done |= _discarded(page, some) - before
     results = [Result(id_, Outcome.DISCARDED if id_ in done else Outcome.KEPT) for id_ in ids]
     level = messages.SUCCESS if len(done) == len(ids) else messages.WARNING
-    _finish(page, request, rows, results, level)
+    reporting.finish(page, request, rows, results, level)
 
 
 def _discarded(page: FailureAdminBase, ids: Sequence[int]) -> set[int]:
@@ -110,13 +108,13 @@ def ask_before_discarding(
         "title": _("Discard messages"),
         "count": len(open_rows),
         "skipped": len(rows) - len(open_rows),
-        "names": [formatting.name(row.message_id) for row in open_rows[:TOLD_MAX]],
-        "more": len(open_rows) > TOLD_MAX,
+        "names": [formatting.name(row.message_id) for row in open_rows[: reporting.TOLD_MAX]],
+        "more": len(open_rows) > reporting.TOLD_MAX,
         "form": [*form, (ACTION_CHECKBOX_NAME, ids)] if form else (),
         "back": back,
     }
     request.current_app = page.admin_site.name
-    return TemplateResponse(request, f"{TEMPLATES}/discard.html", context)
+    return TemplateResponse(request, f"{TEMPLATES}/publishfailure/discard.html", context)
 
 
 def make_due(
@@ -141,7 +139,7 @@ def make_due(
     if done:
         notifier.notify(page.get_database())
         LogEntry.objects.create(
-            user_id=_user_id(request),
+            user_id=reporting.user_id(request),
             content_type=ContentType.objects.get_for_model(page.model, for_concrete_model=False),
             object_repr=f"{done} publish failures{which}"[:200],
             action_flag=CHANGE,
@@ -170,43 +168,3 @@ def tell_made_due(
     if warning:
         told, level = f"{told} {warning}", messages.WARNING
     page.message_user(request, told, level)
-
-
-# ---- telling and logging ----
-
-
-def _finish(
-    page: FailureAdminBase,
-    request: HttpRequest,
-    rows: Rows,
-    results: Sequence[Result],
-    level: int,
-) -> None:
-    """Log what was tried, and tell the user about each row."""
-    by_id = {row.pk: row for row in rows}
-    known = [(by_id[result.id], result) for result in results if result.id in by_id]
-    by_text: dict[str, list[PublishFailure]] = {}
-    for row, result in known:
-        by_text.setdefault(result.logged(), []).append(row)
-    for text, logged in by_text.items():
-        if text:
-            log(request, logged, text)
-    # Not a list: Django 5.2 would draw each item like a message of its own.
-    lines = format_html_join(
-        "",
-        '<span class="rmq-told">{}: {}</span>',
-        ((formatting.name(row.message_id), result.line()) for row, result in known[:TOLD_MAX]),
-    )
-    if len(known) > TOLD_MAX:
-        rest = _("For the other messages, see each one's history.")
-        lines += format_html('<span class="rmq-told">{}</span>', rest)
-    page.message_user(request, format_html("{}{}", summary(results), lines), level)
-
-
-def log(request: HttpRequest, rows: Iterable[PublishFailure], text: str) -> None:
-    """Log what a user did with rows, as Django's own ``log_change`` does for one."""
-    LogEntry.objects.log_actions(_user_id(request), rows, CHANGE, text)
-
-
-def _user_id(request: HttpRequest) -> Any:
-    return request.user.pk

@@ -1,75 +1,49 @@
-"""The admin page's URLs, and the views behind them that are not Django's own."""
+"""The views of failures that are not Django's own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.http import (
     HttpRequest,
-    HttpResponse,
     HttpResponseBase,
     HttpResponseNotAllowed,
     HttpResponseRedirect,
 )
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from rmq_publisher.modeladmin import changelist, formatting, groups, operations
-from rmq_publisher.modeladmin.actions import confirmed
+from rmq_publisher.modeladmin import bounded_list, formatting, groups, operations
+from rmq_publisher.modeladmin.base import TEMPLATES
+from rmq_publisher.modeladmin.choice_filter import ALL
 from rmq_publisher.modeladmin.dashboard import dashboard, relay_missing
-from rmq_publisher.modeladmin.filters import ALL, STATE
-from rmq_publisher.modeladmin.guards import or_unavailable, outside_transactions
-from rmq_publisher.modeladmin.permissions import TEMPLATES, FailureAdminBase
+from rmq_publisher.modeladmin.filters import STATE
+from rmq_publisher.modeladmin.guards import or_unavailable
+from rmq_publisher.modeladmin.permissions import FailureAdminBase
+from rmq_publisher.modeladmin.row_selection import confirmed
+from rmq_publisher.modeladmin.row_views import RowViewsMixin
 from rmq_publisher.models import PublishFailure
 
-# Our own pages: where they are, and the views' names.
-PATHS = {
-    "live": "live/",
-    "retry_all": "retry-all/",
-    "body": "<path:object_id>/body/",
-    "retry": "<path:object_id>/retry/",
-    "discard": "<path:object_id>/discard/",
-}
 
-
-class FailureViewsMixin(FailureAdminBase):
+class FailureViewsMixin(RowViewsMixin, FailureAdminBase):
     """The list with its dashboard, retrying all, and the buttons of one message's page."""
 
-    def get_urls(self) -> list[URLPattern]:
-        """Return our own URLs before those of every admin page."""
-        return [*(self._path(name) for name in PATHS), *super().get_urls()]
+    paths: ClassVar = {
+        "live": "live/",
+        "retry_all": "retry-all/",
+        "body": "<path:object_id>/body/",
+        "retry": "<path:object_id>/retry/",
+        "discard": "<path:object_id>/discard/",
+    }
 
-    def _path(self, name: str) -> URLPattern:
-        view: Any = outside_transactions(self.admin_site.admin_view(getattr(self, f"{name}_view")))
-        pattern: URLPattern = path(PATHS[name], view, name=self.url_name(name))
-        return pattern
-
-    # ---- the list ----
-
-    @outside_transactions
-    @or_unavailable
-    def changelist_view(
-        self, request: HttpRequest, extra_context: Mapping[str, Any] | None = None
-    ) -> HttpResponseBase:
-        """Show the list and its dashboard; run actions."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        context = self._list_context(request) if request.method == "GET" else {}
-        context.update(extra_context or {})
-        response: HttpResponseBase = super().changelist_view(request, context)
-        return response
-
-    def _list_context(self, request: HttpRequest) -> dict[str, Any]:
+    def list_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the dashboard and the buttons around the list."""
         query = request.META.get("QUERY_STRING", "")
         return {
-            "title": capfirst(self.opts.verbose_name_plural),
-            "listed_max": changelist.LISTED_MAX,
             "strip": dashboard(request, self.get_database()),
             "groups": groups.groups(self),
-            "live_url": self.address("live"),
             "retry_all_url": f"{self.address('retry_all')}?{query}",
             "may_retry": self.has_retry_permission(request),
             "nothing_yet": self._nothing_yet,  # the template asks only if the list is empty
@@ -80,22 +54,6 @@ class FailureViewsMixin(FailureAdminBase):
         # In the order of a partial index, which is empty if nothing has failed.
         return not self.rows().order_by("-last_failed_at", "-id").values_list("pk")[:1]
 
-    def live_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the list for the script that refreshes it.
-
-        It is the same page, but messages to the user wait for a page that the user opens.
-        """
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
-        response: HttpResponseBase = self.changelist_view(request, {"messages": ()})
-        return response
-
-    @outside_transactions
-    @or_unavailable
-    def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Show what users did with one message."""
-        return super().history_view(request, *args, **kwargs)
-
     # ---- one row ----
 
     @or_unavailable
@@ -105,7 +63,7 @@ class FailureViewsMixin(FailureAdminBase):
         def retry(rows: Sequence[PublishFailure]) -> None:
             operations.retry(self, request, rows)
 
-        return self._do(request, object_id, self.has_retry_permission, retry)
+        return self.do(request, object_id, self.has_retry_permission, retry)
 
     @or_unavailable
     def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
@@ -118,24 +76,7 @@ class FailureViewsMixin(FailureAdminBase):
             operations.discard(self, request, rows)
             return None
 
-        return self._do(request, object_id, self.has_discard_permission, discard)
-
-    def _do(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        allowed: Callable[[HttpRequest], bool],
-        action: Callable[[Sequence[PublishFailure]], HttpResponseBase | None],
-    ) -> HttpResponseBase:
-        if not allowed(request):
-            raise PermissionDenied
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        row = self.get_failure(object_id)
-        if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        address = self.with_filters(request, self.address("change", row.pk))
-        return action([row]) or HttpResponseRedirect(address)
+        return self.do(request, object_id, self.has_discard_permission, discard)
 
     # ---- all that match ----
 
@@ -155,7 +96,7 @@ class FailureViewsMixin(FailureAdminBase):
             changes = self.get_changelist_instance(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.address("changelist") + "?e=1")
-        filters = changelist.narrowed_by(changes)
+        filters = bounded_list.narrowed_by(changes)
         matching = changes.queryset.order_by().filter(state__in=("failed", "dead"))
         warning = relay_missing(self.get_database())
         if request.method == "POST" and "now" in request.POST:
@@ -180,4 +121,4 @@ class FailureViewsMixin(FailureAdminBase):
             "relay_missing": warning,
             "back": back,
         }
-        return TemplateResponse(request, f"{TEMPLATES}/retry_all.html", context)
+        return TemplateResponse(request, f"{TEMPLATES}/publishfailure/retry_all.html", context)

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from rmq_publisher.admin import PublishFailureAdminMixin
 from rmq_publisher.db.clock import DatabaseNow
-from rmq_publisher.modeladmin import changelist
+from rmq_publisher.modeladmin import bounded_list, changelist
 from rmq_publisher.modeladmin.chart import HEIGHT, LEAST, chart
 from rmq_publisher.models import OutboxMessage, PublishCount, PublishFailure, RelaySeen
 from rmq_publisher.monitoring import broker_status, outbox_stats
@@ -197,7 +197,7 @@ def test_bodies_are_not_read_and_nothing_is_counted(monkeypatch):
 
 
 def test_only_so_many_are_paged_through(monkeypatch):
-    monkeypatch.setattr(changelist, "LISTED_MAX", 7)
+    monkeypatch.setattr(bounded_list, "LISTED_MAX", 7)
     monkeypatch.setattr(changelist.FailureListMixin, "list_per_page", 5)
     for number in range(9):
         failure(message_id=f"m{number}", ago=number)

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.template.loader import get_template
 
-from rmq_publisher.modeladmin import changelist, dashboard, operations
+from rmq_publisher.modeladmin import bounded_list, dashboard, operations
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import manual_retry
 from tests.support.admin_rows import failure, text
@@ -47,7 +47,7 @@ def test_the_numbers_are_those_of_the_code():
     said = (ROOT / PAGE).read_text("utf-8")
     assert f"at most {operations.SENT_MAX} messages and {manual_retry.SECONDS:g} s" in said
     assert f"at most {operations.DUE_MAX:,} at a time" in said
-    assert (changelist.LISTED_MAX, dashboard.COUNTED_MAX) == (5000, 3000)
+    assert (bounded_list.LISTED_MAX, dashboard.COUNTED_MAX) == (5000, 3000)
     assert "The first five thousand rows" in said
     assert "at most three thousand" in said
 
@@ -59,7 +59,7 @@ def test_the_permissions_are_those_of_the_model():
 
 
 def test_every_reason_to_stand_still_is_told():
-    template = get_template("admin/rmq_publisher/publishfailure/change_list.html")
+    template = get_template("admin/rmq_publisher/list.html")
     notes = re.findall(r"Paused (.*?)\.", template.template.source)
     assert len(notes) == 5
     told = " ".join(reason for reason, *_ in rows(ROOT / PAGE))

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from rmq_publisher.modeladmin import changelist
+from rmq_publisher.modeladmin import bounded_list, changelist
 from rmq_publisher.models import OutboxMessage, PublishFailure
 from rmq_publisher.testing import memory_broker
 from tests.support.admin_rows import (
@@ -98,7 +98,7 @@ def test_more_than_a_form_has_fields_for(settings):
 
 
 def test_what_the_list_offers_is_accepted(monkeypatch):
-    monkeypatch.setattr(changelist, "LISTED_MAX", 7)
+    monkeypatch.setattr(bounded_list, "LISTED_MAX", 7)
     monkeypatch.setattr(changelist.FailureListMixin, "list_per_page", 5)
     rows = [failure(message_id=f"m{number}", ago=number) for number in range(9)]
     browser = operator()
@@ -171,7 +171,7 @@ def test_ids_that_are_none(action, across, made_up):
 
 
 def test_more_ids_than_a_list_has(monkeypatch):
-    monkeypatch.setattr(changelist, "LISTED_MAX", 2)
+    monkeypatch.setattr(bounded_list, "LISTED_MAX", 2)
     rows = [failure(state="dead") for _ in range(3)]
     data = {"action": "discard_selected", "confirmed": "1"}
     browser = operator()

@@ -54,7 +54,7 @@ def _memory(settings):
 @pytest.mark.parametrize("kind", [Plain, WithItsOwn, WithAProperty])
 def test_the_pages_look_and_script_stay(kind):
     media = str(kind(PublishFailure, admin.site).media)
-    for ours in ("rmq_publisher/failures.css", "rmq_publisher/failures.js"):
+    for ours in ("rmq_publisher/admin.css", "rmq_publisher/admin.js"):
         assert media.count(ours) == 1
     assert "theme.css" in media
     assert "theme.js" in media
@@ -67,8 +67,8 @@ def test_each_page_has_the_look_and_the_script():
     browser = operator()
     for address in (url("changelist"), url("change", row.pk), url("retry_all")):
         page = text(browser.get(address))
-        assert '<script src="/static/rmq_publisher/failures.js"' in page
-        assert 'href="/static/rmq_publisher/failures.css"' in page
+        assert '<script src="/static/rmq_publisher/admin.js"' in page
+        assert 'href="/static/rmq_publisher/admin.css"' in page
 
 
 # -- another site -------------------------------------------------------------------------------
