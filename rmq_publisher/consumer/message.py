@@ -92,6 +92,11 @@ class ReceivedMessage:
         return one.body
 
     @property
+    def header(self) -> bytes:
+        """AMQP's own bytes of its properties and headers, as they came."""
+        return self._delivered.header
+
+    @property
     def payload(self) -> Any:
         """The decoded body; see `decode`."""
         return self.decode()

@@ -25,6 +25,9 @@ _MISSING_STATES = {"42P01", "42703"}
 _MISSING_NUMBERS = {1146, 1054}
 _MISSING_SQLITE = ("no such table", "no such column", "has no column named")
 
+# Access and connection errors of the server, and all errors of the client, which knows no values.
+_MYSQL_CONNECTING = {1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, *range(2000, 3000)}
+
 
 def is_contention(error: BaseException) -> bool:
     """Whether another transaction was in the way, so that the same statement may work a moment later."""
@@ -46,6 +49,20 @@ def is_table_missing(error: BaseException) -> bool:
         or _number(cause) in _MISSING_NUMBERS
         or any(words in text for words in _MISSING_SQLITE)
     )
+
+
+def reason(error: Exception) -> str:
+    """Return why a database could not be used, without what the driver may quote of a statement.
+
+    The driver's own text is that of an error without a code of the server's: it could not connect.
+    """
+    cause = error.__cause__ or error
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg, psycopg2
+    if code is None and cause.args and isinstance(cause.args[0], int):  # MySQL drivers
+        code = None if cause.args[0] in _MYSQL_CONNECTING else cause.args[0]
+    if code is not None:
+        return f"{type(cause).__name__} (code {code})"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def retried(database: str, call: Callable[[], T]) -> T:

@@ -1,7 +1,5 @@
 """What consumers remember: messages handled once, handlers that started, and dead letters."""
 
-import hashlib
-import uuid
 from typing import ClassVar
 
 from django.db import models
@@ -10,19 +8,6 @@ from django.utils.translation import pgettext_lazy
 
 from rmq_publisher.db.schema import ERROR_MAX, NAME_MAX
 from rmq_publisher.indexes import IndexWhere
-
-
-def key_of(*parts: str | bytes) -> uuid.UUID:
-    """Return half of the SHA-256 of some texts, by which a row is unique.
-
-    A unique index over the texts would not do: collations of MySQL and MariaDB treat "A" and "a", and
-    "a" and "a ", as equal, and PostgreSQL's text cannot hold NUL.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else part.encode(errors="surrogatepass")
-        digest.update(b"%d:" % len(data) + data)
-    return uuid.UUID(bytes=digest.digest()[:16])
 
 
 class InboxMessage(models.Model):

@@ -7,7 +7,7 @@ from typing import TypeVar
 from django.db import InterfaceError, OperationalError
 from django.db import connections as databases
 
-from rmq_publisher.db.errors import is_contention
+from rmq_publisher.db.errors import is_contention, reason
 from rmq_publisher.timing import Backoff, monotonic
 
 logger = logging.getLogger("rmq_publisher.relay")
@@ -16,9 +16,6 @@ T = TypeVar("T")
 
 UNAVAILABLE = (OperationalError, InterfaceError)
 QUIET_SECONDS = 30.0  # of nothing but conflicts with other transactions
-
-# Access and connection errors of the server, and all errors of the client, which knows no values.
-_MYSQL_CONNECTING = {1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226, *range(2000, 3000)}
 
 
 class DatabaseGuard:
@@ -71,17 +68,3 @@ class DatabaseGuard:
             )
         databases[self._database].close()
         return self._backoff.delay()
-
-
-def reason(error: Exception) -> str:
-    """Return why a database could not be used, without what the driver may quote of a statement.
-
-    The driver's own text is that of an error without a code of the server's: it could not connect.
-    """
-    cause = error.__cause__ or error
-    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg, psycopg2
-    if code is None and cause.args and isinstance(cause.args[0], int):  # MySQL drivers
-        code = None if cause.args[0] in _MYSQL_CONNECTING else cause.args[0]
-    if code is not None:
-        return f"{type(cause).__name__} (code {code})"
-    return " ".join(str(error).split()) or type(error).__name__

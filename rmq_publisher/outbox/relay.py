@@ -7,10 +7,10 @@ from django.db import DatabaseError, InterfaceError
 from django.db import connections as databases
 
 from rmq_publisher.conf import loader
-from rmq_publisher.db.errors import is_contention, is_table_missing, retried
+from rmq_publisher.db.errors import is_contention, is_table_missing, reason, retried
 from rmq_publisher.outbox.broker_watch import BrokerWatch
 from rmq_publisher.outbox.claimer import Claimer
-from rmq_publisher.outbox.database_guard import UNAVAILABLE, DatabaseGuard, reason
+from rmq_publisher.outbox.database_guard import UNAVAILABLE, DatabaseGuard
 from rmq_publisher.outbox.heartbeats import Heartbeat
 from rmq_publisher.outbox.maintenance import Pruner
 from rmq_publisher.outbox.notifier import Listener, Sleeper

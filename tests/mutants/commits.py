@@ -326,10 +326,10 @@ MUTANTS = (
     Mutant(
         "a statement in a log line",
         "A log line about the database quotes nothing of a statement.",
-        "outbox/database_guard.py",
+        "db/errors.py",
         "    if code is not None:\n",
         "    if False:\n",
-        ("outbox/test_database_guard.py",),
+        ("db/test_error_reasons.py",),
     ),
     Mutant(
         "a scheduled message is due at once",

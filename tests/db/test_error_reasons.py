@@ -3,7 +3,7 @@
 import pytest
 from django.db import OperationalError
 
-from rmq_publisher.outbox.database_guard import reason
+from rmq_publisher.db.errors import reason
 
 
 class _Statement(Exception):  # as psycopg's errors of statements

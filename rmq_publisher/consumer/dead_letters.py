@@ -1,0 +1,212 @@
+"""Dead letters as rows: what a dead-letter queue held, and what a worker could deliver nowhere else."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+
+from rmq_publisher.amqp.decoding import read_properties
+from rmq_publisher.consumer.deaths import Death, clean_text, deaths, last_death
+from rmq_publisher.consumer.message import ATTEMPTS, ReceivedMessage
+from rmq_publisher.db.batches import batches_by_size
+from rmq_publisher.db.clock import DatabaseNow
+from rmq_publisher.db.keys import key_of
+from rmq_publisher.db.schema import ERROR_MAX
+
+ERROR = "x-rmq-error"  # reason, class and place of the last failed attempt
+# Of the message that is sent back: a later death of it is another one, even within the same second.
+SENT_BACK = "x-rmq-sent-back"
+ROWS_AT_ONCE = 100
+BYTES_AT_ONCE = 2**20  # of bodies; MySQL's packets have a limit
+_RUN = ("rejected", "delivery_limit")  # the broker's reasons for which a consumer had the message
+AHEAD_MAX = timedelta(days=1)  # that a broker's clock may be ahead
+_INT_MAX = 2**31 - 1
+
+
+def rows(database: str) -> QuerySet[Any]:
+    """Return the rows of a database. The model is not imported: apps may not be ready yet."""
+    return apps.get_model("rmq_publisher", "DeadLetter")._default_manager.using(database)
+
+
+def from_dead_letter_queue(message: ReceivedMessage, using: str) -> Any:
+    """Return the row of a message that was taken from a dead-letter queue, not saved yet.
+
+    Args:
+        message: as received.
+        using: RabbitMQ alias.
+
+    Raises:
+        DecodeError: its body is larger than RMQ_MAX_BODY_SIZE, and was not kept.
+    """
+    values = _values(message.header)
+    headers = values.get("headers") or {}
+    found = deaths(headers)
+    last = last_death(found)
+    counted = headers.get(ATTEMPTS)
+    failed = counted if isinstance(counted, int) and 0 < counted < _INT_MAX else 0
+    columns: dict[str, Any] = {
+        "dead_letter_queue": clean_text(message.queue),
+        "error": clean_text(headers.get(ERROR), ERROR_MAX),
+        "attempts": failed,
+        "deaths": [death.plain() for death in found],
+        "died_at": DatabaseNow(),
+    }
+    if last is not None:
+        columns |= {
+            "queue": last.queue,
+            "exchange": last.exchange,
+            "routing_key": last.routing_keys[0] if last.routing_keys else "",
+            "reason": last.reason,
+            "attempts": failed + (last.reason in _RUN),
+            "died_at": _stored_time(last.time),
+        }
+    return _row(message, using, values, columns, _identity(last))
+
+
+def from_worker(
+    message: ReceivedMessage,
+    using: str,
+    *,
+    handler: str,
+    reason: str,
+    error: str,
+    attempts: int,
+) -> Any:
+    """Return the row of a message whose attempts have ended in a worker, not saved yet.
+
+    Args:
+        message: as received.
+        using: RabbitMQ alias.
+        handler: the handler's name.
+        reason: "failed", "crashed" or "rejected".
+        error: class and place of what was raised, never a value.
+        attempts: how many there were.
+
+    Raises:
+        DecodeError: its body is larger than RMQ_MAX_BODY_SIZE, and was not kept.
+    """
+    values = _values(message.header)
+    info = message.delivery_info
+    columns = {
+        "queue": clean_text(message.queue),
+        "exchange": clean_text(info["exchange"]),
+        "routing_key": clean_text(info["routing_key"]),
+        "handler": clean_text(handler),
+        "reason": clean_text(reason, 50),
+        "error": clean_text(error, ERROR_MAX),
+        "attempts": attempts,
+        "deaths": [death.plain() for death in deaths(values.get("headers") or {})],
+        "died_at": DatabaseNow(),
+    }
+    identity = (message.queue, handler, reason, str(attempts))
+    return _row(message, using, values, columns, identity)
+
+
+def store(database: str, letters: Iterable[Any]) -> int:
+    """Write rows, in one transaction; what is stored already is left out.
+
+    Only a row that still waits stands for its message: once somebody has sent it back or discarded it,
+    the same message is stored once more rather than lost.
+
+    Args:
+        database: Django alias.
+        letters: rows as `from_dead_letter_queue` and `from_worker` return them.
+
+    Returns:
+        How many rows are new.
+
+    Raises:
+        DatabaseError, InterfaceError: Django's; nothing is stored.
+    """
+    sized = [(letter, letter.size) for letter in letters]
+    batches = list(batches_by_size(sized, ROWS_AT_ONCE, BYTES_AT_ONCE))
+    try:
+        return _store_all(database, batches)
+    except IntegrityError:  # another process has stored one of them at this moment
+        return _store_all(database, batches)
+
+
+def _store_all(database: str, batches: Iterable[Sequence[Any]]) -> int:
+    with transaction.atomic(using=database):
+        return sum(_store(database, batch) for batch in batches)
+
+
+def _store(database: str, letters: Sequence[Any]) -> int:
+    table = rows(database)
+    digests = [letter.digest for letter in letters]
+    known = dict(table.filter(digest__in=digests).values_list("digest", "state"))
+    new = []
+    for letter in letters:
+        state = known.get(letter.digest)
+        if state == letter.State.WAITING:
+            continue
+        known[letter.digest] = letter.State.WAITING
+        if state is not None:
+            letter.digest = uuid.uuid4()
+        new.append(letter)
+    # Not ignore_conflicts: MySQL and MariaDB would ignore other errors too, and store damaged rows.
+    table.bulk_create(new)
+    return len(new)
+
+
+def _row(
+    message: ReceivedMessage,
+    using: str,
+    values: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    identity: Iterable[str],
+) -> Any:
+    model: Any = apps.get_model("rmq_publisher", "DeadLetter")
+    body = message.body
+    message_id = values.get("message_id") or ""
+    return model(
+        digest=_digest(message_id, body, values.get("headers") or {}, identity),
+        message_id=clean_text(message_id),
+        correlation_id=clean_text(values.get("correlation_id")),
+        using=using,
+        header=message.header,
+        body=body,
+        size=len(body),
+        stored_at=DatabaseNow(),
+        **columns,
+    )
+
+
+def _digest(
+    message_id: str, body: bytes, headers: Mapping[str, Any], identity: Iterable[str]
+) -> uuid.UUID:
+    """Return what a message and its death are recognised by when the broker delivers them again.
+
+    Without an id, two messages may be equal in everything: each is stored, even if one is stored twice.
+    """
+    if not message_id:
+        return uuid.uuid4()
+    mark = headers.get(SENT_BACK)
+    return key_of(message_id, body, mark if isinstance(mark, str) else "", *identity)
+
+
+def _identity(death: Death | None) -> tuple[str, ...]:
+    if death is None:
+        return ()
+    time = "" if death.time is None else death.time.isoformat()
+    return (death.queue, death.reason, death.exchange, *death.routing_keys, str(death.count), time)
+
+
+def _values(header: bytes) -> Mapping[str, Any]:
+    """Return a message's properties; none if they cannot be read."""
+    try:
+        return read_properties(header)
+    except Exception:  # noqa: BLE001 (whatever other clients wrote there)
+        return {}
+
+
+def _stored_time(time: datetime | None) -> Any:
+    """Return a time as Django stores it; the database's own where the broker's cannot be."""
+    if time is None or time - datetime.now(UTC) > AHEAD_MAX:
+        return DatabaseNow()
+    return time if settings.USE_TZ else time.astimezone().replace(tzinfo=None)
