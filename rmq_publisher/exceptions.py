@@ -150,3 +150,15 @@ class PublishManyError(PublishError):
         )
         self.outcomes = list(outcomes)
         self.retryable = all(error.retryable for error in failed)
+
+
+class TaskCancelled(Exception):
+    """The error of a task of Django's framework that was cancelled before it ran."""
+
+
+class TaskTimeout(Exception):
+    """The error of a run of a task that took longer than its ``timeout``."""
+
+
+class WorkerLost(Exception):
+    """The last error of a task whose workers died while they ran it."""

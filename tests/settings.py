@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import django
+
 _DIRECTORY_VARIABLE = "_RMQ_TEST_DATABASES"
 
 
@@ -60,8 +62,12 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rmq_publisher",
+    "rmq_publisher.contrib.django_tasks",
     "example_project.shop",
 ]
+
+if django.VERSION < (6, 0):
+    INSTALLED_APPS.append("django_tasks")  # Django has its tasks from 6.0 on
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -28,6 +28,7 @@ HANDS_ON = {
     "consumer.__init__",
     "testing.__init__",
     "contrib.celery.__init__",
+    "contrib.django_tasks.__init__",
     "models.__init__",
 }  # their names are public
 

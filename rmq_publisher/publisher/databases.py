@@ -27,14 +27,19 @@ def current_database(database: str | None) -> str:
     """
     if database is not None:
         return database
-    open_aliases = [
-        connection.alias
-        for connection in databases.all(initialized_only=True)
-        if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
-    ]
+    open_aliases = open_transactions()
     if len(open_aliases) > 1:
         raise InvalidMessage(
             f"transactions are open on {', '.join(sorted(open_aliases))}: say whose commit counts "
             "with database="
         )
     return open_aliases[0] if open_aliases else "default"
+
+
+def open_transactions() -> list[str]:
+    """Return the databases with an open ``atomic`` block of this thread, a TestCase's own aside."""
+    return [
+        connection.alias
+        for connection in databases.all(initialized_only=True)
+        if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    ]

@@ -1,7 +1,7 @@
 """``countdown``, ``eta`` and `cancel`: messages that wait in the table until their time."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -17,6 +17,10 @@ from rmq_publisher.telemetry.outcomes import tell_cancelled
 
 # Seconds from the database's now, or a point in time; None is at once.
 When = float | datetime | None
+
+# Of apps for which a message is more than a message: called with its id and the database, in the caller's
+# transaction; they return whether what it stands for waited and is cancelled.
+cancellers: list[Callable[[str, str], bool]] = []
 
 
 def when(countdown: float | timedelta | None, eta: datetime | None) -> When:
@@ -97,8 +101,9 @@ def cancel(message_id: str, *, database: str | None = None) -> bool:
         database: Django alias; chosen as in `publish` when left out.
 
     Returns:
-        Whether a message was deleted. False if it has been taken (it may have been sent), has failed
-        (discard it in the admin), was never stored, or is unknown.
+        Whether a message was deleted, or a task of Django's framework that waits was cancelled. False if
+        the message has been taken (it may have been sent), has failed (discard it in the admin), was
+        never stored, or is unknown.
 
     Raises:
         InvalidMessage: there is no such database, or several have an open transaction.
@@ -108,7 +113,8 @@ def cancel(message_id: str, *, database: str | None = None) -> bool:
         raise TypeError(f"message_id must be a str, not {type(message_id).__name__}")
     check_database(database)
     where = current_database(database)
-    if not scheduled.cancel(where, message_id):
-        return False
-    tell_cancelled(message_id, where)
-    return True
+    deleted = scheduled.cancel(where, message_id)
+    cancelled = [canceller(message_id, where) for canceller in cancellers]
+    if deleted:
+        tell_cancelled(message_id, where)
+    return deleted or any(cancelled)

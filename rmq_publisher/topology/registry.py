@@ -4,7 +4,7 @@ Collected on first use, never at import or in ``ready()``. What is wrong is kept
 the system checks and the commands, so that all of it can be shown at once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
@@ -26,6 +26,8 @@ CONTRADICTION = "rmq_publisher.E010"
 BAD_ALIAS = "rmq_publisher.E011"
 
 Config: TypeAlias = QueueConfig | ExchangeConfig
+
+_sources: dict[str, Callable[[], Iterable[Config]]] = {}
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,19 @@ def _collected() -> _Collected:
     return collected
 
 
+def add_source(name: str, configs: Callable[[], Iterable[Config]]) -> None:
+    """Have more queues and exchanges declared than the settings and the apps name.
+
+    Args:
+        name: of the source, as reports show it: a setting.
+        configs: called at each collection.
+    """
+    _sources[name] = configs
+    _collected.cache_clear()
+
+
 def _forget(*, setting: str, **_: Any) -> None:
-    if setting.startswith(PREFIX) or setting == "INSTALLED_APPS":
+    if setting.startswith(PREFIX) or setting == "INSTALLED_APPS" or setting in _sources:
         _collected.cache_clear()
 
 
@@ -135,6 +148,8 @@ def _found(collected: _Collected) -> Iterator[tuple[str, Config]]:
         for place, item in enumerate(listed):
             for config in _of_item(collected, f"{source}[{place}]", item, kind):
                 yield source, config
+    for name, configs in _sources.items():
+        yield from ((name, config) for config in configs())
     for app in apps.get_app_configs():
         # As autodiscover_modules does: an ImportError inside an app's module must be seen.
         if app.module is not None and module_has_submodule(app.module, MODULE):

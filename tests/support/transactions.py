@@ -14,10 +14,10 @@ class HookError(Exception):
 
 
 @contextmanager
-def undone():
+def undone(database=None):
     """A block that is rolled back by an exception at its end."""
     try:
-        with transaction.atomic():
+        with transaction.atomic(using=database):
             yield
             raise Undo
     except Undo:

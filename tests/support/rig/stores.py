@@ -32,7 +32,7 @@ LIKE_MYSQL = pytest.mark.parametrize(
     "store", [kind for kind in kinds() if kind != "postgres"], indirect=True
 )
 # The apps whose tables a test may fill.
-_EMPTIED = ("rmq_publisher", "shop")
+_EMPTIED = ("rmq_publisher", "rmq_publisher_tasks", "shop")
 
 
 def _find(config: pytest.Config, kind: str) -> Found | NoDatabaseError:

@@ -1,0 +1,61 @@
+"""The backends of ``TASKS`` that are ours, and their queues."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core import checks as django_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections as databases
+
+from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.amqp.validation import TopologyError
+from rmq_publisher.contrib.django_tasks import checks, records
+from rmq_publisher.contrib.django_tasks.backend import RabbitMQBackend
+from rmq_publisher.contrib.django_tasks.framework import task_backends
+from rmq_publisher.contrib.django_tasks.options import TAG
+from rmq_publisher.publisher.scheduling import cancellers
+from rmq_publisher.topology import registry
+
+
+def backends() -> list[RabbitMQBackend]:
+    """Return the backends of ``TASKS`` that are ours; those that cannot be imported are left out."""
+    found = []
+    for alias in getattr(settings, "TASKS", None) or ():
+        try:
+            backend = task_backends[alias]
+        except ImproperlyConfigured:
+            continue  # Django's own check says so
+        if isinstance(backend, RabbitMQBackend):
+            found.append(backend)
+    return found
+
+
+def queues() -> Iterator[QueueConfig]:
+    """Yield the broker's queues of all backends, as far as their names are known."""
+    for backend in backends():
+        for name in sorted(backend.queues):
+            try:
+                yield backend.queue(name)
+            except TopologyError:
+                continue  # E005 says so
+
+
+def check_sharing(**_: Any) -> list[django_checks.CheckMessage]:
+    """Return the backends that share queues."""
+    known = [(one.alias, one.queues, one.usable_options) for one in backends()]
+    return checks.messages(checks.sharing(known))
+
+
+def cancel(message_id: str, database: str) -> bool:
+    """Cancel a task that waits, for `rmq_publisher.cancel`."""
+    kept_there = any(one.usable_options.database == database for one in backends())
+    return kept_there and database in databases and records.cancel(database, message_id)
+
+
+def connect() -> None:
+    """Have the rest of the package know the tasks: `rmq_declare`, the checks and `cancel`."""
+    registry.add_source("TASKS", queues)
+    if cancel not in cancellers:
+        cancellers.append(cancel)
+    django_checks.register(check_sharing, TAG)

@@ -1,0 +1,101 @@
+"""The message of a task: JSON, so that a worker in another language can take it.
+
+docs/reference/task-message.md describes it. Whoever changes it raises `VERSION`; a worker refuses
+versions that it does not know.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+VERSION = 1
+TYPE = "rmq_publisher.task"  # AMQP's property
+# On a copy of a message that was put back because its task may be running: what comes again is no
+# duplicate then, although the broker has never delivered the copy before.
+PUT_BACK = "x-rmq-task-put-back"
+
+
+class TaskMessageError(ValueError):
+    """A message that is not one of a task. It says what is wrong, and holds no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """What a worker must know to run a task."""
+
+    id: str
+    task: str  # dotted path
+    args: list[Any]
+    kwargs: dict[str, Any]
+    backend: str
+    queue: str
+    priority: int
+    run_after: datetime | None
+
+
+def dumps(value: object) -> str:
+    """Return JSON in ASCII.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which JSON has not.
+        TypeError: it holds something else that JSON has not.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def body(message: TaskMessage, args: str, kwargs: str) -> str:
+    """Return the body of a message.
+
+    Args:
+        message: the task.
+        args: its positional arguments as JSON; they are not encoded twice.
+        kwargs: likewise.
+    """
+    run_after = None if message.run_after is None else message.run_after.isoformat()
+    head = dumps(
+        {
+            "version": VERSION,
+            "id": message.id,
+            "task": message.task,
+            "backend": message.backend,
+            "queue": message.queue,
+            "priority": message.priority,
+            "run_after": run_after,
+        }
+    )
+    return f'{head[:-1]},"args":{args},"kwargs":{kwargs}}}'
+
+
+def read(payload: object) -> TaskMessage:
+    """Return the task of a decoded body.
+
+    Raises:
+        TaskMessageError: it is not one.
+    """
+    if not isinstance(payload, Mapping):
+        raise TaskMessageError(f"the body must be an object, not {type(payload).__name__}")
+    version = payload.get("version")
+    if version != VERSION:
+        raise TaskMessageError(f"version must be {VERSION}, which this worker reads")
+    wanted: dict[str, type[Any]] = {
+        "id": str, "task": str, "args": list, "kwargs": dict, "backend": str, "queue": str,
+        "priority": int,
+    }  # fmt: skip
+    for name, kind in wanted.items():
+        if not isinstance(payload.get(name), kind):
+            found = type(payload.get(name)).__name__
+            raise TaskMessageError(f"{name} must be of type {kind.__name__}, not {found}")
+    return TaskMessage(
+        run_after=_time(payload.get("run_after")), **{name: payload[name] for name in wanted}
+    )
+
+
+def _time(value: object) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TaskMessageError("run_after must be null or a time of ISO 8601") from None

@@ -1,0 +1,203 @@
+"""Everything that changes a task's row. A run may write its outcome while it is the row's last.
+
+The worker, the admin and `cancel` come here; nobody else changes a status.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import connections as databases
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+
+from rmq_publisher.contrib.django_tasks.message import dumps
+from rmq_publisher.contrib.django_tasks.models import TaskRecord
+from rmq_publisher.db.clock import DatabaseNow, after, database_now
+from rmq_publisher.exceptions import TaskCancelled
+
+READY, RUNNING = TaskRecord.Status.READY.value, TaskRecord.Status.RUNNING.value
+FAILED, SUCCESSFUL = TaskRecord.Status.FAILED.value, TaskRecord.Status.SUCCESSFUL.value
+
+TABLE = "rmq_publisher_tasks_taskrecord"
+_GIVEN = (
+    "id", "backend", "task_path", "queue_name", "priority", "run_after", "args", "kwargs",
+)  # fmt: skip
+# Named in full: the columns have no defaults in the database.
+_FIXED = {
+    "status": f"'{READY}'", "attempts": "0", "worker_ids": "'[]'", "failures": "0", "deaths": "0",
+    "errors": "'[]'", "return_value": "'null'",
+}  # fmt: skip
+
+
+class NewTask(NamedTuple):
+    """A task that is about to be enqueued; ``args`` and ``kwargs`` are JSON."""
+
+    id: str
+    backend: str
+    task_path: str
+    queue_name: str
+    priority: int
+    run_after: datetime | None
+    args: str
+    kwargs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """An error of a run, as it is stored: no value of the task is in it but what a traceback shows."""
+
+    exception_class_path: str
+    traceback: str
+
+
+CANCELLED = Error(f"{TaskCancelled.__module__}.{TaskCancelled.__qualname__}", "")
+
+
+def rows(database: str) -> QuerySet[TaskRecord]:
+    """Return the rows of all tasks of a database."""
+    return TaskRecord._default_manager.using(database)
+
+
+def can_return(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether an UPDATE may return columns: MySQL and MariaDB have no such statement."""
+    return connection.vendor in ("postgresql", "sqlite")
+
+
+def as_time(value: Any) -> datetime:
+    """Return a time that a statement returned, as Django would read it from a column."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if settings.USE_TZ and found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return found
+
+
+def insert(database: str, task: NewTask) -> datetime:
+    """Write the row of a new task in the caller's transaction; return when, by the database's clock.
+
+    One statement, as lean as `outbox.insert`'s: it is most of what a request pays for a task.
+    """
+    connection = databases[database]
+    is_mysql = connection.vendor == "mysql"
+    names = [*_GIVEN, *_FIXED, "enqueued_at"]
+    columns = ", ".join(f"`{name}`" if is_mysql else f'"{name}"' for name in names)
+    adapt = connection.ops.adapt_datetimefield_value
+    values: list[Any] = list(task)
+    values[_GIVEN.index("run_after")] = None if task.run_after is None else adapt(task.run_after)
+    now = None
+    if connection.features.can_return_columns_from_insert:
+        time, returning = after(connection), " RETURNING enqueued_at"
+    else:
+        now = database_now(connection)
+        time, returning = "%s", ""
+        values.append(adapt(now))
+    places = ", ".join([*["%s"] * len(_GIVEN), *_FIXED.values(), time])
+    sql = f"INSERT INTO {TABLE} ({columns}) VALUES ({places}){returning}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return as_time(cursor.fetchone()[0]) if now is None else now
+
+
+def get(database: str, id: str, backend: str) -> TaskRecord | None:
+    """Return a task of a backend; None where there is none."""
+    return rows(database).filter(id=id, backend=backend).first()
+
+
+def locked(database: str, id: str) -> TaskRecord | None:
+    """Return a row under its lock, which SQLite has for the whole database; None where it is gone."""
+    return rows(database).select_for_update().filter(id=id).first()
+
+
+def _last(row: TaskRecord, attempt: int) -> bool:
+    return row.status == RUNNING and row.attempts == attempt
+
+
+def succeed(database: str, id: str, attempt: int, value: str) -> bool:
+    """Write the result of a run; return whether the run was still the row's last.
+
+    Args:
+        database: Django alias.
+        id: of the task.
+        attempt: number of the run.
+        value: what it returned, as JSON.
+    """
+    return (
+        rows(database)
+        .filter(id=id, status=RUNNING, attempts=attempt)
+        .update(status=SUCCESSFUL, finished_at=DatabaseNow(), return_value=value)
+        == 1
+    )
+
+
+def fail(database: str, id: str, attempt: int, error: Error, max_attempts: int) -> int | None:
+    """Write the failure of a run: the task is ready for its next attempt, or has failed.
+
+    Returns:
+        The number of failed runs where another is to follow, 0 where there is none; None where the run
+        was not the row's last any more.
+    """
+    with transaction.atomic(using=database):
+        row = locked(database, id)
+        if row is None or not _last(row, attempt):
+            return None
+        row.failures += 1
+        add_error(row, error)
+        is_over = row.failures >= max_attempts
+        if is_over:
+            finish_failed(row)
+        else:
+            row.status = READY
+        save(row, "failures")
+        return 0 if is_over else row.failures
+
+
+def add_error(row: TaskRecord, error: Error) -> None:
+    """Append an error to a row that is locked."""
+    known = json.loads(row.errors)
+    known.append(
+        {"exception_class_path": error.exception_class_path, "traceback": error.traceback}
+    )
+    row.errors = dumps(known)
+
+
+def finish_failed(row: TaskRecord) -> None:
+    """Make a row that is locked that of a task that has failed."""
+    row.status = FAILED
+    row.finished_at = database_now(databases[str(row._state.db)])
+
+
+def save(row: TaskRecord, *more: str) -> None:
+    """Write a row that is locked."""
+    row.save(update_fields=["status", "finished_at", "errors", *more])
+
+
+def cancel(database: str, id: str, backend: str | None = None) -> bool:
+    """Cancel a task that waits, in the caller's transaction; return whether there was such a one.
+
+    Its message, where it has left, is acknowledged without a run.
+    """
+    with transaction.atomic(using=database, savepoint=False):
+        row = locked(database, id)
+        if row is None or row.status != READY or backend not in (None, row.backend):
+            return False
+        add_error(row, CANCELLED)
+        finish_failed(row)
+        save(row)
+        return True
+
+
+def prune(
+    database: str, backends: Sequence[str], days: float, *, most: int, dry_run: bool = False
+) -> int:
+    """Delete tasks that finished so many days ago; return how many."""
+    old = rows(database).filter(
+        finished_at__lt=DatabaseNow(-days * 86_400), backend__in=list(backends)
+    )
+    if dry_run:
+        return old.count()
+    ids = list(old.order_by("finished_at").values_list("id", flat=True)[:most])
+    return rows(database).filter(id__in=ids)._raw_delete(database) if ids else 0

@@ -1,0 +1,78 @@
+"""Rows as Django's `TaskResult`, and paths as its tasks."""
+
+import json
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from rmq_publisher.contrib.django_tasks.framework import (
+    AnyResult,
+    AnyTask,
+    Task,
+    TaskError,
+    TaskResult,
+    TaskResultStatus,
+)
+from rmq_publisher.contrib.django_tasks.models import TaskRecord
+
+
+def find_task(path: str) -> AnyTask:
+    """Return the task of a dotted path.
+
+    Raises:
+        ImportError: there is no such module or name, or it is not decorated as a task.
+    """
+    found = import_string(path)
+    if not isinstance(found, Task):
+        raise ImportError(f"{path} is not a task: decorate it with @task")
+    return found
+
+
+def result_of(row: TaskRecord) -> AnyResult:
+    """Return a row as Django shows it.
+
+    Raises:
+        ImportError: its task is not in the project any more.
+    """
+    task = find_task(row.task_path).using(
+        priority=row.priority,
+        queue_name=row.queue_name,
+        run_after=row.run_after,
+        backend=row.backend,
+    )
+    if row.run_after is None and task.run_after is not None:
+        raise ImportError(f"{row.task_path} must not have a run_after of its own")
+    result = new_result(
+        task,
+        row.id,
+        json.loads(row.args),
+        json.loads(row.kwargs),
+        status=TaskResultStatus(row.status),
+        enqueued_at=row.enqueued_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        last_attempted_at=row.last_attempted_at,
+        errors=[TaskError(**error) for error in json.loads(row.errors)],
+        worker_ids=json.loads(row.worker_ids),
+    )
+    if row.status == TaskRecord.Status.SUCCESSFUL:
+        change(result, _return_value=json.loads(row.return_value))
+    return result
+
+
+def new_result(
+    task: AnyTask, id: str, args: list[Any], kwargs: dict[str, Any], **known: Any
+) -> AnyResult:
+    """Return a `TaskResult` of a task that has not begun, but for what is known of it."""
+    values: dict[str, Any] = {
+        "status": TaskResultStatus.READY, "enqueued_at": None, "started_at": None,
+        "finished_at": None, "last_attempted_at": None, "errors": [], "worker_ids": [],
+    }  # fmt: skip
+    values.update(known)
+    return TaskResult(task=task, id=id, args=args, kwargs=kwargs, backend=task.backend, **values)
+
+
+def change(result: AnyResult, **values: Any) -> None:
+    """Change a result, whose class is frozen: as Django's own backends do."""
+    for name, value in values.items():
+        object.__setattr__(result, name, value)

@@ -1,0 +1,67 @@
+"""The broker's queues of tasks, and the priorities of their messages."""
+
+import re
+
+from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.contrib.django_tasks.options import BackendOptions
+
+# Every delivery to a worker that dies, or leaves with messages that it has not begun, may count towards
+# the limit, and a broker drops what is above it. So it is far above `options.MOST_DEATHS`: the rows
+# decide how often a task may take its worker along.
+DELIVERY_LIMIT = 10_000
+
+LOWEST, HIGHEST = -100, 100  # priorities of Django's tasks
+LEVELS = 31  # of a quorum queue from 4.3 on, from 0
+LOW, HIGH = 4, 5  # of a quorum queue of 4.0 to 4.2: what is above 4 is high
+
+
+def broker_queue(options: BackendOptions, queue_name: str) -> QueueConfig:
+    """Return the broker's queue of a queue of tasks.
+
+    Raises:
+        TopologyError: its name is longer than AMQP allows.
+    """
+    is_quorum = options.queue_type == "quorum"
+    return QueueConfig(
+        f"{options.prefix}{queue_name}",
+        queue_type=options.queue_type,
+        delivery_limit=DELIVERY_LIMIT if is_quorum else None,
+        max_priority=options.max_priority,
+        using=options.using,
+    )
+
+
+def message_priority(priority: int, options: BackendOptions, product: str) -> int | None:
+    """Return the AMQP priority of a task's message.
+
+    Args:
+        priority: of the task, from -100 to 100.
+        options: of its backend.
+        product: the broker's name and version; empty where it is not known: it is then taken for a new
+            one.
+    """
+    if options.queue_type == "classic":
+        most = options.max_priority
+        return None if most is None else _scaled(priority, most)
+    version = broker_version(product)
+    if version is not None and (4, 0) <= version < (4, 3):
+        return HIGH if priority > 0 else LOW
+    return _scaled(priority, LEVELS)
+
+
+def _scaled(priority: int, most: int) -> int:
+    return round((priority - LOWEST) * most / (HIGHEST - LOWEST))
+
+
+def has_priorities(options: BackendOptions, product: str) -> bool:
+    """Return whether the broker heeds priorities, as far as that is known."""
+    if options.queue_type == "classic":
+        return options.max_priority is not None
+    version = broker_version(product)
+    return version is None or version >= (4, 0)
+
+
+def broker_version(product: str) -> tuple[int, int] | None:
+    """Return major and minor version of ``"RabbitMQ 4.3.6"``; None of anything else."""
+    found = re.fullmatch(r"RabbitMQ (\d+)\.(\d+)\b.*", product)
+    return (int(found[1]), int(found[2])) if found else None
