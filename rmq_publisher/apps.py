@@ -4,6 +4,8 @@ from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 from rmq_publisher.checks import register_checks
+from rmq_publisher.exceptions import BrokerAnswer
+from rmq_publisher.topology.advice import advice
 from rmq_publisher.topology.registry import declaration_order
 from rmq_publisher.transport.memory.transport import declare_on_first_use
 
@@ -16,6 +18,7 @@ class RmqPublisherConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and what memory brokers declare by themselves."""
+        """Register the system checks, what memory brokers declare by themselves, and errors' advice."""
         register_checks()
         declare_on_first_use(declaration_order)
+        BrokerAnswer.advice = staticmethod(advice)

@@ -4,7 +4,7 @@ Every error names its message and says whether retrying the same message may wor
 body, a header value or a password: only names, sizes, ids and reply codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from rmq_publisher.amqp.reply_codes import NOT_FOUND
@@ -58,8 +58,13 @@ class InvalidMessage(PublishError, ValueError):
 
 
 class BrokerAnswer(PublishError):
-    """Base class of the outcomes that carry the broker's reply code and reply text."""
+    """Base class of the outcomes that carry the broker's reply code and reply text.
 
+    Attributes:
+        advice: what to do about it, from what the project declares; the app sets it when Django starts.
+    """
+
+    advice: ClassVar[Callable[["BrokerAnswer"], str]] = staticmethod(lambda _: "")
     words: ClassVar[str] = "refused"
     answered = True
 
@@ -85,6 +90,10 @@ class BrokerAnswer(PublishError):
         )
         self.reply_code = reply_code
         self.reply_text = reply_text
+
+    def __str__(self) -> str:
+        # Looked up by whoever reads it: the thread that makes the error must not import modules.
+        return "; ".join(filter(None, (super().__str__(), BrokerAnswer.advice(self))))
 
 
 class Unroutable(BrokerAnswer):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rmq_publisher.conf.schema import OutboxSettings
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.schema import ERROR_MAX
-from rmq_publisher.exceptions import PublishError
+from rmq_publisher.exceptions import BrokerAnswer, PublishError
 from rmq_publisher.timing import jittered
 
 HISTORY_MAX = 50
@@ -74,5 +74,7 @@ def failure_columns(
 
 def words(error: PublishError) -> str:
     """Return an error's text as it is stored: short, printable, in one line."""
-    text = getattr(error, "reply_text", None) or str(error)
+    text = str(error)
+    if isinstance(error, BrokerAnswer):
+        text = "; ".join(filter(None, (error.reply_text, BrokerAnswer.advice(error))))
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text)[:ERROR_MAX]

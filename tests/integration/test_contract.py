@@ -18,6 +18,7 @@ from rmq_publisher import (
     Message,
     Nacked,
     PublishManyError,
+    QueueConfig,
     Rejected,
     Unroutable,
     apublish,
@@ -145,6 +146,18 @@ def test_no_such_queue(side: Side) -> None:
         "rejected by the broker: 404 NOT_FOUND - no queue 'NAME' in vhost '/' "
         "(exchange '', routing key 'NAME', message m)"
     )
+
+
+def test_no_such_queue_but_one_of_the_project(side: Side, settings: Any) -> None:
+    """Named by the settings alone: the broker does not have it."""
+    name = side.unused_queue()
+    with pytest.raises(Rejected):
+        send(queue=name)  # memory brokers declare the project's topology on first use
+    settings.RMQ_QUEUES = [QueueConfig(name)]
+    with pytest.raises(Rejected, match=r"; RMQ_QUEUES declares it: run manage.py rmq_declare"):
+        send(queue=name)
+    with pytest.raises(Rejected, match=f"; did you mean '{name}'"):
+        send(queue=f"{name}s")
 
 
 def test_no_such_exchange(side: Side) -> None:

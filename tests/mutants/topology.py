@@ -8,6 +8,8 @@ REPAIR = "transport/rabbitmq/topology_repair.py"
 ROUTES = "amqp/routes.py"
 MEMORY = "transport/memory/transport.py"
 TESTS = ("transport/rabbitmq/test_topology_repair.py",)
+ADVICE = "topology/advice.py"
+ADVICE_TESTS = ("topology/test_advice.py",)
 ROUTE_TESTS = ("amqp/test_routes.py",)
 
 MUTANTS = (
@@ -138,6 +140,54 @@ MUTANTS = (
         "            if not (known and is_missing and declares_exchange(*where[:2])):\n",
         "            if True:\n",
         ("integration/test_contract_gone.py::test_configs_are_declared_anew",),
+    ),
+    Mutant(
+        "a missing queue that is known is not declared",
+        "A 404 on a queue that the project's configs know names rmq_declare.",
+        ADVICE,
+        "    if name in known:\n",
+        "    if False:\n",
+        ADVICE_TESTS,
+    ),
+    Mutant(
+        "no similar name is known",
+        "A 404 on a name that is near a known one says which.",
+        ADVICE,
+        "difflib.get_close_matches(name, known, 1)",
+        "difflib.get_close_matches(name, known, 1, 1.0)",
+        ADVICE_TESTS,
+    ),
+    Mutant(
+        "advice of other settings",
+        "What an error advises is of the present settings.",
+        ADVICE,
+        "        _about.cache_clear()\n",
+        "        pass\n",
+        ADVICE_TESTS,
+    ),
+    Mutant(
+        "the project's fault is the error's",
+        "An error has a text though the project's modules cannot be imported.",
+        ADVICE,
+        "    except Exception as wrong:",
+        "    except LookupError as wrong:",
+        ADVICE_TESTS,
+    ),
+    Mutant(
+        "a stored failure has no advice",
+        "The stored text of a failure names rmq_declare, too.",
+        "outbox/retry_policy.py",
+        "filter(None, (error.reply_text, BrokerAnswer.advice(error)))",
+        "filter(None, (error.reply_text,))",
+        ADVICE_TESTS,
+    ),
+    Mutant(
+        "advice is not installed",
+        "Django's start gives errors their advice.",
+        "apps.py",
+        "        BrokerAnswer.advice = staticmethod(advice)\n",
+        "",
+        ADVICE_TESTS,
     ),
     Mutant(
         "a producer remembers what is gone",
