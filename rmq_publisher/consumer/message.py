@@ -1,11 +1,13 @@
 """A received message: read when asked, settled once, and only on the channel that brought it."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from rmq_publisher.amqp.compression import HEADER
 from rmq_publisher.amqp.decoding import read_properties
+from rmq_publisher.consumer.origin import Origin
+from rmq_publisher.consumer.retry_headers import Carried
 from rmq_publisher.serialization import DecodeError, decode
 from rmq_publisher.transport.consuming import (
     ACK,
@@ -16,35 +18,11 @@ from rmq_publisher.transport.consuming import (
     Delivered,
 )
 
-ATTEMPTS = "x-rmq-attempts"  # failures that were handed over to a queue of retries
 _SETTLED = ("acknowledged", "rejected", "requeued", "acknowledged")  # by verdict
 
 
 class MessageStateError(Exception):
     """A message that cannot be settled: it is settled already, or its channel is lost."""
-
-
-class Origin:
-    """What a message needs to know of the consumer that received it.
-
-    Args:
-        settle: sends a verdict; returns False where the channel is lost.
-        accept: content types that are decoded, as `serialization.accepted` returns them.
-        limit: bytes that a body may have.
-    """
-
-    __slots__ = ("accept", "limit", "settle", "upto")
-
-    def __init__(
-        self,
-        settle: Callable[[Delivered, int], bool],
-        accept: Collection[str] | None,
-        limit: int,
-    ) -> None:
-        self.settle = settle
-        self.accept = accept
-        self.limit = limit
-        self.upto = (0, 0)  # session and tag of the last multiple ack
 
 
 class ReceivedMessage:
@@ -53,9 +31,12 @@ class ReceivedMessage:
     Attributes:
         queue: name of the queue that it came from.
         no_ack: whether it was acknowledged before it was handed out.
+        lost_starts: how often its handler started and never ended, as far as its worker knows.
     """
 
-    __slots__ = ("_delivered", "_origin", "_payload", "_properties", "_state", "no_ack", "queue")
+    __slots__ = (
+        "_delivered", "_origin", "_payload", "_properties", "_state", "lost_starts", "no_ack", "queue",
+    )  # fmt: skip
 
     def __init__(
         self, delivered: Delivered, origin: Origin, queue: str, no_ack: bool = False
@@ -67,6 +48,7 @@ class ReceivedMessage:
         self._payload: tuple[Any] | None = None
         self.queue = queue
         self.no_ack = no_ack
+        self.lost_starts = 0
 
     def __repr__(self) -> str:
         one = self._delivered
@@ -134,13 +116,19 @@ class ReceivedMessage:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The headers; empty where there are none."""
-        return dict(self._values.get("headers") or {})
+        """The headers as they were published; empty where there are none."""
+        return self.carried.headers
 
     @property
     def properties(self) -> dict[str, Any]:
         """AMQP's properties by name, those that are set, without the headers."""
-        return {name: value for name, value in self._values.items() if name != "headers"}
+        return self.carried.properties
+
+    @property
+    def carried(self) -> Carried:
+        """What it carries from its earlier attempts."""
+        one = self._delivered
+        return Carried(self._values, self.queue, one.exchange, one.routing_key)
 
     @property
     def content_type(self) -> str | None:
@@ -157,18 +145,22 @@ class ReceivedMessage:
     @property
     def message_id(self) -> str:
         """The property; empty where there is none."""
-        return str(self._values.get("message_id") or "")
+        return self.carried.message_id
 
     @property
     def delivery_info(self) -> dict[str, Any]:
         """How it came: consumer_tag, delivery_tag, redelivered, exchange, routing_key, queue."""
         one = self._delivered
+        try:
+            exchange, routing_key = self.carried.place
+        except DecodeError:
+            exchange, routing_key = one.exchange, one.routing_key
         return {
             "consumer_tag": one.consumer_tag,
             "delivery_tag": one.tag,
             "redelivered": one.redelivered,
-            "exchange": one.exchange,
-            "routing_key": one.routing_key,
+            "exchange": exchange,
+            "routing_key": routing_key,
             "queue": self.queue,
         }
 
@@ -184,12 +176,19 @@ class ReceivedMessage:
 
     @property
     def attempts(self) -> int:
-        """Which attempt this is, from 1: one more than the failures that its headers count."""
-        counted = (self._values.get("headers") or {}).get(ATTEMPTS)
-        valid = isinstance(counted, int) and not isinstance(counted, bool) and counted > 0
-        return 1 + counted if valid else 1  # type: ignore[operator]
+        """Which attempt this is, from 1.
+
+        One more than the failures that its headers count, and those starts of its handler that never
+        ended, because the worker died.
+        """
+        return 1 + self.carried.failures + self.lost_starts
 
     # Settling
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the channel that brought it is open, so that it can still be settled."""
+        return self._origin.is_current(self._delivered)
 
     @property
     def acknowledged(self) -> bool:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection
 
 from rmq_publisher import signals
 from rmq_publisher.conf import loader
-from rmq_publisher.consumer.message import Origin, ReceivedMessage
+from rmq_publisher.consumer.message import ReceivedMessage
+from rmq_publisher.consumer.origin import Origin
 from rmq_publisher.consumer.subscriptions import ConsumedQueue
 from rmq_publisher.consumer.unsettled import UnsettledCount
 from rmq_publisher.timing import monotonic
@@ -46,8 +47,8 @@ class Receiver:
         self._by_tag: dict[
             str, ConsumedQueue
         ] = {}  # also of those cancelled: more may be buffered
-        self._origin = Origin(self._settle, accept, settings.max_body_size)
-        self.source = connections[alias].open_source()
+        self.source = source = connections[alias].open_source()
+        self._origin = Origin(self._settle, source.is_current, accept, settings.max_body_size)
 
     def begin(self, one: ConsumedQueue, subscription: Subscription) -> None:
         """Consume from a queue.
