@@ -12,13 +12,13 @@ from django.db.models import QuerySet
 
 from rmq_publisher.amqp.decoding import read_properties
 from rmq_publisher.consumer.deaths import Death, clean_text, deaths, last_death
-from rmq_publisher.consumer.message import ATTEMPTS, ReceivedMessage
+from rmq_publisher.consumer.message import ReceivedMessage
+from rmq_publisher.consumer.retry_headers import ATTEMPTS, ERROR
 from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.keys import key_of
 from rmq_publisher.db.schema import ERROR_MAX
 
-ERROR = "x-rmq-error"  # reason, class and place of the last failed attempt
 # Of the message that is sent back: a later death of it is another one, even within the same second.
 SENT_BACK = "x-rmq-sent-back"
 ROWS_AT_ONCE = 100
@@ -62,7 +62,8 @@ def from_dead_letter_queue(message: ReceivedMessage, using: str) -> Any:
             "exchange": last.exchange,
             "routing_key": last.routing_keys[0] if last.routing_keys else "",
             "reason": last.reason,
-            "attempts": failed + (last.reason in _RUN),
+            # Where its headers say why it ended, they count the last attempt too.
+            "attempts": failed + (last.reason in _RUN and ERROR not in headers),
             "died_at": _stored_time(last.time),
         }
     return _row(message, using, values, columns, _identity(last))

@@ -3,19 +3,16 @@
 Other clients can write these headers too, so that nothing is assumed about their types.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rmq_publisher.consumer.retry_headers import ORIGINAL, X_DEATH, is_level
 from rmq_publisher.db.schema import NAME_MAX
 
-DEATHS = "x-death"
-ORIGINAL = "x-rmq-original"  # what the broker's and the sender's headers were before a hand-over
 DEATHS_MAX = 100  # that are kept of one message
 KEYS_MAX = 20  # routing keys that are kept of one death
-_LEVEL = re.compile(r"\.retry\.[0-9]+$")
 _INT_MAX = 2**31 - 1
 
 
@@ -42,7 +39,7 @@ class Death:
     @property
     def is_of_level(self) -> bool:
         """Whether it waited for its next attempt, and so has not died."""
-        return _LEVEL.search(self.queue) is not None
+        return is_level(self.queue)
 
     def plain(self) -> dict[str, Any]:
         """Return it in JSON's types."""
@@ -62,10 +59,10 @@ def deaths(headers: Mapping[str, Any]) -> list[Death]:
     The broker's list comes first, then what was kept of it at the last hand-over: RabbitMQ 4 keeps only
     its last round.
     """
-    found = list(_deaths(headers.get(DEATHS)))
+    found = list(_deaths(headers.get(X_DEATH)))
     original = headers.get(ORIGINAL)
     if isinstance(original, Mapping):
-        found += _deaths(original.get(DEATHS))
+        found += _deaths(original.get(X_DEATH))
     return found[:DEATHS_MAX]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 ATTEMPTS = "x-rmq-attempts"  # failed attempts
 ORIGINAL = "x-rmq-original"  # what it was published with and must not be sent again
 WAIT = "x-rmq-wait"  # milliseconds that are left to wait after this stay
-ERROR = "x-rmq-error"  # why its attempts have ended: it is to be rejected
+ERROR = "x-rmq-error"  # why its attempts have ended, as text: it is to be rejected
 
 X_DEATH = "x-death"
 _LEVEL = re.compile(r"\.retry\.\d+\Z")
@@ -53,8 +53,7 @@ class Carried:
         """The headers without what its stays in levels have put there."""
         if not self._original:
             return dict(self._headers)
-        kept = self._original.get("headers")
-        kept = dict(kept) if isinstance(kept, Mapping) else {}
+        kept = {name: value for name, value in self._original.items() if _is_of_broker(name)}
         own = {name: value for name, value in self._headers.items() if not self._is_ours(name)}
         deaths = _each_once([*_deaths(own), *_deaths(kept)])
         shown = kept | own
@@ -115,10 +114,10 @@ class Carried:
         return min(max(found, 0), _MOST)
 
     @property
-    def error(self) -> Values:
+    def error(self) -> str:
         """Why its attempts have ended; empty while they have not."""
         found = self._headers.get(ERROR)
-        return dict(found) if isinstance(found, Mapping) and not self._begins_anew else {}
+        return found if isinstance(found, str) and not self._begins_anew else ""
 
     def expires_at(self, now: int) -> int | None:
         """Return when it expires, in milliseconds since 1970; None if it does not.
@@ -138,7 +137,7 @@ class Carried:
 
     # What is sent
 
-    def handed_over(self, *, now: int, failures: int, rest: int, error: Values) -> Values:
+    def handed_over(self, *, now: int, failures: int, rest: int, error: str) -> Values:
         """Return the properties with which it is sent to a level.
 
         Args:
@@ -166,8 +165,7 @@ class Carried:
         deadline = self.expires_at(now)
         if deadline is not None:
             kept["expires_at"] = deadline
-        of_broker = {name: value for name, value in headers.items() if _is_of_broker(name)}
-        return kept | ({"headers": of_broker} if of_broker else {})
+        return kept | {name: value for name, value in headers.items() if _is_of_broker(name)}
 
 
 def is_level(queue: object) -> bool:

@@ -36,7 +36,7 @@ def only(database: str) -> Any:
 def test_a_row_says_where_and_why_the_message_died(store: str) -> None:
     headers = {
         "x-death": [died("orders.retry.1000", "expired", exchange=""), died()],
-        "x-rmq-attempts": 4,
+        "x-rmq-attempts": 5,
         "x-rmq-error": "failed: ValueError at shop.consumers:12",
     }
     message = received(

@@ -3,7 +3,8 @@
 from typing import Any
 
 from rmq_publisher.amqp.encoding import basic_properties
-from rmq_publisher.consumer.message import Origin, ReceivedMessage
+from rmq_publisher.consumer.message import ReceivedMessage
+from rmq_publisher.consumer.origin import Origin
 from rmq_publisher.transport.consuming import Delivered
 
 
@@ -23,4 +24,4 @@ def received(
         header = basic_properties(properties)
     size = len(body) if size is None else size
     delivered = Delivered(1, 1, "tag", redelivered, exchange, queue, header, body, size)
-    return ReceivedMessage(delivered, Origin(lambda *_: True, None, limit), queue)
+    return ReceivedMessage(delivered, Origin(lambda *_: True, lambda _: True, None, limit), queue)
