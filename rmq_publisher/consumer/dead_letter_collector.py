@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -100,11 +101,12 @@ class DeadLetterCollector:
                 pairs.append((message, from_dead_letter_queue(message, self._using)))
             except DecodeError as error:
                 self._hold(message, str(error))
-        for some in self._stored(pairs):
-            try:
-                some.ack()
-            except MessageStateError:
-                pass  # it comes again, and is recognised
+        for stored in self._stored(pairs):
+            self._acknowledge(stored)
+
+    def _acknowledge(self, message: ReceivedMessage) -> None:
+        with suppress(MessageStateError):  # it comes again, and is recognised
+            message.ack()
 
     def _stored(self, pairs: Sequence[Pair]) -> list[ReceivedMessage]:
         """Store rows, waiting for the database; return the messages that are stored."""

@@ -1,0 +1,179 @@
+"""A dead-letter queue is emptied into the table: committed before the ack, and nothing is dropped."""
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, OperationalError, ProgrammingError
+
+from rmq_publisher import QueueConfig, Rejected
+from rmq_publisher.consumer import dead_letter_collector, dead_letters
+from rmq_publisher.consumer.dead_letter_collector import DeadLetterCollector, DeadLettersStuckError
+from tests.support.sides import Side, send
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def queues(side: Side) -> tuple[QueueConfig, str]:
+    """A queue and the name of its dead-letter queue."""
+    dead = side.queue()
+    return side.queue(dead_letter_exchange="", dead_letter_routing_key=dead.name), dead.name
+
+
+def kill(side: Side, queue: QueueConfig, *bodies: bytes, **options: Any) -> list[str]:
+    """Publish messages and reject each, so that they lie in the dead-letter queue; return their ids."""
+    ids = [send(body, queue=queue.name, **options) for body in bodies]
+    for _ in bodies:
+        side.take(queue.name).reject()
+    return ids
+
+
+def collector(queue: str) -> DeadLetterCollector:
+    return DeadLetterCollector(queue, using=None, database="default")
+
+
+def rows() -> list[Any]:
+    return list(dead_letters.rows("default").order_by("id"))
+
+
+def test_what_died_becomes_rows_and_leaves_the_queue(
+    side: Side, queues: tuple[QueueConfig, str]
+) -> None:
+    queue, dead = queues
+    ids = kill(side, queue, b"1", b"2", headers={"h": 1})
+    one = collector(dead)
+    one.run(until_empty=True)
+    assert one.stored == 2
+    assert [(row.message_id, bytes(row.body)) for row in rows()] == list(
+        zip(ids, [b"1", b"2"], strict=True)
+    )
+    for row in rows():
+        assert (row.queue, row.dead_letter_queue, row.using) == (queue.name, dead, "default")
+        assert (row.reason, row.routing_key, row.attempts) == ("rejected", queue.name, 1)
+        assert row.deaths[0]["time"] is not None
+    assert side.stays_empty(dead)
+
+
+def test_a_row_is_committed_before_its_message_is_acknowledged(
+    side: Side, queues: tuple[QueueConfig, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, dead = queues
+    kill(side, queue, b"1")
+
+    def killed(*_: object) -> int:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dead_letter_collector, "store", killed)
+        with pytest.raises(SystemExit):
+            collector(dead).run(until_empty=True)
+    assert rows() == []
+    collector(dead).run(until_empty=True)
+    assert len(rows()) == 1
+
+
+def test_a_lost_ack_stores_nothing_twice(side: Side, queues: tuple[QueueConfig, str]) -> None:
+    queue, dead = queues
+    kill(side, queue, b"1")
+    one = collector(dead)
+    one._acknowledge = lambda _: None  # type: ignore[method-assign]
+    one.run(until_empty=True)
+    again = collector(dead)
+    again.run(until_empty=True)
+    assert (one.stored, again.stored, len(rows())) == (1, 0, 1)
+    assert side.stays_empty(dead)
+
+
+def test_a_limit_leaves_the_rest_in_the_queue(side: Side, queues: tuple[QueueConfig, str]) -> None:
+    queue, dead = queues
+    kill(side, queue, b"1", b"2", b"3")
+    collector(dead).run(limit=2)
+    assert [bytes(row.body) for row in rows()] == [b"1", b"2"]
+    assert side.take(dead).body == b"3"
+
+
+def test_it_waits_for_the_database(
+    side: Side,
+    queues: tuple[QueueConfig, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue, dead = queues
+    kill(side, queue, b"1")
+    failures = [OperationalError("gone away"), OperationalError("still away")]
+
+    def store(database: str, letters: Any) -> int:
+        if failures:
+            raise failures.pop(0)
+        return dead_letters.store(database, letters)
+
+    monkeypatch.setattr(dead_letter_collector, "store", store)
+    with caplog.at_level(logging.ERROR, "rmq_publisher.consumer"):
+        collector(dead).run(until_empty=True)
+    assert len(rows()) == 1
+    told = [each.getMessage() for each in caplog.records if dead in each.getMessage()]
+    assert [text.rpartition(": ")[2] for text in told] == ["gone away", "still away"]
+
+
+def test_a_row_that_the_database_refuses_stays_in_the_queue(
+    side: Side, queues: tuple[QueueConfig, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, dead = queues
+    kill(side, queue, b"1", b"bad", b"3")
+
+    def store(database: str, letters: Any) -> int:
+        if any(bytes(letter.body) == b"bad" for letter in letters):
+            raise DatabaseError("refused")
+        return dead_letters.store(database, letters)
+
+    monkeypatch.setattr(dead_letter_collector, "store", store)
+    collector(dead).run(until_empty=True)
+    assert [bytes(row.body) for row in rows()] == [b"1", b"3"]
+    assert side.take(dead).body == b"bad"
+
+
+def test_a_body_over_the_limit_stays_in_the_queue(
+    side: Side, queues: tuple[QueueConfig, str], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, dead = queues
+    kill(side, queue, b"x" * 2000, b"2")
+    settings.RMQ_MAX_BODY_SIZE = 1024
+    collector(dead).run(until_empty=True)
+    assert [bytes(row.body) for row in rows()] == [b"2"]
+    monkeypatch.setattr(dead_letter_collector, "HELD_MAX", 0)
+    with pytest.raises(DeadLettersStuckError, match="RMQ_MAX_BODY_SIZE allows 1024"):
+        collector(dead).run(until_empty=True)
+    assert len(side.take(dead).body) == 2000
+
+
+def test_a_missing_table_ends_it(
+    side: Side, queues: tuple[QueueConfig, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, dead = queues
+    kill(side, queue, b"1")
+
+    def store(*_: object) -> int:
+        error = ProgrammingError("no such table: rmq_publisher_deadletter")
+        error.__cause__ = Exception(1146, "no table")
+        raise error
+
+    monkeypatch.setattr(dead_letter_collector, "store", store)
+    with pytest.raises(ProgrammingError):
+        collector(dead).run(until_empty=True)
+    assert side.take(dead).body == b"1"
+
+
+def test_stop_ends_it(queues: tuple[QueueConfig, str]) -> None:
+    one = collector(queues[1])
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    one.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_queue_that_does_not_exist_is_refused(side: Side) -> None:
+    with pytest.raises(Rejected, match="404"):
+        collector(side.unused_queue()).run(until_empty=True)
