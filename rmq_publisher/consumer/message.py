@@ -12,13 +12,15 @@ from rmq_publisher.serialization import DecodeError, decode
 from rmq_publisher.transport.consuming import (
     ACK,
     ACK_MULTIPLE,
+    GIVE_BACK,
     REJECT,
     REQUEUE,
     STREAM_OFFSET,
     Delivered,
 )
 
-_SETTLED = ("acknowledged", "rejected", "requeued", "acknowledged")  # by verdict
+# By verdict.
+_SETTLED = ("acknowledged", "rejected", "requeued", "acknowledged", "given back")
 
 
 class MessageStateError(Exception):
@@ -31,11 +33,13 @@ class ReceivedMessage:
     Attributes:
         queue: name of the queue that it came from.
         no_ack: whether it was acknowledged before it was handed out.
+        guarded: whether a worker settles it: the handler that has it may not.
         lost_starts: how often its handler started and never ended, as far as its worker knows.
     """
 
     __slots__ = (
-        "_delivered", "_origin", "_payload", "_properties", "_state", "lost_starts", "no_ack", "queue",
+        "_delivered", "_origin", "_payload", "_properties", "_state", "guarded", "lost_starts", "no_ack",
+        "queue",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +52,7 @@ class ReceivedMessage:
         self._payload: tuple[Any] | None = None
         self.queue = queue
         self.no_ack = no_ack
+        self.guarded = False
         self.lost_starts = 0
 
     def __repr__(self) -> str:
@@ -238,6 +243,10 @@ class ReceivedMessage:
         """Give it back to its queue; raises as `reject`."""
         self.reject(requeue=True)
 
+    def give_back(self) -> None:
+        """Give it back unhandled: as `requeue`, which RabbitMQ 4.3 counts as a failure; to no stream."""
+        self._settle(GIVE_BACK)
+
     def _is_of_stream(self) -> bool:
         try:
             return STREAM_OFFSET in (self._values.get("headers") or {})
@@ -245,6 +254,8 @@ class ReceivedMessage:
             return False
 
     def _settle(self, verdict: int) -> None:
+        if self.guarded:
+            raise MessageStateError("the worker settles it: return, or raise Reject or Retry")
         if self._state or self._is_covered:
             state = self._state or "acknowledged"
             raise MessageStateError(f"message {self._delivered.tag} is {state} already")

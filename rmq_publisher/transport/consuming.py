@@ -14,7 +14,8 @@ from rmq_publisher.amqp.validation import Step
 from rmq_publisher.timing import monotonic
 
 # How a delivery is settled; numbers, since one is kept for each of many thousands a second.
-ACK, REJECT, REQUEUE, ACK_MULTIPLE = range(4)
+# GIVE_BACK is REQUEUE without a failure: RabbitMQ 4.3 and later counts only the latter.
+ACK, REJECT, REQUEUE, ACK_MULTIPLE, GIVE_BACK = range(5)
 
 STREAM_OFFSET = "x-stream-offset"
 
@@ -115,6 +116,10 @@ class Reply(Protocol):
 
 class Source(Protocol):
     """Where a consumer's messages come from; all but `take` may be called from any thread."""
+
+    @property
+    def broker(self) -> str | None:
+        """Product and version of the broker, such as ``RabbitMQ 4.3.6``; None without a connection."""
 
     def subscribe(self, subscription: Subscription, timeout: float) -> None:
         """Consume from a queue, now and after every lost connection.

@@ -16,6 +16,7 @@ from rmq_publisher.exceptions import BrokerUnavailable, Rejected
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.consuming import (
     ACK_MULTIPLE,
+    GIVE_BACK,
     REJECT,
     REQUEUE,
     Cancelled,
@@ -52,7 +53,6 @@ class MemorySource:
         self._subscriptions: dict[str, _Held] = {}
         self._held: dict[int, tuple[Received, _Held]] = {}
         self._turn: deque[str] = deque()  # consumer tags, whose turn it is first
-        self._woken: SimpleQueue[None] = SimpleQueue()
         self._closed = False
 
     def start(self) -> None:
@@ -103,7 +103,8 @@ class MemorySource:
             BrokerUnavailable: it was closed.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        with self._broker.watched(self._woken):
+        woken: SimpleQueue[None] = SimpleQueue()  # of this call: several threads may wait
+        with self._broker.watched(woken):
             while True:
                 if self._closed and not over():
                     raise BrokerUnavailable("the consumer was closed")
@@ -115,7 +116,7 @@ class MemorySource:
                 if left is not None and left <= 0:
                     return None
                 with suppress(Empty):
-                    self._woken.get(timeout=self._broker.patience(left))
+                    woken.get(timeout=self._broker.patience(left))
 
     def _look(self) -> Item | None:
         for _ in range(len(self._turn)):
@@ -168,8 +169,8 @@ class MemorySource:
                 held.count = max(0, held.count - 1)
         try:
             for received, _ in settled:
-                if verdict in (REJECT, REQUEUE):
-                    received.reject(requeue=verdict == REQUEUE)
+                if verdict in (REJECT, REQUEUE, GIVE_BACK):
+                    received.reject(requeue=verdict != REJECT)
                 else:
                     received.ack()
         except Rejected:
@@ -180,6 +181,11 @@ class MemorySource:
     def is_current(self, delivered: Delivered) -> bool:
         """Return whether a delivery can still be settled."""
         return delivered.session == self._session
+
+    @property
+    def broker(self) -> str | None:
+        """Product and version of the broker; None once it was closed."""
+        return None if self._closed else "memory"
 
     def wake(self) -> None:
         """Have all who are in `take` look again."""

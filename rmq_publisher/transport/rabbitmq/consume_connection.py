@@ -60,6 +60,7 @@ class RobustConsumeConnection:
     Attributes:
         over: whether it was closed, and the thread has nothing left to do.
         crash: what a callback raised; the thread must end with it.
+        product: product and version of the broker; None while there is no connection.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class RobustConsumeConnection:
         self._loop, self._settings = loop, settings
         self._buffer, self._sessions = buffer, sessions
         self._connection: ConsumeConnection | None = None
-        self._ready = False
-        self._used = False
+        self.product: str | None = None
+        self._ready = self._used = False
         self._nodes = NodeSelection(settings.nodes)
         self._wanted: dict[str, _Wanted] = {}
         self._waiting: deque[tuple[tuple[Step, ...], Answer]] = deque()
@@ -243,10 +244,9 @@ class RobustConsumeConnection:
 
     def on_ready(self, connection: Connection) -> None:
         """Consuming may begin."""
-        self._ready = True
-        self._used = False
+        self._ready, self._used = True, False
         self._nodes.opened(monotonic())
-        product = connection.product
+        self.product = product = connection.product
         logger.info("%s: consuming from %s (%s)", self._settings.alias, connection.node, product)
         self._run_waiting()
         self._take_all_up()
@@ -276,7 +276,7 @@ class RobustConsumeConnection:
         """An open connection is gone."""
         if connection is not self._connection:
             return
-        self._connection = None
+        self._connection = self.product = None
         self._ready = False
         self._sessions.end()
         self._pause()

@@ -160,6 +160,11 @@ class ConsumeThread:
         """Return whether a delivery can still be settled."""
         return delivered.session == self._sessions.current
 
+    @property
+    def broker(self) -> str | None:
+        """Product and version of the broker; None without a connection."""
+        return self._connection.product
+
     def wake(self) -> None:
         """Have all who are in `take` look at their ``over()`` again."""
         self._buffer.wake()

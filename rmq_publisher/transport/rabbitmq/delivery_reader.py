@@ -7,7 +7,14 @@ were seen before is a few slices.
 import struct
 from collections.abc import Iterable
 
-from rmq_publisher.transport.consuming import ACK, ACK_MULTIPLE, REQUEUE, Delivered
+from rmq_publisher.transport.consuming import (
+    ACK,
+    ACK_MULTIPLE,
+    GIVE_BACK,
+    REJECT,
+    REQUEUE,
+    Delivered,
+)
 
 CONSUME_CHANNEL = 1  # fixed, as that of a publishing connection
 _SETTLE = struct.Struct(
@@ -15,15 +22,21 @@ _SETTLE = struct.Struct(
 )  # frame type, channel, size; class, method, tag, bits; frame end
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _DELIVER = struct.pack(">HH", 60, 60)
-_ACK_METHOD, _REJECT_METHOD = 80, 90
+# Method and bits of each verdict: basic.ack, basic.reject, basic.nack. 4.3 counts no nack as a failure.
+_SETTLING = {
+    ACK: (80, 0),
+    ACK_MULTIPLE: (80, 1),
+    REJECT: (90, 0),
+    REQUEUE: (90, 1),
+    GIVE_BACK: (120, 2),
+}
 _FRAME_END = 0xCE
 _NAMES_MAX = 1024  # of exchange and routing key that are remembered
 
 
 def settle_frame(tag: int, verdict: int) -> bytes:
-    """Return the frame of basic.ack or basic.reject (AMQP 0-9-1, 1.8.3.13 and 14)."""
-    method = _ACK_METHOD if verdict in (ACK, ACK_MULTIPLE) else _REJECT_METHOD
-    bits = 1 if verdict in (ACK_MULTIPLE, REQUEUE) else 0
+    """Return the frame of basic.ack, basic.reject or basic.nack (AMQP 0-9-1, 1.8.3.13 and 14)."""
+    method, bits = _SETTLING[verdict]
     return _SETTLE.pack(_METHOD, CONSUME_CHANNEL, 13, 60, method, tag, bits, _FRAME_END)
 
 
