@@ -17,6 +17,7 @@ class PublishError(Exception):
         message_id: id of the message; empty if it has none yet.
         exchange: the exchange it was published to; empty for the default exchange.
         routing_key: its routing key.
+        reason: the text without the message's id and destination.
         retryable: whether the same message may succeed later, once the broker, the network or
             the topology has been fixed.
     """
@@ -34,6 +35,19 @@ class PublishError(Exception):
         self.message_id = message_id
         self.exchange = exchange
         self.routing_key = routing_key
+
+    @property
+    def reason(self) -> str:
+        """The text without the message's id and destination."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        if not self.message_id:
+            return self.reason
+        return (
+            f"{self.reason} (exchange {self.exchange!r}, routing key {self.routing_key!r}, "
+            f"message {self.message_id})"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Test runners and task queues pickle errors, and by default unpickling would call __init__
@@ -77,13 +91,8 @@ class BrokerAnswer(PublishError):
         exchange: str = "",
         routing_key: str = "",
     ) -> None:
-        message = (
-            f" (exchange {exchange!r}, routing key {routing_key!r}, message {message_id})"
-            if message_id
-            else ""
-        )
         super().__init__(
-            f"{self.words}: {reply_code} {reply_text}{message}",
+            f"{self.words}: {reply_code} {reply_text}",
             message_id=message_id,
             exchange=exchange,
             routing_key=routing_key,
@@ -91,9 +100,11 @@ class BrokerAnswer(PublishError):
         self.reply_code = reply_code
         self.reply_text = reply_text
 
-    def __str__(self) -> str:
+    @property
+    def reason(self) -> str:
+        """The broker's answer and what to do about it."""
         # Looked up by whoever reads it: the thread that makes the error must not import modules.
-        return "; ".join(filter(None, (super().__str__(), BrokerAnswer.advice(self))))
+        return "; ".join(filter(None, (super().reason, BrokerAnswer.advice(self))))
 
 
 class Unroutable(BrokerAnswer):
@@ -160,6 +171,8 @@ class PublishManyError(PublishError):
         self.outcomes = list(outcomes)
         self.retryable = all(error.retryable for error in failed)
 
+    def __str__(self) -> str:
+        return self.reason  # which names the first message already
 
 class TaskCancelled(Exception):
     """The error of a task of Django's framework that was cancelled before it ran."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from rmq_publisher import connections
+from rmq_publisher.telemetry import outages
 from rmq_publisher.transport.memory import transport
 from tests.support.rig.ladder import Broker
 
@@ -36,6 +37,7 @@ def rmq(settings, broker: Broker):
 @pytest.fixture(autouse=True)
 def _closed_connections() -> Iterator[None]:
     """No connection outlives its test, whatever it pointed the library at, and no queue in memory."""
+    outages._outages.clear()
     yield
     connections.close()
     for embedded in list(transport._brokers.values()):

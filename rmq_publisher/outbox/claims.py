@@ -160,7 +160,7 @@ def _bury(database: str, row: OutboxRow, error: InvalidMessage) -> None:
         database,
         row.envelope.message_id,
         type(error).__name__,
-        error,
+        error.reason,
     )
 
 

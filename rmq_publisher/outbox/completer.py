@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from rmq_publisher import signals
-from rmq_publisher.exceptions import PublishError
+from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.outbox import transitions
 from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
-from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.telemetry import outages, publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
 
@@ -20,7 +20,7 @@ LOG_SECONDS = 10.0
 
 
 class FailureCount:
-    """Counts failures of one database, and says when to log them: the first one at once."""
+    """Counts failures, and says when to log them: the first one at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,8 @@ class FailureCount:
             return unlogged
 
 
-_failures: defaultdict[str, FailureCount] = defaultdict(FailureCount)
+# By database and RabbitMQ alias.
+_failures: defaultdict[tuple[str, str], FailureCount] = defaultdict(FailureCount)
 
 
 class Completer:
@@ -98,19 +99,13 @@ class Completer:
     def _announce_failures(
         self, failed: list[tuple[OutboxRow, PublishError]], states: list[str | None]
     ) -> None:
-        again = [
-            error for (_, error), state in zip(failed, states, strict=True) if state != "dead"
-        ]
-        if again and (number := _failures[self.database].add(len(again))):
-            logger.warning(
-                "database %r: publishing failed for %d stored message%s, which will be retried; one of "
-                "the errors: %s: %s",
-                self.database,
-                number,
-                "" if number == 1 else "s",
-                type(again[0]).__name__,
-                again[0],
-            )
+        again: defaultdict[str, list[PublishError]] = defaultdict(list)
+        for (row, error), state in zip(failed, states, strict=True):
+            if state != "dead":
+                again[row.using].append(error)
+        for using, errors in again.items():
+            if number := _failures[self.database, using].add(len(errors)):
+                self._log_retried(using, errors[-1], number)
         for (row, error), state in zip(failed, states, strict=True):
             if state == "dead":
                 logger.error(
@@ -118,9 +113,20 @@ class Completer:
                     self.database,
                     row.envelope.message_id,
                     type(error).__name__,
-                    error,
+                    error.reason,
                 )
             tell(row.using, row.envelope, error, will_retry=state != "dead")
+
+    def _log_retried(self, using: str, error: PublishError, number: int) -> None:
+        line = (
+            f"database {self.database!r}: publishing failed for {number} stored "
+            f"message{'' if number == 1 else 's'}, which will be retried; the last error "
+            f"(connection {using!r}): {type(error).__name__}: {error.reason}"
+        )
+        if isinstance(error, BrokerUnavailable):
+            outages.messages_kept(using, error.reason, logging.WARNING, line, number)
+        else:
+            logger.warning("%s", line)
 
 
 def _announce_confirmed(rows: list[OutboxRow]) -> None:

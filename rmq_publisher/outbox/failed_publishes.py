@@ -22,37 +22,48 @@ from rmq_publisher.outbox.transitions import messages
 logger = logging.getLogger("rmq_publisher")
 
 Failure = tuple[str, Envelope, PublishError]  # RabbitMQ alias, message, outcome
+LOST = ""  # in place of a row's state: nothing is stored
 
 
 class NoTableError(Exception):
     """No database that may hold the table has it; the text says what to do."""
 
 
-def record_failures(database: str, items: Sequence[Failure]) -> list[bool]:
-    """Store messages whose sending failed after their transaction had committed; never raises.
+def record_failures(database: str, items: Sequence[Failure]) -> list[str]:
+    """Store messages whose sending failed after their transaction had committed.
 
     They go to the database of their transaction, or to where ``DATABASE_ROUTERS`` send the table if that
     one has none. On a connection that the database has closed it is tried once more, on a new one. What
-    cannot be stored is logged with all that may be said of it.
+    cannot be stored is logged with all that may be said of it. No error of a database is raised.
 
     Args:
         database: alias of the database whose transaction it was.
         items: RabbitMQ alias, message and outcome of each.
 
     Returns:
-        Whether each will be sent again.
+        The state of each row, or LOST.
     """
     try:
         return _record(database, items)
     except Exception as error:  # noqa: BLE001 (whatever it is, the message must not vanish silently)
         if len(items) == 1:
-            _log_lost(items[0], error)
-            return [False]
+            _log_lost(items, error)
+            return [LOST]
+    except BaseException as interrupt:  # Ctrl-C, a time limit
+        _log_lost(items, interrupt)
+        raise
     # One that this database cannot take must not cost the others their place.
-    return [kept for item in items for kept in record_failures(database, [item])]
+    states: list[str] = []
+    try:
+        for item in items:
+            states += record_failures(database, [item])
+    except BaseException as interrupt:
+        _log_lost(items[len(states) + 1 :], interrupt)  # the first one has its line already
+        raise
+    return states
 
 
-def _record(database: str, items: Sequence[Failure]) -> list[bool]:
+def _record(database: str, items: Sequence[Failure]) -> list[str]:
     why_not = []
     for alias in support.homes(database):
         in_schemas = tenants.in_tenant_schemas(databases[alias])
@@ -79,10 +90,10 @@ def _is_in_transaction(alias: str) -> bool:
     return any(not getattr(block, "_from_testcase", False) for block in blocks)
 
 
-def _apart(alias: str, write: Callable[[], list[bool]]) -> list[bool]:
+def _apart(alias: str, write: Callable[[], list[str]]) -> list[str]:
     """Write in a thread, and so on a connection of its own."""
 
-    def run() -> list[bool]:
+    def run() -> list[str]:
         try:
             return write()
         finally:
@@ -92,7 +103,7 @@ def _apart(alias: str, write: Callable[[], list[bool]]) -> list[bool]:
         return pool.submit(run).result()
 
 
-def _keep(database: str, items: Sequence[Failure]) -> list[bool]:
+def _keep(database: str, items: Sequence[Failure]) -> list[str]:
     write = partial(_write_failures, database, items)
     try:
         return retried(database, write)
@@ -109,7 +120,7 @@ def _keep(database: str, items: Sequence[Failure]) -> list[bool]:
         return retried(database, write)
 
 
-def _write_failures(database: str, items: Sequence[Failure]) -> list[bool]:
+def _write_failures(database: str, items: Sequence[Failure]) -> list[str]:
     with transaction.atomic(using=database):
         now = database_now(databases[database])
         decisions = [decide(loader.outbox(), error) for _, _, error in items]
@@ -125,21 +136,22 @@ def _write_failures(database: str, items: Sequence[Failure]) -> list[bool]:
             ],
             batch_size=IDS_AT_ONCE,
         )
-    return [decision.state == "failed" for decision in decisions]
+    return [decision.state for decision in decisions]
 
 
-def _log_lost(item: Failure, cause: Exception) -> None:
-    using, envelope, error = item
+def _log_lost(items: Sequence[Failure], cause: BaseException) -> None:
     # Only our own words: a driver's text may quote a row.
     why = str(cause) if isinstance(cause, NoTableError) else type(cause).__name__
-    logger.critical(
-        "message %s (connection %r, exchange %r, routing key %r, %d bytes) was committed, not published "
-        "(%s) and could not be stored (%s): it is lost",
-        envelope.message_id,
-        using,
-        envelope.exchange,
-        envelope.routing_key,
-        len(envelope.body),
-        type(error).__name__,
-        why,
-    )
+    for using, envelope, error in items:
+        logger.critical(
+            "message %s (connection %r, exchange %r, routing key %r, %d bytes) was committed, not "
+            "published (%s: %s) and could not be stored (%s): it is lost",
+            envelope.message_id,
+            using,
+            envelope.exchange,
+            envelope.routing_key,
+            len(envelope.body),
+            type(error).__name__,
+            error.reason,
+            why,
+        )

@@ -74,7 +74,7 @@ def failure_columns(
 
 def words(error: PublishError) -> str:
     """Return an error's text as it is stored: short, printable, in one line."""
-    text = str(error)
+    text = error.reason
     if isinstance(error, BrokerAnswer):
         text = "; ".join(filter(None, (error.reply_text, BrokerAnswer.advice(error))))
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text)[:ERROR_MAX]

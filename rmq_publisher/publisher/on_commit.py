@@ -11,16 +11,22 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import after_commit, transitions
-from rmq_publisher.outbox.failed_publishes import Failure, record_failures
+from rmq_publisher.outbox.failed_publishes import LOST, Failure, record_failures
 from rmq_publisher.outbox.row import OutboxRow
 from rmq_publisher.publisher.commit_hook import Commit, CommitHook, register
-from rmq_publisher.telemetry import publish_counts
+from rmq_publisher.telemetry import outages, publish_counts
 from rmq_publisher.telemetry.outcomes import tell
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.delivery import Batch
 from rmq_publisher.transport.handler import connections
 
 logger = logging.getLogger("rmq_publisher")
+
+# By the state of its row: what happens to a message that was not published.
+_NEXT = {
+    "failed": "it is kept, and rmq_relay will send it",
+    "dead": "it is kept, but is dead and needs a decision (rmq_retry or rmq_discard)",
+}
 
 Outcome = tuple[str, Envelope, PublishError | None]  # RabbitMQ alias, message, None for a confirm
 
@@ -169,23 +175,23 @@ class _Sending:
 def _announce(database: str, outcomes: Sequence[Outcome]) -> None:
     """Store what failed, then tell every outcome."""
     failures = [(using, envelope, error) for using, envelope, error in outcomes if error]
-    kept = iter(_keep(database, failures) if failures else ())
+    states = record_failures(database, failures) if failures else []
+    for failure, state in zip(failures, states, strict=True):
+        if state != LOST:  # which has a line already
+            _log_kept(failure, state)
+    will_retry = iter(state == "failed" for state in states)
     for using, envelope, error in outcomes:
-        tell(using, envelope, error, will_retry=error is not None and next(kept))
+        tell(using, envelope, error, will_retry=error is not None and next(will_retry))
 
 
-def _keep(database: str, failures: Sequence[Failure]) -> list[bool]:
-    """Store the messages that failed; return whether each will be sent again."""
-    for using, envelope, error in failures:
-        logger.error(
-            "message %s was committed but not published (connection %r, exchange %r, routing key %r, "
-            "%d bytes): %s: %s",
-            envelope.message_id,
-            using,
-            envelope.exchange,
-            envelope.routing_key,
-            len(envelope.body),
-            type(error).__name__,
-            error,
-        )
-    return record_failures(database, failures)
+def _log_kept(failure: Failure, state: str) -> None:
+    using, envelope, error = failure
+    line = (
+        f"message {envelope.message_id} was committed but not published (connection {using!r}, "
+        f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}, "
+        f"{len(envelope.body)} bytes): {type(error).__name__}: {error.reason}; {_NEXT[state]}"
+    )
+    if isinstance(error, BrokerUnavailable):
+        outages.messages_kept(using, error.reason, logging.ERROR, line)
+    else:
+        logger.error("%s", line)

@@ -46,8 +46,7 @@ class Delivery:
         # so that a message reported as not sent is never written.
         self.claimed = True
         kind = ConfirmTimeout if self.written else BrokerUnavailable
-        envelope = self.envelope
-        self._finish(kind(f"{reason} (message {envelope.message_id})", **envelope.names))
+        self._finish(kind(reason, **self.envelope.names))
         return True
 
     def _finish(self, error: PublishError | None) -> None:
@@ -58,8 +57,7 @@ class Delivery:
 
 def nacked(envelope: Envelope) -> Nacked:
     """Return the outcome of a message that a queue refused."""
-    where = f"exchange {envelope.exchange!r}, routing key {envelope.routing_key!r}"
-    return Nacked(f"refused by a queue ({where}, message {envelope.message_id})", **envelope.names)
+    return Nacked("refused by a queue", **envelope.names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,8 @@ MUTANTS = (
         "a failure is raised",
         "The caller of a committed publish never sees a broker error.",
         COMMIT,
-        "        tell(using, envelope, error, will_retry=error is not None and next(kept))\n",
-        "        tell(using, envelope, error, will_retry=error is not None and next(kept))\n"
+        "        tell(using, envelope, error, will_retry=error is not None and next(will_retry))\n",
+        "        tell(using, envelope, error, will_retry=error is not None and next(will_retry))\n"
         "        if error:\n"
         "            raise error\n",
         ON_COMMIT,
@@ -231,8 +231,8 @@ MUTANTS = (
         "one that cannot be stored",
         "A failure that the database cannot take costs the others nothing.",
         FAILED,
-        "    return [kept for item in items for kept in record_failures(database, [item])]\n",
-        "    return [False] * len(items)\n",
+        "            states += record_failures(database, [item])\n",
+        "            states.append(LOST)\n",
         ("outbox/test_transitions.py",),
     ),
     Mutant(
@@ -370,5 +370,37 @@ MUTANTS = (
         '            return {"delivery": "now"}\n',
         '            return {"delivery": "on_commit"}\n',
         ("integration/test_celery_worker.py",),
+    ),
+    Mutant(
+        "each attempt of a long outage is logged",
+        "A broker that stays down is logged once a minute, with counts.",
+        "telemetry/outages.py",
+        "        if now - self.began_at <= VERBOSE_SECONDS:\n",
+        "        if True:\n",
+        ("telemetry/test_outages.py",),
+    ),
+    Mutant(
+        "each message of a long outage is logged",
+        "Messages that are kept while a broker stays down are counted, and not logged one by one.",
+        COMMIT,
+        "    if isinstance(error, BrokerUnavailable):\n",
+        "    if False:\n",
+        ("telemetry/test_outages.py",),
+    ),
+    Mutant(
+        "an outage ends without its counts",
+        "When a broker is usable again, what no line has counted yet is logged.",
+        "telemetry/outages.py",
+        "    if outage is not None and (outage.attempts or outage.messages):\n",
+        "    if False:\n",
+        ("telemetry/test_outages.py",),
+    ),
+    Mutant(
+        "a kept message is named twice",
+        "The line of a kept message names its id, its destination and its alias once.",
+        COMMIT,
+        "{type(error).__name__}: {error.reason}; {_NEXT[state]}",
+        "{type(error).__name__}: {error}; {_NEXT[state]}",
+        ("telemetry/test_outages.py",),
     ),
 )

@@ -121,10 +121,8 @@ MUTANTS = (
         "a body is logged",
         "Never a body in a log line.",
         "publisher/on_commit.py",
-        "            len(envelope.body),\n            type(error).__name__,\n            error,\n",
-        "            len(envelope.body),\n"
-        "            type(error).__name__,\n"
-        "            f'{error} {envelope.body!r}',\n",
+        "{len(envelope.body)} bytes): {type",
+        "{len(envelope.body)} bytes, {envelope.body!r}): {type",
         (
             "publisher/test_on_commit.py::test_a_failure_is_one_line_and_one_signal_and_no_exception",
         ),

@@ -96,8 +96,7 @@ class MemoryTransport:
             known = self._verify(envelope.topology, timeout)
             routed = self._routed(envelope, timeout, known=known)
         except BrokerUnavailable as busy:
-            text = f"{busy} (message {envelope.message_id})"
-            raise BrokerUnavailable(text, **envelope.names) from None
+            raise BrokerUnavailable(busy.reason, **envelope.names) from None
         except Rejected as error:
             # What is gone may be declared anew by the next message.
             self._verified.discard((self.broker.epoch, envelope.topology))

@@ -55,8 +55,7 @@ class RefusalCache:
         if self._no_channel is not None and envelope.topology:
             until, reason = self._no_channel
             if now < until:
-                text = f"{reason} (message {envelope.message_id})"
-                return BrokerUnavailable(text, **envelope.names)
+                return BrokerUnavailable(reason, **envelope.names)
             self._no_channel = None
         if fatal := self._topologies.get(envelope.topology):
             until, code, text = fatal

@@ -7,6 +7,7 @@ from typing import Any
 
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import Backoff, monotonic
 from rmq_publisher.transport.consuming import Buffer, Cancelled, Subscription
 from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
@@ -263,9 +264,8 @@ class RobustConsumeConnection:
 
     def _failed(self, reason: str) -> None:
         reason = self._nodes.addresses.failed(reason)
-        alias = self._settings.alias
-        text = f"cannot use RabbitMQ at {self._nodes.node} (alias {alias!r}): {reason}"
-        logger.warning("%s", text)
+        text = f"cannot use RabbitMQ at {self._nodes.node}: {reason}"
+        outages.attempt_failed(self._settings.alias, text)
         if self._nodes.failed():
             self.connect()
             return

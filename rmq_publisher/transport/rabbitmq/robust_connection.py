@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
@@ -149,10 +150,8 @@ class RobustConnection:
 
     def _failed(self, reason: str) -> None:
         reason = self._nodes.addresses.failed(reason)
-        self._last_error = (
-            f"cannot use RabbitMQ at {self._nodes.node} (alias {self._settings.alias!r}): {reason}"
-        )
-        logger.warning("%s", self._last_error)
+        self._last_error = f"cannot use RabbitMQ at {self._nodes.node}: {reason}"
+        outages.attempt_failed(self._settings.alias, self._last_error)
         if self._nodes.failed():
             self.connect()
             return
@@ -169,6 +168,7 @@ class RobustConnection:
         logger.info(
             "%s: connected to %s (%s)", self._settings.alias, connection.node, connection.product
         )
+        outages.ended(self._settings.alias)
         self.dispatcher.opened(connection.frame_max, cautious=self._one_by_one)
 
     def on_lost(self, connection: Connection, reason: str) -> None:
@@ -216,6 +216,7 @@ class RobustConnection:
         """The broker's alarm, or None: its end."""
         if reason is None:
             logger.warning("%s: RabbitMQ takes messages again", self._settings.alias)
+            outages.ended(self._settings.alias)
             self.dispatcher.unblock()
         else:
             logger.warning("%s: RabbitMQ blocks publishing: %s", self._settings.alias, reason)
