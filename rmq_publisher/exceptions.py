@@ -174,6 +174,7 @@ class PublishManyError(PublishError):
     def __str__(self) -> str:
         return self.reason  # which names the first message already
 
+
 class TaskCancelled(Exception):
     """The error of a task of Django's framework that was cancelled before it ran."""
 
