@@ -176,7 +176,8 @@ def compose(
     # Django's debug page and error mails would show the body and the headers.
     __traceback_hide__ = True
     declared = configs(declare) if declare != () else ()
-    _check_alias(settings.alias, declared)
+    if declared:
+        _check_alias(settings.alias, declared)
     exchange_name, key, topology = _destination(queue, exchange, routing_key, declared)
     if settings.app_id is not None and options.get("app_id") is None:
         own = getattr(options.get("properties"), "app_id", None)
@@ -215,7 +216,8 @@ def alias_of(using: str | None, *entities: object) -> str:
             )
         using = next(iter(named), None)
     alias = loader.alias_for(using)
-    _check_alias(alias, known)
+    if known:
+        _check_alias(alias, known)
     return alias
 
 

@@ -6,14 +6,13 @@ never its value.
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from pika import BasicProperties
 
 from rmq_publisher import serialization
-from rmq_publisher.amqp.encoding import FieldError, shortstr, utf8
+from rmq_publisher.amqp.encoding import FieldError, utf8
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.validation import Seconds, TopologyError
 from rmq_publisher.exceptions import InvalidMessage
@@ -26,8 +25,7 @@ HEADER_OVERHEAD = 8 + 12  # frame header and end; class, weight and body size of
 Destination = tuple[str, str]  # exchange, routing key
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A message as it is sent.
 
     Attributes:
@@ -65,7 +63,7 @@ class Envelope:
 
     def without_content(self) -> "Envelope":
         """Return a copy without header and body, for a message that will not be sent again."""
-        return replace(self, header=b"", body=b"")
+        return self._replace(header=b"", body=b"")
 
     def __repr__(self) -> str:
         return (
@@ -172,8 +170,8 @@ def seal(
 
     Args:
         body: str (sent as UTF-8) or bytes (sent as they are); anything else needs a ``serializer``.
-        exchange: name of the exchange.
-        routing_key: routing key.
+        exchange: name of the exchange, a valid short string.
+        routing_key: routing key, a valid short string.
         topology: what to verify or declare before the message is sent.
         max_body_size: limit of the encoded body in bytes.
         serializer: name of a serializer, used for anything but str and bytes.
@@ -189,72 +187,59 @@ def seal(
         InvalidMessage: something that AMQP or RabbitMQ does not accept.
     """
     __traceback_hide__ = True  # as in compose()
-    names = {"exchange": exchange, "routing_key": routing_key}
-    if not isinstance(mandatory, bool):
-        raise InvalidMessage(
-            f"mandatory must be True or False, not {type(mandatory).__name__}", **_printable(names)
-        )
-    encoded = _encoded(body, serializer, names)
-    if len(encoded.body) > max_body_size:
-        raise _too_large(encoded.body, max_body_size, names)
-    if compression is not None:
-        encoded = _compressed(encoded, compression, max_body_size, names)
     try:
+        _check_mandatory(mandatory)
+        encoded = _encoded(body, serializer)
+        _check_size(encoded.body, max_body_size)
+        if compression is not None:
+            encoded = _compressed(encoded, compression)
+            _check_size(encoded.body, max_body_size)  # compression can make a body larger
         message_id, header = id_and_header(encoded, properties, headers, expiration, keywords)
-        shortstr("exchange", exchange)
-        shortstr("routing_key", routing_key)
+        _check_header_size(header)
     except (FieldError, TopologyError) as error:
-        raise InvalidMessage(str(error), **_printable(names)) from error.with_traceback(None)
-    if len(header) + HEADER_OVERHEAD > FRAME_MAX:
-        raise InvalidMessage(
-            f"properties and headers take {len(header)} bytes and must fit a frame of {FRAME_MAX} bytes",
-            **names,
-        )
+        names = {"exchange": exchange, "routing_key": routing_key}
+        raise InvalidMessage(str(error), **names) from error.with_traceback(None)
     return Envelope(message_id, exchange, routing_key, header, encoded.body, topology, mandatory)
 
 
-def _compressed(
-    encoded: serialization.Encoded, compression: str, limit: int, names: Mapping[str, str]
-) -> serialization.Encoded:
-    """Compress a body. The limit applies to the result too: compression can make a body larger."""
+def _check_mandatory(mandatory: object) -> None:
+    if not isinstance(mandatory, bool):
+        raise FieldError(f"mandatory must be True or False, not {type(mandatory).__name__}")
+
+
+def _check_header_size(header: bytes) -> None:
+    if len(header) + HEADER_OVERHEAD > FRAME_MAX:
+        raise FieldError(
+            f"properties and headers take {len(header)} bytes and must fit a frame of "
+            f"{FRAME_MAX} bytes"
+        )
+
+
+def _check_size(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise FieldError(f"the body has {len(body)} bytes, RMQ_MAX_BODY_SIZE allows {limit}")
+
+
+def _compressed(encoded: serialization.Encoded, compression: str) -> serialization.Encoded:
     __traceback_hide__ = True  # as in compose()
     try:
-        smaller = serialization.compress(encoded, compression)
+        return serialization.compress(encoded, compression)
     except (LookupError, ValueError) as error:
-        raise InvalidMessage(str(error.args[0]), **_printable(names)) from error
-    if len(smaller.body) > limit:
-        raise _too_large(smaller.body, limit, names)
-    return smaller
+        raise FieldError(str(error.args[0])) from error
 
 
-def _too_large(body: bytes, limit: int, names: Mapping[str, str]) -> InvalidMessage:
-    return InvalidMessage(
-        f"the body has {len(body)} bytes, RMQ_MAX_BODY_SIZE allows {limit}", **names
-    )
-
-
-def _printable(names: Mapping[str, Any]) -> dict[str, str]:
-    """Replace names that an error cannot carry: a refused name may be of any type and length."""
-    return {
-        what: name if isinstance(name, str) and len(name) <= 255 else ""
-        for what, name in names.items()
-    }
-
-
-def _encoded(body: Any, serializer: str | None, names: Mapping[str, str]) -> serialization.Encoded:
+def _encoded(body: Any, serializer: str | None) -> serialization.Encoded:
     """Return the body as bytes, with the content type of its serializer."""
     __traceback_hide__ = True  # as in compose()
-    try:
-        if serializer is not None:
+    if serializer is not None:
+        try:
             serialization.check(serializer)  # an unknown name is an error for every body
-        if isinstance(body, bytes):
-            return serialization.Encoded(body, "")
-        if isinstance(body, str):
-            return serialization.Encoded(utf8("the body", body), "")
-    except FieldError as error:
-        raise InvalidMessage(str(error), **_printable(names)) from error.with_traceback(None)
-    except LookupError as error:
-        raise InvalidMessage(str(error.args[0]), **_printable(names)) from error
+        except LookupError as error:
+            raise FieldError(str(error.args[0])) from error
+    if isinstance(body, bytes):
+        return serialization.Encoded(body, "")
+    if isinstance(body, str):
+        return serialization.Encoded(utf8("the body", body), "")
     if serializer is None:
         raise TypeError(
             f"the body must be str or bytes, not {type(body).__name__}: encode it, or name a "
@@ -264,8 +249,7 @@ def _encoded(body: Any, serializer: str | None, names: Mapping[str, str]) -> ser
         return serialization.encode(serializer, body)
     except (TypeError, ValueError, RecursionError) as error:
         # The serializer's message may quote the value: name only its class, and chain nothing.
-        raise InvalidMessage(
+        raise FieldError(
             f"serializer {serializer!r} cannot encode {culprit(serializer, body)} "
-            f"({type(error).__name__})",
-            **_printable(names),
+            f"({type(error).__name__})"
         ) from None

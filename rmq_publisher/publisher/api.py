@@ -205,7 +205,8 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     messages = [body if isinstance(body, Message) else Message(body) for body in bodies]
     keys = [message.ordering_key or ordering_key for message in messages]
     check_database(database)
-    times = [when(*(message.time or (countdown, eta))) for message in messages]
+    default_time = when(countdown, eta)
+    times = [when(*message.time) if message.time else default_time for message in messages]
     if any(time is not None for time in times):
         check_scheduled(delivery, keys)
     mode = _delivery(using, delivery, keys)
@@ -242,12 +243,11 @@ def _item(
     settings: loader.ConnectionSettings, message: Message, call: Mapping[str, Any]
 ) -> Envelope:
     __traceback_hide__ = True  # as in compose()
-    own: dict[str, Any] = {
-        name: value for name, value in message.options.items() if value is not None
-    }
-    if message.routing_key is not None:
-        own["routing_key"] = message.routing_key
-    return compose(settings, message.body, **{**call, **own})
+    if not message.options and message.routing_key is None:  # most of them
+        return compose(settings, message.body, **call)
+    own = {**message.options, "routing_key": message.routing_key}
+    given = {name: value for name, value in own.items() if value is not None}
+    return compose(settings, message.body, **{**call, **given})
 
 
 def _now(using: str, envelopes: Sequence[Envelope], timeout: float) -> None:

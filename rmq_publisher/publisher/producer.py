@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
@@ -171,7 +170,7 @@ class Producer:
             whole["routing_key"] = routing_key
         plan = prepare(body, properties=properties, **whole)
         if not self.auto_declare:
-            plan = plan._replace(envelope=replace(plan.envelope, topology=declare))
+            plan = plan._replace(envelope=plan.envelope._replace(topology=declare))
         return plan
 
     # What a destination needs

@@ -25,6 +25,8 @@ from rmq_publisher import (
     publish_many,
     serialization,
 )
+from rmq_publisher.conf import loader
+from rmq_publisher.messages.compose import compose
 from rmq_publisher.messages.envelope import FRAME_MAX, seal
 from rmq_publisher.messages.properties import EXPIRATION_MAX
 from tests.amqp import test_encoding
@@ -204,9 +206,9 @@ def _deep():
 def test_what_a_serializer_cannot_encode_is_refused_and_not_shown(body):
     with pytest.raises(InvalidMessage, match="serializer 'json' cannot encode body") as caught:
         sealed(body, serializer="json")
-    assert SECRET not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__cause__.__cause__ is None
+    assert caught.value.__cause__.__suppress_context__
 
 
 def test_the_limit_of_a_body_counts_bytes_after_encoding():
@@ -263,11 +265,11 @@ def test_what_cannot_be_sent_is_refused_and_not_shown(bad):
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("bad", [b"key", 5, None, "k" * 256, "é" * 128, "\ud800", True])
+@pytest.mark.parametrize("bad", [b"key", 5, "k" * 256, "é" * 128, "\ud800", True])
 @pytest.mark.parametrize("where", ["exchange", "routing_key"])
 def test_names_are_short_strings(where, bad):
     with pytest.raises(InvalidMessage, match=where):
-        sealed(**{where: bad})
+        compose(loader.connection("default"), "", **{where: bad})
 
 
 def test_a_surrogate_in_the_body_is_refused_and_not_shown():

@@ -159,7 +159,7 @@ MUTANTS = (
         "bodies of any size",
         "Bodies over RMQ_MAX_BODY_SIZE are refused at the call.",
         MESSAGE,
-        "    if len(encoded.body) > max_body_size:\n",
+        "    if len(body) > limit:\n",
         "    if False:\n",
         ("messages/test_envelope.py",),
     ),

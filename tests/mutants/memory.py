@@ -131,8 +131,8 @@ MUTANTS = (
         "a serializer's words are passed on",
         "A serializer's error, which may quote the value, is not passed on.",
         "messages/envelope.py",
-        '            f"({type(error).__name__})",\n',
-        '            f"({error})",\n',
+        '            f"({type(error).__name__})"\n',
+        '            f"({error})"\n',
         ("messages/test_envelope.py",),
     ),
     Mutant(
@@ -167,8 +167,9 @@ MUTANTS = (
         "No body stands on Django's debug page.",
         "messages/envelope.py",
         "    __traceback_hide__ = True  # as in compose()\n"
-        '    names = {"exchange": exchange, "routing_key": routing_key}\n',
-        '    names = {"exchange": exchange, "routing_key": routing_key}\n',
+        "    try:\n"
+        "        _check_mandatory(mandatory)\n",
+        "    try:\n        _check_mandatory(mandatory)\n",
         ("test_debug_page.py",),
     ),
     Mutant(

@@ -1,7 +1,6 @@
 """Deliveries without a broker behind them, for the tests of what does no I/O."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from rmq_publisher.amqp.entities import QueueName, Topology
 from rmq_publisher.messages.envelope import Envelope
@@ -39,7 +38,7 @@ def told(count: int, **options: object) -> list[Told]:
 
 def needing(queue: str, delivery: Told) -> Told:
     """The same one, when the queue must be verified first."""
-    envelope = replace(delivery.envelope, topology=(QueueName(queue),))
+    envelope = delivery.envelope._replace(topology=(QueueName(queue),))
     delivery.envelope = delivery.message.envelope = envelope
     return delivery
 
