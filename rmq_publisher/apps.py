@@ -4,6 +4,7 @@ from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 from rmq_publisher.checks import register_checks
+from rmq_publisher.contrib.celery import checks as celery_checks
 from rmq_publisher.exceptions import BrokerAnswer
 from rmq_publisher.topology.advice import advice
 from rmq_publisher.topology.registry import declaration_order
@@ -20,5 +21,6 @@ class RmqPublisherConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, what memory brokers declare by themselves, and errors' advice."""
         register_checks()
+        celery_checks.register_checks()
         declare_on_first_use(declaration_order)
         BrokerAnswer.advice = staticmethod(advice)

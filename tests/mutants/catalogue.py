@@ -13,6 +13,7 @@ from . import (
     producing,
     rows,
     stream,
+    tasks,
     topology,
     waiting,
 )
@@ -29,6 +30,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "Transactions and the table": commits.MUTANTS,
     "Rows on their way": rows.MUTANTS,
     "Consumers": consuming.MUTANTS,
+    "Tasks for Celery workers": tasks.MUTANTS,
     "The admin's page": operators.MUTANTS,
     "The memory broker, and what is never shown": memory.MUTANTS,
 }

@@ -364,14 +364,6 @@ MUTANTS = (
         ("publisher/test_scheduling.py",),
     ),
     Mutant(
-        "a retry is rolled back",
-        "What a Celery task sends under its own id belongs to no transaction.",
-        "contrib/celery/amqp.py",
-        '            return {"delivery": "now"}\n',
-        '            return {"delivery": "on_commit"}\n',
-        ("integration/test_celery_worker.py",),
-    ),
-    Mutant(
         "each attempt of a long outage is logged",
         "A broker that stays down is logged once a minute, with counts.",
         "telemetry/outages.py",

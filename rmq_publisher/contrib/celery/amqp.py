@@ -14,14 +14,14 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.utils import timezone
 from kombu import Exchange
-from kombu.common import Broadcast
 from kombu.compression import compress
 from kombu.entity import maybe_delivery_mode
 from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
 
 from rmq_publisher.conf import loader
-from rmq_publisher.contrib.celery.broker import check_same_broker
+from rmq_publisher.conf.loader import ConnectionSettings
+from rmq_publisher.contrib.celery.broker import check_same_broker, mismatch
 from rmq_publisher.contrib.celery.kombu_entities import declared
 from rmq_publisher.contrib.celery.message import DELAY_EXCHANGE
 from rmq_publisher.exceptions import InvalidMessage, PublishError
@@ -30,7 +30,7 @@ from rmq_publisher.publisher.api import publish
 # Options of ours that `apply_async` hands on to the producer.
 _OWN_OPTIONS = ("database", "delivery", "ordering_key", "schedule")
 _PROPERTIES = ("correlation_id", "reply_to", "type", "user_id", "app_id")
-_ALWAYS_IN_THE_WORKER = "celery.chord_unlock"  # it waits for a second at a time
+_CHORD_UNLOCK = "celery.chord_unlock"  # it waits for a second at a time, always in the worker
 
 
 class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
@@ -56,22 +56,38 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
             )
         super().__init__(app)
 
+    def mismatch(self, settings: ConnectionSettings) -> str:
+        """Return how the app's broker and a RabbitMQ alias differ; empty where they mean one broker."""
+        return mismatch(self.app.connection_for_write(), settings)
+
     def _create_task_sender(self) -> Callable[..., Any]:
         send = super()._create_task_sender()
 
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            return send(_Publisher(self.app, producer, name), name, message, **options)
+            publisher = _Publisher(self.app, producer, name, fanout=self._is_fanout(options))
+            return send(publisher, name, message, **options)
 
         return send_task_message
+
+    def _is_fanout(self, options: Any) -> bool:
+        """Tell whether the task is for every worker that listens, if any does."""
+        queue, exchange = options.get("queue"), options.get("exchange")
+        if isinstance(queue, str):
+            queue = self.queues[queue]
+        types = (
+            getattr(where, "type", None) for where in (exchange, getattr(queue, "exchange", 0))
+        )
+        return options.get("exchange_type") == "fanout" or "fanout" in types
 
 
 class _Publisher:
     """In the place of kombu's producer: its first message is the task, the rest are events."""
 
-    def __init__(self, app: Any, producer: Any, name: str) -> None:
+    def __init__(self, app: Any, producer: Any, name: str, *, fanout: bool) -> None:
         self._app = app
         self._producer = producer
         self._name = name
+        self._fanout = fanout
         self._sent = False
 
     def __getattr__(self, name: str) -> Any:
@@ -85,8 +101,12 @@ class _Publisher:
         using = loader.alias_for(loader.celery().celery_using)
         check_same_broker(self._producer.connection, loader.connection(using))
         given = {name: options[name] for name in _OWN_OPTIONS if options.get(name) is not None}
-        payload, arguments = _message(body, options)
-        arguments |= _destination(options) | self._delivery(arguments["headers"], options, given)
+        # Protocol 1 has in the body what is in the headers of protocol 2.
+        about = body if isinstance(body, dict) else options.get("headers") or {}
+        payload, arguments = _message(body, options, about.get("id"))
+        # Celery sends to a fanout exchange whether a worker listens or not.
+        arguments["mandatory"] = not self._fanout
+        arguments |= _destination(options) | self._delivery(body, about, options, given)
         try:
             publish(payload, using=using, **arguments)
         except SynchronousOnlyOperation as error:
@@ -100,17 +120,19 @@ class _Publisher:
         self._sent = True
         return None
 
-    def _delivery(self, headers: Any, options: Any, given: dict[str, Any]) -> dict[str, Any]:
+    def _delivery(
+        self, body: Any, about: Any, options: Any, given: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return how the task is delivered, and what holds it until its time."""
-        if current_task and current_task.request.id == headers.get("id"):
-            # A task that retries or replaces itself leaves by an exception, which rolls back the
+        if current_task and _goes_on_with(current_task.request, self._name, body, about):
+            # A task that retries or replaces itself ends with an exception, which rolls back the
             # transaction around it: the message must not belong to it.
             return {"delivery": "now"}
         settings = loader.celery()
         schedule = given.pop("schedule", None) or settings.celery_schedule or "worker"
         given.setdefault("delivery", settings.celery_delivery)
-        eta = headers.get("eta")
-        if eta and schedule == "table" and self._name != _ALWAYS_IN_THE_WORKER:
+        eta = about.get("eta")
+        if eta and schedule == "table" and self._name != _CHORD_UNLOCK:
             when = self._aware(eta)
             if when > timezone.now() and _name(options.get("exchange")) != DELAY_EXCHANGE:
                 given["eta"] = when
@@ -121,7 +143,22 @@ class _Publisher:
         return timezone.make_aware(when, self._app.timezone) if timezone.is_naive(when) else when
 
 
-def _message(body: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _goes_on_with(running: Any, name: str, body: Any, about: Any) -> bool:
+    """Tell whether a message retries the task that is running, or is a part of what replaces it.
+
+    The parts of a chain or a chord have ids of their own, but are nested deeper.
+    """
+    nesting, task_id = about.get("replaced_task_nesting"), about.get("id")
+    if name == _CHORD_UNLOCK:  # belongs to the task that it will send
+        sends = (body["args"] if isinstance(body, dict) else body[0])[1].get("options", {})
+        nesting, task_id = sends.get("replaced_task_nesting"), sends.get("task_id")
+    deeper = (nesting or 0) > (running.get("replaced_task_nesting") or 0)
+    return deeper or bool(task_id == running.id)
+
+
+def _message(
+    body: Any, options: dict[str, Any], task_id: str | None
+) -> tuple[Any, dict[str, Any]]:
     """Return the body as kombu would send it, and the options of `publish` that describe it."""
     headers = dict(options.get("headers") or {})
     content_type, content_encoding, payload = dumps(body, serializer=options.get("serializer"))
@@ -137,7 +174,7 @@ def _message(body: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return payload, {
         **arguments,
         "headers": headers,
-        "message_id": headers.get("id"),
+        "message_id": task_id,
         "content_type": content_type,
         "content_encoding": content_encoding,
         "delivery_mode": maybe_delivery_mode(options.get("delivery_mode") or _mode(options)),
@@ -154,22 +191,15 @@ def _destination(options: dict[str, Any]) -> dict[str, Any]:
     """Return where the message goes and what is declared or verified before it."""
     configs: list[Any] = []
     verified = ""
-    fanout = getattr(options.get("exchange"), "type", None) == "fanout"
     for entity in options.get("declare") or ():
         more, name = declared(entity)
         configs += more
         verified = verified or name
-        exchange = getattr(entity, "exchange", entity)
-        fanout = (
-            fanout or isinstance(entity, Broadcast) or getattr(exchange, "type", "") == "fanout"
-        )
     return {
         "exchange": _name(options.get("exchange")),
         "routing_key": options.get("routing_key") or "",
         "queue": verified,
         "declare": configs,
-        # Celery sends to a fanout exchange whether a worker listens or not.
-        "mandatory": not fanout,
     }
 
 

@@ -1,17 +1,26 @@
 """Whether Celery's ``broker_url`` and a RabbitMQ alias of ours mean the same broker."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from kombu.utils.url import parse_url
 
 from rmq_publisher.conf.loader import ConnectionSettings
 
-_PORTS = {"amqps": 5671}
+_PORT, _TLS_PORT = 5672, 5671
 _LOCAL = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 
-Address = tuple[str, int]
+
+class Address(NamedTuple):
+    """Where a broker listens, and whether with TLS: it then has another port for the same messages."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 def check_same_broker(connection: Any, settings: ConnectionSettings) -> None:
@@ -33,23 +42,22 @@ def check_same_broker(connection: Any, settings: ConnectionSettings) -> None:
 
 def mismatch(connection: Any, settings: ConnectionSettings) -> str:
     """Return how kombu's connection and a RabbitMQ alias differ; empty where they mean one broker."""
+    if settings.memory:
+        return ""  # tests: nothing leaves the process
+    if (driver := connection.transport.driver_type) != "amqp":
+        return f"Celery's broker_url names a broker of the type {driver!r}, which is not RabbitMQ"
     urls = tuple(connection.alt or ())
-    return _mismatch(urls, connection.hostname, connection.port, connection.virtual_host, settings)
+    main = _address(connection.hostname, connection.port, tls=bool(connection.ssl))
+    return _mismatch(urls, main, connection.virtual_host, settings)
 
 
 @lru_cache(maxsize=64)
 def _mismatch(
-    urls: tuple[str, ...],
-    host: str | None,
-    port: int | None,
-    vhost: str,
-    settings: ConnectionSettings,
+    urls: tuple[str, ...], main: Address, vhost: str, settings: ConnectionSettings
 ) -> str:
-    if settings.memory:
-        return ""  # tests: nothing leaves the process
-    ours = {_address(node.host, node.port) for node in settings.nodes}
-    theirs = {_address(host, port), *(_of_url(url) for url in urls if "://" in url)}
-    if not ours & theirs:
+    ours = {_address(node.host, node.port, tls=node.tls) for node in settings.nodes}
+    theirs = {main, *(_of_url(url) for url in urls if "://" in url)}
+    if not any(_is_one(own, other) for own in ours for other in theirs):
         return (
             f"Celery's broker_url names {_listed(theirs)}, and the RabbitMQ alias "
             f"{settings.alias!r} {_listed(ours)}"
@@ -62,15 +70,19 @@ def _mismatch(
     return ""
 
 
+def _is_one(own: Address, other: Address) -> bool:
+    return own.host == other.host and (own.port == other.port or own.tls != other.tls)
+
+
 def _of_url(url: str) -> Address:
     parts = parse_url(url)
-    return _address(parts["hostname"], parts["port"] or _PORTS.get(url.partition("://")[0]))
+    return _address(parts["hostname"], parts["port"], tls=url.startswith("amqps://"))
 
 
-def _address(host: str | None, port: int | None) -> Address:
+def _address(host: str | None, port: int | None, *, tls: bool) -> Address:
     name = (host or "localhost").lower()
-    return _LOCAL.get(name, name), port or 5672
+    return Address(_LOCAL.get(name, name), port or (_TLS_PORT if tls else _PORT), tls)
 
 
 def _listed(addresses: set[Address]) -> str:
-    return ", ".join(f"{host}:{port}" for host, port in sorted(addresses))
+    return ", ".join(sorted(map(str, addresses)))
