@@ -15,8 +15,9 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 from kombu.utils.json import loads
 
-from rmq_publisher import InvalidMessage, QueueConfig
+from rmq_publisher import InvalidMessage, QueueConfig, cancel
 from rmq_publisher.contrib.celery import CeleryTask, chain, group
+from rmq_publisher.models import OutboxMessage
 from rmq_publisher.testing import PublishedMessage
 
 pytestmark = pytest.mark.django_db
@@ -214,6 +215,37 @@ def test_a_group_leaves_together(published: Any) -> None:
 def test_a_group_with_one_bad_task_sends_nothing(published: Any) -> None:
     with pytest.raises(InvalidMessage):
         group(add.s(1), add.s(object())).apply_async()
+    assert not published
+
+
+def test_a_group_with_one_that_cannot_be_published_sends_nothing(published: Any) -> None:
+    with pytest.raises(InvalidMessage, match="priority"):
+        group(add.s(1), add.set(priority=256).s(2)).apply_async()
+    assert not published
+
+
+@pytest.mark.parametrize("delivery", ["on_commit", "outbox"])
+def test_by_default_the_table_waits(published: Any, settings: Any, delivery: str) -> None:
+    """With a countdown the worker is not told when: it gets the task when its time has come."""
+    settings.RMQ_CELERY_DELIVERY = delivery
+    when = datetime.now(UTC) + timedelta(minutes=10)
+    ids = [add.apply_async(countdown=600), add.apply_async(countdown=timedelta(minutes=10))]
+    ids += [add.apply_async(eta=when), *group(add.s(), add.s()).apply_async(countdown=600)]
+    ids.append(chain(add.s(), add.s()).apply_async(countdown=600))
+    assert not published
+    rows = {row.message_id: row for row in OutboxMessage.objects.all()}
+    assert len(rows) == len(ids)
+    for row in rows.values():
+        assert abs(row.available_at - when) < timedelta(minutes=5)
+    assert cancel(ids[0])
+    assert not OutboxMessage.objects.filter(message_id=ids[0])
+
+
+def test_the_table_and_now_contradict(published: Any) -> None:
+    with pytest.raises(InvalidMessage, match="now"):
+        add.apply_async(countdown=1, delivery="now")
+    with pytest.raises(InvalidMessage, match="ordering_key"):
+        add.apply_async(countdown=1, ordering_key="k")
     assert not published
 
 
