@@ -10,6 +10,7 @@ from django.db import DatabaseError, OperationalError, ProgrammingError
 from rmq_publisher import QueueConfig, Rejected
 from rmq_publisher.consumer import dead_letter_collector, dead_letters
 from rmq_publisher.consumer.dead_letter_collector import DeadLetterCollector, DeadLettersStuckError
+from rmq_publisher.publisher.send_back import send_back
 from tests.support.sides import Side, send
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -177,3 +178,22 @@ def test_stop_ends_it(queues: tuple[QueueConfig, str]) -> None:
 def test_a_queue_that_does_not_exist_is_refused(side: Side) -> None:
     with pytest.raises(Rejected, match="404"):
         collector(side.unused_queue()).run(until_empty=True)
+
+
+def test_sent_back_it_is_handled_as_if_new_and_can_die_again(
+    side: Side, queues: tuple[QueueConfig, str], settings: Any
+) -> None:
+    settings.RMQ_OUTBOX_GRACE = (
+        90.0  # more than the publish timeout: this process sends its rows itself
+    )
+    queue, dead = queues
+    (message_id,) = kill(side, queue, b"1", headers={"h": 1})
+    for round_ in (1, 2):
+        collector(dead).run(limit=1)
+        assert len(rows()) == round_
+        assert send_back("default", [rows()[-1].pk]).sent == [rows()[-1].pk]
+        message = side.take(queue.name)
+        headers = dict(message.properties.headers or {})
+        assert (message.body, message.properties.message_id) == (b"1", message_id)
+        assert (headers.pop("h"), set(headers)) == (1, {dead_letters.SENT_BACK})
+        message.reject()
