@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from rmq_publisher.amqp.decoding import read_properties
 from rmq_publisher.consumer.deaths import Death, clean_text, deaths, last_death
 from rmq_publisher.consumer.message import ReceivedMessage
-from rmq_publisher.consumer.retry_headers import ATTEMPTS, ERROR
+from rmq_publisher.consumer.retry_headers import Carried
 from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.keys import key_of
@@ -24,6 +24,7 @@ SENT_BACK = "x-rmq-sent-back"
 ROWS_AT_ONCE = 100
 BYTES_AT_ONCE = 2**20  # of bodies; MySQL's packets have a limit
 _RUN = ("rejected", "delivery_limit")  # the broker's reasons for which a consumer had the message
+_ENDED = ("failed", "crashed", "rejected")  # a worker's reasons
 AHEAD_MAX = timedelta(days=1)  # that a broker's clock may be ahead
 _INT_MAX = 2**31 - 1
 
@@ -44,29 +45,42 @@ def from_dead_letter_queue(message: ReceivedMessage, using: str) -> Any:
         DecodeError: its body is larger than RMQ_MAX_BODY_SIZE, and was not kept.
     """
     values = _values(message.header)
-    headers = values.get("headers") or {}
-    found = deaths(headers)
+    found = deaths(values.get("headers") or {})
     last = last_death(found)
-    counted = headers.get(ATTEMPTS)
-    failed = counted if isinstance(counted, int) and 0 < counted < _INT_MAX else 0
-    columns: dict[str, Any] = {
+    columns = {
         "dead_letter_queue": clean_text(message.queue),
-        "error": clean_text(headers.get(ERROR), ERROR_MAX),
-        "attempts": failed,
         "deaths": [death.plain() for death in found],
-        "died_at": DatabaseNow(),
+        "died_at": _stored_time(last.time if last else None),
+        **_why(message, values, last),
     }
-    if last is not None:
-        columns |= {
-            "queue": last.queue,
-            "exchange": last.exchange,
-            "routing_key": last.routing_keys[0] if last.routing_keys else "",
-            "reason": last.reason,
-            # Where its headers say why it ended, they count the last attempt too.
-            "attempts": failed + (last.reason in _RUN and ERROR not in headers),
-            "died_at": _stored_time(last.time),
-        }
     return _row(message, using, values, columns, _identity(last))
+
+
+def _why(
+    message: ReceivedMessage, values: Mapping[str, Any], last: Death | None
+) -> dict[str, Any]:
+    """Return where it died, where it had been published to, and why it died after how many attempts."""
+    queue = reason = exchange = routing_key = ""
+    if last is not None:
+        queue, reason, exchange = last.queue, last.reason, last.exchange
+        routing_key = last.routing_keys[0] if last.routing_keys else ""
+    carried = Carried(dict(values), message.queue, exchange, routing_key)
+    exchange, routing_key = carried.place
+    attempts = carried.failures
+    # A worker that gives a message up sends it on with the reason, which counts all its attempts.
+    ended = carried.error.partition(":")[0]
+    if ended in _ENDED:
+        reason = ended
+    elif reason in _RUN:
+        attempts += 1
+    return {
+        "queue": queue,
+        "exchange": clean_text(exchange),
+        "routing_key": clean_text(routing_key),
+        "reason": reason,
+        "error": clean_text(carried.error, ERROR_MAX),
+        "attempts": min(attempts, _INT_MAX),
+    }
 
 
 def from_worker(

@@ -35,9 +35,10 @@ def only(database: str) -> Any:
 
 def test_a_row_says_where_and_why_the_message_died(store: str) -> None:
     headers = {
-        "x-death": [died("orders.retry.1000", "expired", exchange=""), died()],
+        "x-death": [died("orders.retry.1000", "expired"), died(exchange="")],
         "x-rmq-attempts": 5,
         "x-rmq-error": "failed: ValueError at shop.consumers:12",
+        "x-rmq-original": {"exchange": "events", "routing_key": "order.new"},
     }
     message = received(
         b"\x00\xff", queue="dead", message_id="m1", correlation_id="c1", headers=headers
@@ -46,13 +47,31 @@ def test_a_row_says_where_and_why_the_message_died(store: str) -> None:
     row = only(store)
     assert (row.state, row.message_id, row.correlation_id) == ("waiting", "m1", "c1")
     assert (row.using, row.queue, row.dead_letter_queue) == ("default", "orders", "dead")
-    assert (row.exchange, row.routing_key, row.reason) == ("events", "order.new", "rejected")
+    assert (row.exchange, row.routing_key, row.reason) == ("events", "order.new", "failed")
     assert (row.attempts, row.error) == (5, "failed: ValueError at shop.consumers:12")
     assert (bytes(row.body), row.size, bytes(row.header)) == (b"\x00\xff", 2, message.header)
     assert row.died_at == THEN
     assert [death["queue"] for death in row.deaths] == ["orders.retry.1000", "orders"]
     now = database_now(databases[store])
     assert timedelta(0) <= now - row.stored_at < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "headers", "attempts", "error"),
+    [
+        ("rejected", {}, 1, ""),
+        ("rejected", {"x-rmq-attempts": 2}, 3, ""),
+        ("delivery_limit", {}, 1, ""),
+        ("expired", {}, 0, ""),
+        ("maxlen", {"x-rmq-attempts": 1}, 1, ""),
+        ("rejected", {"x-rmq-error": "anything", "x-rmq-attempts": -1}, 1, "anything"),
+    ],
+)
+def test_the_brokers_reason_counts_where_no_worker_gave_one(
+    reason: str, headers: dict[str, Any], attempts: int, error: str
+) -> None:
+    row = letter(**{"x-death": [died(reason=reason)], **headers})
+    assert (row.reason, row.attempts, row.error) == (reason, attempts, error)
 
 
 def test_a_row_of_a_worker_says_which_handler_gave_up(store: str) -> None:
