@@ -53,6 +53,11 @@ def epoch_seconds() -> int:
     return max(0, int(time.time()))
 
 
+def epoch_milliseconds() -> int:
+    """Return the time of day in milliseconds since 1970, never less than 0."""
+    return max(0, int(time.time() * 1000))
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When a message is sent again within its call, by kombu's names.

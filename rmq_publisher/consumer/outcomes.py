@@ -54,6 +54,7 @@ class Ended(Enum):
     RETRY = auto()  # a failed attempt, which says how long to wait
     FAILED = auto()  # a failed attempt
     REJECTED = auto()  # no attempt can help: the end of its attempts now
+    PASSED = auto()  # nothing ran: it goes on waiting, or its attempts had ended before
     NOT_AN_ATTEMPT = auto()  # the failure is not the message's own: give it back, uncounted
 
 

@@ -3,15 +3,17 @@
 Nothing here does I/O.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self
 
 from rmq_publisher.amqp.encoding import SHORTSTR_MAX
 from rmq_publisher.amqp.entities import QueueConfig
 from rmq_publisher.amqp.validation import Seconds, milliseconds
+from rmq_publisher.consumer.handler_options import HandlerOptions
 
 MARK = ".retry."
+_IS_STREAM = "it is a stream, which keeps its messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,24 @@ class RetryLevels:
         )
 
 
+def levels_of(options: HandlerOptions) -> RetryLevels:
+    """Return the levels of a handler; without delays where its messages cannot wait."""
+    levels = wanted_levels(options)
+    return replace(levels, delays=()) if why_no_retries(options) else levels
+
+
+def wanted_levels(options: HandlerOptions) -> RetryLevels:
+    """Return the levels that a handler asks for."""
+    return RetryLevels.of(options.queue_name, options.max_attempts, options.backoff)
+
+
+def why_no_retries(options: HandlerOptions) -> str:
+    """Return why the messages of a handler cannot wait for another attempt; empty if they can."""
+    if options.is_stream:
+        return _IS_STREAM
+    return no_retries(options.config or options.queue_name, wanted_levels(options))
+
+
 def no_retries(queue: str | QueueConfig, levels: RetryLevels) -> str:
     """Return why the messages of a queue cannot wait for another attempt; empty if they can.
 
@@ -125,7 +145,7 @@ def no_retries(queue: str | QueueConfig, levels: RetryLevels) -> str:
         return ""
     arguments = queue.x_arguments
     if arguments.get("x-queue-type") == "stream":
-        return "it is a stream, which keeps its messages"
+        return _IS_STREAM
     if "x-expires" in arguments:
         return "it expires, and what waits for its next attempt would come back to no queue"
     return ""

@@ -140,6 +140,7 @@ class Side:
         self.get, self.depth, self.wait = outside.get, outside.depth, outside.wait
         self.unbind = outside.unbind
         self.version = outside.version
+        self.is_memory = isinstance(outside, Memory)
         self._names = outside.names
 
     def queue(self, **options: Any) -> QueueConfig:
@@ -162,6 +163,11 @@ class Side:
 
     def declare(self, *entities: Entity) -> list[Any]:
         return connections["default"].declare(entities, SOON)
+
+    def declare_own(self, *queues: QueueConfig) -> None:
+        """Declare queues that are deleted after the test."""
+        self._names.queues += [queue.name for queue in queues]
+        self.declare(*queues)
 
     def take(self, queue: str) -> Taken:
         """The next message, for which a broker may need a moment."""

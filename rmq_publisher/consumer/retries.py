@@ -1,0 +1,168 @@
+"""What a worker does about attempts: before a handler runs, and after it failed."""
+
+import logging
+
+from django.db import DatabaseError, InterfaceError
+
+from rmq_publisher.consumer import hand_over
+from rmq_publisher.consumer.end_of_attempts import (
+    CRASHED,
+    FAILED,
+    REJECTED,
+    EndOfAttempts,
+    described,
+)
+from rmq_publisher.consumer.handler_options import HandlerOptions
+from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
+from rmq_publisher.consumer.outcomes import Ended, Outcome
+from rmq_publisher.consumer.retry_levels import RetryLevels, levels_of
+from rmq_publisher.consumer.starts import Starts, identity
+from rmq_publisher.consumer.unfinished import Step, Unfinished
+from rmq_publisher.exceptions import InvalidMessage
+from rmq_publisher.serialization import DecodeError
+from rmq_publisher.timing import epoch_milliseconds
+
+logger = logging.getLogger("rmq_publisher.consumer")
+
+PASSED = Outcome(Ended.PASSED)
+
+
+class Retries:
+    """The attempts of one handler's messages. Its methods may be called by any thread.
+
+    Args:
+        options: of the handler.
+    """
+
+    def __init__(self, options: HandlerOptions) -> None:
+        self._options = options
+        self._levels: RetryLevels = levels_of(options)
+        self._end = EndOfAttempts(options, self._levels)
+        self._database = options.database or "default"
+        self._starts = Starts(options.name, self._database)
+        self._unfinished = Unfinished(options.name)
+
+    def close(self) -> None:
+        """End what is tried again in the background; what is unsettled comes again to another worker."""
+        self._unfinished.close()
+
+    # Before
+
+    def begin(self, message: ReceivedMessage) -> Outcome | None:
+        """Look at a message before its handler runs.
+
+        Returns:
+            None where the handler is to run, and then `finish`; else what became of the message. After
+            `NOT_AN_ATTEMPT` it is unsettled: the start could not be written.
+
+        Raises:
+            DecodeError: its properties cannot be read.
+        """
+        failures = message.carried.failures
+        if not failures and not message.redelivered:
+            return None
+        if self._unfinished.take_up(message, identity(message)):
+            return PASSED
+        try:
+            return self._passed(message, failures) or self._counted(message)
+        except (DatabaseError, InterfaceError) as error:
+            return Outcome(Ended.NOT_AN_ATTEMPT, error, database=self._database)
+
+    def _passed(self, message: ReceivedMessage, failures: int) -> Outcome | None:
+        carried = message.carried
+        if carried.error:
+            self._ended(message, carried.error, failures)
+            return PASSED
+        if carried.rest and self._levels.delays:
+            self._send_on(message, carried.rest, failures)
+            return PASSED
+        if failures and self._is_over_by(message, 0):
+            self._ended(message, f"{FAILED}: it expired while it waited", failures)
+            return PASSED
+        return None
+
+    def _counted(self, message: ReceivedMessage) -> Outcome | None:
+        if not self._starts.reason:
+            message.lost_starts = self._starts.begin(message)
+        if message.attempts <= self._options.max_attempts:
+            return None
+        reason = CRASHED if message.lost_starts else FAILED
+        self._ended(message, reason, message.attempts - 1)
+        self._starts.end(message)
+        return PASSED
+
+    # After
+
+    def finish(self, message: ReceivedMessage, outcome: Outcome) -> None:
+        """Settle a message whose handler has ended, unless that was no attempt."""
+        self._starts.end(message)
+        if outcome.ended is Ended.HANDLED:
+            try:
+                message.ack()
+            except MessageStateError as error:
+                logger.warning("handler %r: %s", self._options.name, error)
+        elif outcome.ended is Ended.REJECTED:
+            error = described(REJECTED, outcome.error, self._options.function)
+            self._ended(message, error, message.attempts)
+        elif outcome.is_failure:
+            self._failed(message, outcome)
+
+    def overran(self, message: ReceivedMessage) -> None:
+        """Note that a handler is about to be killed with its process: that counts as a lost start.
+
+        Raises:
+            DatabaseError, InterfaceError: Django's.
+        """
+        if not self._starts.reason:
+            self._starts.note(message)
+
+    def _failed(self, message: ReceivedMessage, outcome: Outcome) -> None:
+        attempt = message.attempts
+        error = described(FAILED, outcome.error, self._options.function)
+        wait = self._levels.after(attempt)
+        if outcome.countdown is not None:
+            wait = round(outcome.countdown * 1000)
+        last = attempt >= self._options.max_attempts or not self._levels.delays
+        if last or self._is_over_by(message, wait):
+            self._ended(message, error, attempt)
+            return
+        logger.warning(
+            "handler %r: attempt %d of %d with message %s %s; the next one in %g s",
+            self._options.name, attempt, self._options.max_attempts, message.message_id, error,
+            wait / 1000,
+        )  # fmt: skip
+        self._send_on(message, wait, attempt)
+
+    def _is_over_by(self, message: ReceivedMessage, wait: int) -> bool:
+        """Return whether a message will have expired after so many milliseconds."""
+        now = epoch_milliseconds()
+        deadline = message.carried.expires_at(now)
+        return deadline is not None and now + wait >= deadline
+
+    def _send_on(self, message: ReceivedMessage, wait: int, failures: int) -> None:
+        """Have a message wait, by handing it over to a level."""
+        stay = self._levels.stay(wait)
+
+        def step(given: ReceivedMessage) -> str:
+            try:
+                envelope = hand_over.to_queue(given, stay.queue, failures=failures, rest=stay.rest)
+            except (InvalidMessage, DecodeError) as error:  # it will never fit into a level
+                logger.error("message %s cannot wait: %s", given.message_id, error)
+                return self._end.end(given, f"{FAILED}: {type(error).__name__}", failures)
+            failure = hand_over.send(self._options.alias, envelope)
+            if failure is not None:
+                return str(failure)
+            given.ack()
+            return ""
+
+        self._do(message, step)
+
+    def _ended(self, message: ReceivedMessage, error: str, attempts: int) -> None:
+        logger.error(
+            "handler %r: message %s is not tried again after %d attempts: %s",
+            self._options.name, message.message_id, attempts, error,
+        )  # fmt: skip
+        self._do(message, lambda given: self._end.end(given, error, attempts))
+
+    def _do(self, message: ReceivedMessage, step: Step) -> None:
+        self._unfinished.do(message, identity(message), step)
