@@ -102,8 +102,8 @@ class Retries:
             except MessageStateError as error:
                 logger.warning("handler %r: %s", self._options.name, error)
         elif outcome.ended is Ended.REJECTED:
-            error = described(REJECTED, outcome.error, self._options.function)
-            self._ended(message, error, message.attempts)
+            why = described(REJECTED, outcome.error, self._options.function)
+            self._ended(message, why, message.attempts)
         elif outcome.is_failure:
             self._failed(message, outcome)
 
