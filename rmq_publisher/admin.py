@@ -1,4 +1,4 @@
-"""The admin page of publish failures; with a theme, use `PublishFailureAdminMixin`."""
+"""The admin pages of stored messages; with a theme, use the mixins."""
 
 from typing import ClassVar
 
@@ -8,28 +8,41 @@ from django.contrib import admin
 from rmq_publisher.modeladmin.actions import FailureActionsMixin
 from rmq_publisher.modeladmin.change_view import FailureDetailMixin
 from rmq_publisher.modeladmin.changelist import FailureListMixin
+from rmq_publisher.modeladmin.pending_page import PendingPageMixin
 from rmq_publisher.modeladmin.views import FailureViewsMixin
-from rmq_publisher.models import PublishFailure
+from rmq_publisher.models import PendingMessage, PublishFailure
 
-__all__ = ["PublishFailureAdmin", "PublishFailureAdminMixin"]
+__all__ = [
+    "PendingMessageAdmin",
+    "PendingMessageAdminMixin",
+    "PublishFailureAdmin",
+    "PublishFailureAdminMixin",
+]
 
 
-class PublishFailureAdminMixin(
-    FailureViewsMixin,
-    FailureDetailMixin,
-    FailureActionsMixin,
-    FailureListMixin,
-    metaclass=forms.MediaDefiningClass,
-):
-    """The whole page: put it before a theme's ModelAdmin, and register that class instead of ours."""
-
+class _Media(metaclass=forms.MediaDefiningClass):
     class Media:
-        """Files only, so that the page works under a strict content security policy."""
+        """Files only, so that the pages work under a strict content security policy."""
 
         css: ClassVar = {"all": ["rmq_publisher/admin.css"]}
         js: ClassVar = ["rmq_publisher/admin.js"]
 
 
+class PublishFailureAdminMixin(
+    FailureViewsMixin, FailureDetailMixin, FailureActionsMixin, FailureListMixin, _Media
+):
+    """The page of failures: put it before a theme's ModelAdmin, and register that class."""
+
+
 @admin.register(PublishFailure)
 class PublishFailureAdmin(PublishFailureAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
-    """The page in Django's own admin."""
+    """The page of failures in Django's own admin."""
+
+
+class PendingMessageAdminMixin(PendingPageMixin, _Media):
+    """The page of pending and scheduled messages: for a theme as well."""
+
+
+@admin.register(PendingMessage)
+class PendingMessageAdmin(PendingMessageAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """The page of pending and scheduled messages in Django's own admin."""

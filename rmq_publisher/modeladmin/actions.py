@@ -7,12 +7,10 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from rmq_publisher.modeladmin import export, operations, reporting
+from rmq_publisher.modeladmin import confirmation, export, operations, reporting
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.modeladmin.row_selection import RowSelectionMixin, confirmed, is_across
 from rmq_publisher.models import PublishFailure
-
-REPEATED = ("action", "index")  # form fields that say which action it is
 
 
 class FailureActionsMixin(RowSelectionMixin, FailureAdminBase):
@@ -40,7 +38,7 @@ class FailureActionsMixin(RowSelectionMixin, FailureAdminBase):
         """Discard them, once the user has confirmed it."""
         rows = self.selected(request, queryset)
         if rows and (is_across(request) or not confirmed(request)):
-            form = [(key, each) for key in REPEATED for each in request.POST.getlist(key)]
+            form = confirmation.repeated(request)
             back = request.get_full_path()
             return operations.ask_before_discarding(self, request, rows, back, form)
         if rows:

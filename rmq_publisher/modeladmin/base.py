@@ -7,9 +7,9 @@ from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import ValidationError
 from django.db import router
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from rmq_publisher.db.clock import DatabaseNow
 
@@ -20,6 +20,7 @@ else:
     Base = object
 
 TEMPLATES = "admin/rmq_publisher"  # of all pages
+TOLD_MAX = 20  # rows that a message to the user names one by one
 
 
 class PageBase(Base):
@@ -71,6 +72,23 @@ class PageBase(Base):
         """Return the address of one of this admin's pages, on the same admin site."""
         name = f"admin:{self.url_name(what)}"
         return reverse(name, args=args, current_app=self.admin_site.name)
+
+    def address_of(
+        self, request: HttpRequest, model: type[Model], what: str, *args: object
+    ) -> str:
+        """Return the address of another model's page; empty if the user may not view it.
+
+        It is empty as well if the model is not registered on this site.
+        """
+        label, name = model._meta.app_label, model._meta.model_name
+        if not request.user.has_perm(f"{label}.view_{name}"):
+            return ""
+        try:
+            return reverse(
+                f"admin:{label}_{name}_{what}", args=args, current_app=self.admin_site.name
+            )
+        except NoReverseMatch:
+            return ""
 
     def with_filters(self, request: HttpRequest, address: str) -> str:
         """Return an address that remembers the filters of the list from which the user came."""

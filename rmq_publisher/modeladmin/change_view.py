@@ -19,7 +19,6 @@ from rmq_publisher.modeladmin.choice_filter import only_filters
 from rmq_publisher.modeladmin.message_view import MessageViewMixin
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import OutboxMessage
-from rmq_publisher.outbox.claims import being_sent
 
 OPEN = ("pending", "failed", "dead")
 # Names of the errors by which the broker answered about the message, as a row's history has them.
@@ -144,8 +143,8 @@ def _refusals(row: Any) -> str:
 
 def closed(row: Any) -> str:
     """Return why a row can be neither retried nor discarded; empty if it can."""
-    if being_sent(row):
-        return _("It is being sent right now, by a relay or another user.")
+    if held := formatting.held(row):
+        return held
     if row.state == "delivered":
         return _("It has been delivered.")
     if row.state == "discarded":

@@ -78,10 +78,7 @@ class FailureListMixin(BoundedListMixin, FailureAdminBase):
     @admin.display(description=gettext_lazy("exchange, routing key"))
     def destination_shown(self, row: Any) -> SafeString:
         """The exchange, with the routing key below."""
-        return formatting.two_lines(
-            formatting.exchange(row.exchange, NAME_SHOWN),
-            formatting.name(row.routing_key, NAME_SHOWN),
-        )
+        return formatting.destination(row, NAME_SHOWN)
 
     @admin.display(description=gettext_lazy("error"))
     def error_shown(self, row: Any) -> SafeString:

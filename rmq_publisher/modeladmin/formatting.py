@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
@@ -78,6 +79,17 @@ def two_lines(first: SafeString | str, second: SafeString | str) -> SafeString:
 def exchange(text: str, longest: int = 0) -> SafeString | str:
     """Return an exchange's name; the default exchange has none."""
     return name(text, longest) if text else _("(default)")
+
+
+def destination(row: Any, longest: int) -> SafeString:
+    """Return a row's exchange, with the routing key below."""
+    return two_lines(exchange(row.exchange, longest), name(row.routing_key, longest))
+
+
+def filter_link(parameter: str, value: str, longest: int) -> SafeString:
+    """Return a name that leads to the list's rows with it."""
+    query = urlencode({parameter: value})
+    return format_html('<a href="?{}">{}</a>', query, name(value, longest))
 
 
 def error(kind: str, code: int | None) -> str:
@@ -204,6 +216,11 @@ def state(row: Any) -> SafeString:
     """Return a row's state as HTML, or that it is being sent."""
     shown = _("being sent") if being_sent(row) else row.get_state_display()
     return format_html('<span class="rmq-state rmq-{}">{}</span>', row.state, shown)
+
+
+def held(row: Any) -> str:
+    """Return why nobody else may do something with a row; empty if somebody may."""
+    return _("It is being sent right now, by a relay or another user.") if being_sent(row) else ""
 
 
 def next_attempt(row: Any) -> SafeString | str:

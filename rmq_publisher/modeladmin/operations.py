@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from django.contrib import messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q, QuerySet
@@ -14,8 +13,7 @@ from django.utils.translation import ngettext
 
 from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import DatabaseNow
-from rmq_publisher.modeladmin import formatting, reporting
-from rmq_publisher.modeladmin.base import TEMPLATES
+from rmq_publisher.modeladmin import confirmation, reporting
 from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_retry
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.models import PublishFailure
@@ -38,13 +36,17 @@ def retry(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
     """Send rows from this process and wait for the broker's answers."""
     database = page.get_database()
     results = list(of_retry(resend(database, [row.pk for row in rows])))
+    reporting.finish(page, request, rows, results, level_of(results))
+
+
+def level_of(results: Sequence[Result]) -> int:
+    """Return the level at which the user is told what was sent."""
     outcomes = {result.outcome for result in results}
-    level = messages.WARNING
     if outcomes == {Outcome.SENT}:
-        level = messages.SUCCESS
-    elif Outcome.FAILED in outcomes and Outcome.SENT not in outcomes:
-        level = messages.ERROR
-    reporting.finish(page, request, rows, results, level)
+        return messages.SUCCESS
+    if outcomes & {Outcome.FAILED, Outcome.REFUSED} and Outcome.SENT not in outcomes:
+        return messages.ERROR
+    return messages.WARNING
 
 
 def discard(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
@@ -99,22 +101,16 @@ def ask_before_discarding(
         text = _("Nothing to discard: already delivered, discarded or being sent.")
         page.message_user(request, text, messages.WARNING)
         return None
-    # The confirmation names these rows, so that none is discarded that matched only later.
-    ids = ",".join(str(row.pk) for row in open_rows)
-    context = {
-        **page.admin_site.each_context(request),
-        "opts": page.opts,
-        "media": page.media,
-        "title": _("Discard messages"),
-        "count": len(open_rows),
-        "skipped": len(rows) - len(open_rows),
-        "names": [formatting.name(row.message_id) for row in open_rows[: reporting.TOLD_MAX]],
-        "more": len(open_rows) > reporting.TOLD_MAX,
-        "form": [*form, (ACTION_CHECKBOX_NAME, ids)] if form else (),
-        "back": back,
-    }
-    request.current_app = page.admin_site.name
-    return TemplateResponse(request, f"{TEMPLATES}/publishfailure/discard.html", context)
+    return confirmation.question(
+        page,
+        request,
+        open_rows,
+        template="publishfailure/discard.html",
+        title=_("Discard messages"),
+        skipped=len(rows) - len(open_rows),
+        back=back,
+        form=form,
+    )
 
 
 def make_due(

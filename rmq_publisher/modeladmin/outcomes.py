@@ -53,6 +53,22 @@ class Outcome(Enum):
         gettext_lazy("not tried: the time limit was reached"),
         gettext_lazy("Not tried: %d, because the time limit was reached."),
     )
+    REFUSED = (
+        "refused",
+        gettext_lazy("failed, and now a publish failure: %s"),
+        gettext_lazy("Failed: %d, now listed under publish failures."),
+    )
+    ENDED = (
+        "ended",
+        gettext_lazy("no longer pending: sent, failed or cancelled in the meantime"),
+        gettext_lazy("Skipped %d: no longer pending."),
+    )
+    CANCELLED = ("cancelled", gettext_lazy("cancelled"), gettext_lazy("Cancelled %d."))
+    TAKEN = (
+        "taken",
+        gettext_lazy("a process has taken it, so it may have been sent"),
+        gettext_lazy("Skipped %d: taken by a process, so they may have been sent."),
+    )
     DISCARDED = ("discarded", gettext_lazy("discarded"), gettext_lazy("Discarded %d."))
     KEPT = (
         "kept",
@@ -74,11 +90,19 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row's outcome, and the error where it failed again."""
+    """One row's outcome.
+
+    Attributes:
+        id: the row's.
+        outcome: of it.
+        error: why it failed.
+        action: what was tried, in English, for the log.
+    """
 
     id: int
     outcome: Outcome
     error: PublishError | None = None
+    action: str = "retried"
 
     def line(self) -> str:
         """Return what the person reads about this row."""
@@ -90,20 +114,36 @@ class Result:
 
     def logged(self) -> str:
         """Return what the admin's log keeps, in English; empty if nothing was tried or changed."""
-        if self.outcome is Outcome.DISCARDED:
-            return "Discarded."
-        if self.outcome in (Outcome.KEPT, Outcome.GONE):
+        if self.outcome in (Outcome.DISCARDED, Outcome.CANCELLED):
+            return f"{self.outcome.value.capitalize()}."
+        if self.outcome in (Outcome.KEPT, Outcome.TAKEN, Outcome.GONE, Outcome.ENDED):
             return ""
         if self.error is not None:
             kind, code = type(self.error).__name__, getattr(self.error, "reply_code", None)
-            return f"Retried: failed, {kind} {code or ''}".strip()
+            return f"{self.action.capitalize()}: failed, {kind} {code or ''}".strip()
         with translation.override(None):  # the log is read by everybody
-            done = "Retried" if self.outcome is Outcome.SENT else "Not retried"
-            return f"{done}: {self.outcome.line}."
+            done = self.action if self.outcome is Outcome.SENT else f"not {self.action}"
+            return f"{done.capitalize()}: {self.outcome.line}."
 
 
 def of_retry(resent: Resent) -> Iterator[Result]:
-    """Yield the outcome of each row that a person retried."""
+    """Yield the outcome of each failure that a person retried."""
+    for id_, outcome, error in _outcomes(resent):
+        yield Result(id_, outcome, error)
+
+
+def of_sending(resent: Resent) -> Iterator[Result]:
+    """Yield the outcome of each pending message that a person sent."""
+    other = {
+        Outcome.FAILED: Outcome.REFUSED,
+        Outcome.CLOSED: Outcome.ENDED,
+        Outcome.GONE: Outcome.ENDED,
+    }
+    for id_, outcome, error in _outcomes(resent):
+        yield Result(id_, other.get(outcome, outcome), error, action="sent by hand")
+
+
+def _outcomes(resent: Resent) -> Iterator[tuple[int, Outcome, PublishError | None]]:
     by_outcome: dict[Outcome, Iterable[int]] = {
         Outcome.SENT: resent.sent,
         Outcome.BUSY: resent.busy,
@@ -114,10 +154,10 @@ def of_retry(resent: Resent) -> Iterator[Result]:
         Outcome.GONE: resent.gone,
     }
     for id_, error in resent.failed.items():
-        yield Result(id_, Outcome.FAILED, error)
+        yield id_, Outcome.FAILED, error
     for outcome, ids in by_outcome.items():
         for id_ in ids:
-            yield Result(id_, outcome)
+            yield id_, outcome, None
 
 
 def summary(results: Iterable[Result]) -> str:

@@ -9,10 +9,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
 from rmq_publisher.modeladmin import formatting
-from rmq_publisher.modeladmin.base import PageBase
+from rmq_publisher.modeladmin.base import TOLD_MAX, PageBase
 from rmq_publisher.modeladmin.outcomes import Result, summary
-
-TOLD_MAX = 20  # rows that a message to the user lists one by one
 
 
 def finish(

@@ -51,7 +51,10 @@ class RowViewsMixin(PageBase):
         allowed: Callable[[HttpRequest], bool],
         action: Action,
     ) -> HttpResponseBase:
-        """Answer a button of one row's page: on POST, do what it says and show the row again."""
+        """Answer a button of one row's page: on POST, do what it says and show the row again.
+
+        If the row is gone, the list is shown.
+        """
         if not allowed(request):
             raise PermissionDenied
         if request.method != "POST":
@@ -59,5 +62,8 @@ class RowViewsMixin(PageBase):
         row = self.get_row(object_id)
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        address = self.with_filters(request, self.address("change", row.pk))
-        return action([row]) or HttpResponseRedirect(address)
+        if (answer := action([row])) is not None:
+            return answer
+        remains = self.rows().filter(pk=row.pk).exists()
+        address = self.address("change", row.pk) if remains else self.address("changelist")
+        return HttpResponseRedirect(self.with_filters(request, address))

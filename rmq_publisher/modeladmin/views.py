@@ -15,10 +15,10 @@ from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from rmq_publisher.modeladmin import bounded_list, formatting, groups, operations
+from rmq_publisher.modeladmin import bounded_list, formatting, groups, operations, tiles
 from rmq_publisher.modeladmin.base import TEMPLATES
 from rmq_publisher.modeladmin.choice_filter import ALL
-from rmq_publisher.modeladmin.dashboard import dashboard, relay_missing
+from rmq_publisher.modeladmin.dashboard import dashboard
 from rmq_publisher.modeladmin.filters import STATE
 from rmq_publisher.modeladmin.guards import or_unavailable
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
@@ -42,7 +42,7 @@ class FailureViewsMixin(RowViewsMixin, FailureAdminBase):
         """Return the dashboard and the buttons around the list."""
         query = request.META.get("QUERY_STRING", "")
         return {
-            "strip": dashboard(request, self.get_database()),
+            "strip": dashboard(self, request),
             "groups": groups.groups(self),
             "retry_all_url": f"{self.address('retry_all')}?{query}",
             "may_retry": self.has_retry_permission(request),
@@ -98,7 +98,7 @@ class FailureViewsMixin(RowViewsMixin, FailureAdminBase):
             return HttpResponseRedirect(self.address("changelist") + "?e=1")
         filters = bounded_list.narrowed_by(changes)
         matching = changes.queryset.order_by().filter(state__in=("failed", "dead"))
-        warning = relay_missing(self.get_database())
+        warning = tiles.relay_missing(self.get_database())
         if request.method == "POST" and "now" in request.POST:
             rows = matching.filter(operations.OPEN).only("pk", "message_id", "state", "size")
             operations.retry(self, request, list(rows.order_by("pk")[: operations.SENT_MAX]))

@@ -137,6 +137,32 @@ class PublishFailure(OutboxMessage):
         ]
 
 
+class PendingMessageManager(models.Manager["PendingMessage"]):
+    """Those that have never failed and are still to be sent."""
+
+    def get_queryset(self) -> models.QuerySet["PendingMessage"]:
+        """Return them, with the conditions of the index that leads to them."""
+        return super().get_queryset().filter(state="pending", available_at__isnull=False)
+
+
+class PendingMessage(OutboxMessage):
+    """A message that has never failed and is still to be sent: now, or at its scheduled time."""
+
+    objects: ClassVar = PendingMessageManager()
+
+    class Meta:
+        """Nobody adds or changes one by hand."""
+
+        proxy = True
+        verbose_name = _("pending message")
+        verbose_name_plural = _("pending and scheduled messages")
+        default_permissions = ("view",)
+        permissions: ClassVar = [
+            ("send_pendingmessage", "Can send pending messages now"),
+            ("cancel_pendingmessage", "Can cancel pending messages"),
+        ]
+
+
 class PublishCount(models.Model):
     """How many messages one process published, and failed to, in one minute.
 

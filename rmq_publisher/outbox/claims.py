@@ -211,35 +211,44 @@ def claim_keys(
 # ---- rows that somebody picked ---------------------------------------------------------------------
 
 
-def claim_rows(database: str, ids: Sequence[int], *, lease: float) -> list[OutboxRow]:
-    """Take those of these rows that are failed or dead and that nobody is sending.
+def claim_rows(
+    database: str,
+    ids: Sequence[int],
+    *,
+    lease: float,
+    states: Sequence[str] = ("failed", "dead"),
+) -> list[OutboxRow]:
+    """Take those of these rows that nobody is sending, whether or not they are due.
 
     A row with an ordering key is taken only where nothing of its key is before it.
 
     Args:
         database: Django alias.
         ids: of the rows.
+        states: that they may have.
         lease: seconds until others may take them.
     """
     dialect = Dialect(databases[database])
     aliases = [one.alias for one in loader.usable()]
     free = f"(token = 0 OR available_at IS NULL OR available_at <= {dialect.now})"
-    condition = f"state IN ('failed', 'dead') AND {free}"
     if not ids or not aliases:
         return []
-    condition += f" AND {dialect.using} IN ({places(aliases)})"
+    condition = (
+        f"state IN ({places(states)}) AND {free} AND {dialect.using} IN ({places(aliases)})"
+    )
+    params = [*states, *aliases]
     taken: list[int] = []
     with transaction.atomic(using=database):
         for some in batches(ids, IDS_AT_ONCE):
             found = dialect.run(
                 f"SELECT id, ordering_key FROM {TABLE} "  # noqa: S608 (constants)
                 f"WHERE {by_id(some, condition)}{dialect.lock}",
-                [*some, *aliases],
+                [*some, *params],
             )
             keyed = {id_: key for id_, key in found if key}
             waiting = ordering_keys.with_earlier(dialect, keyed)
             taken += [id_ for id_, _ in found if id_ not in waiting]
-        return _take_where(dialect, taken, condition, aliases, lease)
+        return _take_where(dialect, taken, condition, params, lease)
 
 
 def being_sent(row: Any) -> bool:

@@ -1,17 +1,16 @@
-"""A manual retry: this process claims, sends and completes the rows, one row of a key after the other."""
+"""What a person sends: this process claims, sends and completes it, one row of a key after the other."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.errors import retried
 from rmq_publisher.exceptions import PublishError
-from rmq_publisher.models import PublishFailure
+from rmq_publisher.outbox import transitions
 from rmq_publisher.outbox.claims import being_sent, claim_rows
 from rmq_publisher.outbox.row import NOT_SENT, OutboxRow, Outcome
 from rmq_publisher.outbox.row_sender import POLL_SECONDS, RowSender
@@ -32,7 +31,7 @@ class Resent:
         failed: tried, and failed again.
         busy: being sent by somebody else.
         waiting: behind an earlier message of their ordering key.
-        closed: neither failed nor dead: delivered or discarded meanwhile.
+        closed: no longer in a state in which it may be sent.
         unconfigured: their connection is not known to this process.
         untouched: not begun, since there was no time left.
         gone: no such row any more.
@@ -48,14 +47,17 @@ class Resent:
     gone: list[int] = field(default_factory=list)
 
 
-def resend(database: str, ids: Sequence[int]) -> Resent:
-    """Send failed and dead rows at once; those that fail again are left to the relay.
+def resend(
+    database: str, ids: Sequence[int], *, states: Sequence[str] = ("failed", "dead")
+) -> Resent:
+    """Send rows at once; those that fail are left to the relay.
 
     Each is claimed first, so that no two ever send it: neither a relay nor the same person twice.
 
     Args:
         database: Django alias.
         ids: of the rows.
+        states: that they may have.
 
     Raises:
         DatabaseError, InterfaceError: Django's. What was claimed is free again after its lease.
@@ -64,18 +66,21 @@ def resend(database: str, ids: Sequence[int]) -> Resent:
     ends = monotonic() + SECONDS
     left: list[int] = []
     for batch in _batches(database, ids):
-        left += _resend_batch(database, batch, result, ends)
-    _explain(database, left, result, in_time=monotonic() < ends)
+        left += _resend_batch(database, batch, states, result, ends)
+    _explain(database, left, states, result, in_time=monotonic() < ends)
     known = {*result.sent, *result.failed, *left}
     result.gone += [id_ for id_ in ids if id_ not in known]
     return result
 
 
-def _resend_batch(database: str, ids: Sequence[int], result: Resent, ends: float) -> list[int]:
+def _resend_batch(
+    database: str, ids: Sequence[int], states: Sequence[str], result: Resent, ends: float
+) -> list[int]:
     """Send those of the rows that can be claimed; return the ids of the others."""
     left = list(ids)
     while left and monotonic() < ends:
-        claim = partial(claim_rows, database, left, lease=loader.outbox().outbox_lease)
+        lease = loader.outbox().outbox_lease
+        claim = partial(claim_rows, database, left, lease=lease, states=states)
         claimed = retried(database, claim)
         if not claimed:
             break
@@ -88,7 +93,7 @@ def _resend_batch(database: str, ids: Sequence[int], result: Resent, ends: float
 
 def _batches(database: str, ids: Sequence[int]) -> Iterator[list[int]]:
     """Yield those of the ids that exist, as many at a time as fit into memory."""
-    rows = PublishFailure.objects.using(database).filter(pk__in=ids).order_by("pk")
+    rows = transitions.messages(database).filter(pk__in=ids).order_by("pk")
     most = min(ROWS_AT_ONCE, loader.outbox().outbox_batch_size)
     return batches_by_size(rows.values_list("pk", "size"), most, BYTES_AT_ONCE)
 
@@ -118,12 +123,12 @@ def _note(outcomes: Iterable[Outcome], result: Resent) -> None:
             result.failed[row.id] = outcome
 
 
-def _explain(database: str, ids: Sequence[int], result: Resent, *, in_time: bool) -> None:
+def _explain(
+    database: str, ids: Sequence[int], states: Sequence[str], result: Resent, *, in_time: bool
+) -> None:
     """Say why rows were not claimed."""
     aliases = {one.alias for one in loader.usable()}
-    rows: Any = (
-        PublishFailure.objects.using(database).filter(pk__in=ids).annotate(now=DatabaseNow())
-    )
+    rows = transitions.messages(database).filter(pk__in=ids).annotate(now=DatabaseNow())
     found = {
         row.pk: row for row in rows.only("state", "token", "available_at", "using", "ordering_key")
     }
@@ -131,7 +136,7 @@ def _explain(database: str, ids: Sequence[int], result: Resent, *, in_time: bool
         row = found.get(id_)
         if row is None:
             result.gone.append(id_)
-        elif row.state not in ("failed", "dead"):
+        elif row.state not in states:
             result.closed.append(id_)
         elif being_sent(row):
             result.busy.append(id_)

@@ -183,6 +183,18 @@ def _rows_of(
     return dialect.run(sql, [value for _, key in keys for value in (*params, key, key)])
 
 
+def first_of(database: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return id, message id and state of each key's first row, which the others of the key wait for.
+
+    Raises:
+        DatabaseError, InterfaceError: Django's.
+    """
+    dialect = Dialect(databases[database])
+    with dialect.in_index_order():
+        found = _first_rows(dialect, keys, 1, "id, message_id, state")
+    return {key: rows[0] for key, rows in zip(keys, found, strict=True) if rows}
+
+
 def waiting_keys(
     database: str, rows: Sequence[OutboxRow], besides: Collection[int] = ()
 ) -> set[int]:

@@ -5,9 +5,11 @@ from datetime import datetime, timedelta
 
 from django.db import connections as databases
 
+from rmq_publisher.db.batches import IDS_AT_ONCE, batches
 from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox.insert import insert_scheduled
+from rmq_publisher.outbox.row import new_token
 from rmq_publisher.outbox.transitions import messages
 
 
@@ -39,6 +41,22 @@ def cancel(database: str, message_id: str) -> bool:
     return rows._raw_delete(database) > 0
 
 
+def cancel_rows(database: str, ids: Sequence[int]) -> dict[int, str]:
+    """Delete those of these rows that nobody has ever taken, in the caller's transaction.
+
+    Returns:
+        The ids of those that were deleted, with their message ids.
+    """
+    token = new_token()  # makes them ours first, so that what is deleted is known
+    cancelled: dict[int, str] = {}
+    for some in batches(ids, IDS_AT_ONCE):
+        messages(database).filter(id__in=some, state="pending", token=0).update(token=token)
+        ours = messages(database).filter(id__in=some, token=token)
+        cancelled.update(ours.values_list("id", "message_id"))
+        ours._raw_delete(database)
+    return cancelled
+
+
 def seconds_to_next(database: str) -> float | None:
     """Return in how many seconds the next row that is not due yet will be; None where there is none.
 
@@ -54,12 +72,17 @@ def seconds_to_next(database: str) -> float | None:
     return max(0.0, left.total_seconds())
 
 
-def overdue(database: str, seconds: float) -> int:
+def overdue(database: str, seconds: float, at_most: int | None = None) -> int:
     """Return how many scheduled messages should have been sent so many seconds ago, and were not.
+
+    Args:
+        database: alias.
+        seconds: that they are late.
+        at_most: rows after which counting stops.
 
     Raises:
         DatabaseError, InterfaceError: Django's.
     """
     late = DatabaseNow(-seconds)
     rows = messages(database).filter(ordering_key="", available_at__lt=late, state="pending")
-    return rows.filter(scheduled_at__lt=late).count()
+    return int(rows.filter(scheduled_at__lt=late)[:at_most].count())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from rmq_publisher.db.support import check_table
@@ -118,3 +119,18 @@ def cancel(message_id: str, *, database: str | None = None) -> bool:
     if deleted:
         tell_cancelled(message_id, where)
     return deleted or any(cancelled)
+
+
+def cancel_rows(database: str, ids: Sequence[int]) -> set[int]:
+    """Do what `cancel` does for rows by their ids, in a transaction; return which were cancelled.
+
+    Raises:
+        DatabaseError: Django's.
+    """
+    with transaction.atomic(using=database):
+        cancelled = scheduled.cancel_rows(database, ids)
+        for message_id in cancelled.values():
+            for canceller in cancellers:
+                canceller(message_id, database)
+            tell_cancelled(message_id, database)
+    return set(cancelled)

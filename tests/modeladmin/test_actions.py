@@ -156,8 +156,8 @@ def test_one_that_a_relay_took_over_is_not_settled(monkeypatch):
     row = failure(message_id="m")
     claim = claims.claim_rows
 
-    def overtaken(database, ids, *, lease):
-        rows = claim(database, ids, lease=lease)
+    def overtaken(database, ids, **options):
+        rows = claim(database, ids, **options)
         PublishFailure.objects.filter(pk=row.pk).update(token=99, available_at=DatabaseNow(60))
         return rows
 

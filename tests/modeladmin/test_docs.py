@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.template.loader import get_template
 
-from rmq_publisher.modeladmin import bounded_list, dashboard, operations
+from rmq_publisher.modeladmin import bounded_list, operations, tiles
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.outbox import manual_retry
 from tests.support.admin_rows import failure, text
@@ -47,7 +47,7 @@ def test_the_numbers_are_those_of_the_code():
     said = (ROOT / PAGE).read_text("utf-8")
     assert f"at most {operations.SENT_MAX} messages and {manual_retry.SECONDS:g} s" in said
     assert f"at most {operations.DUE_MAX:,} at a time" in said
-    assert (bounded_list.LISTED_MAX, dashboard.COUNTED_MAX) == (5000, 3000)
+    assert (bounded_list.LISTED_MAX, tiles.COUNTED_MAX) == (5000, 3000)
     assert "The first five thousand rows" in said
     assert "at most three thousand" in said
 

@@ -1,0 +1,59 @@
+"""The numbers above the list of pending and scheduled messages."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from rmq_publisher.modeladmin import formatting, tiles
+from rmq_publisher.modeladmin.base import PageBase
+from rmq_publisher.models import PublishFailure
+from rmq_publisher.monitoring import broker_status, outbox_stats
+from rmq_publisher.outbox import scheduled
+
+
+def pending_dashboard(page: PageBase, request: HttpRequest) -> dict[str, Any]:
+    """Return what is shown above the list.
+
+    Raises:
+        DatabaseError, InterfaceError: from Django, such as for a missing table.
+    """
+    database = page.get_database()
+    summary = outbox_stats.summary(database, at_most=tiles.COUNTED_MAX)
+    oldest, following = summary.oldest_pending, scheduled.seconds_to_next(database)
+    chosen = request.GET.get("time", "")
+    failures = page.address_of(request, PublishFailure, "changelist")
+    return {
+        **tiles.trouble(database, summary),
+        "announcement": _("%(pending)s pending, %(scheduled)s scheduled")
+        % {
+            "pending": tiles.number(summary, "pending"),
+            "scheduled": tiles.number(summary, "scheduled"),
+        },
+        "tiles": [
+            {
+                "label": _("Pending"),
+                "value": tiles.number(summary, "pending"),
+                "note": "" if oldest is None else _("oldest: %s") % formatting.duration(oldest),
+                "query": "?time=due",
+                "current": chosen == "due",
+            },
+            {
+                "label": _("Scheduled"),
+                "value": tiles.number(summary, "scheduled"),
+                "note": "" if following is None else _("next %s") % formatting.ahead(following),
+                "query": "?time=scheduled",
+                "current": chosen == "scheduled",
+            },
+            {
+                "label": _("Unresolved failures"),
+                "value": tiles.number(summary, "unresolved"),
+                "tone": "bad" if summary.unresolved else "good",
+                "query": failures,
+            },
+            tiles.relay(summary),
+            tiles.brokers(
+                broker_status.statuses(), f"{failures}#rmq-brokers-heading" if failures else ""
+            ),
+        ],
+    }
