@@ -343,8 +343,8 @@ MUTANTS = (
         "what was taken is cancelled",
         "`cancel` leaves what somebody has taken to send.",
         "outbox/scheduled.py",
-        'state="pending", token=0)',
-        'state="pending")',
+        'message_id=message_id, state="pending", token=0)',
+        'message_id=message_id, state="pending")',
         ("publisher/test_scheduling.py",),
     ),
     Mutant(

@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 FAILURES = ("management/test_failures_and_discard.py",)
 TESTS = ("modeladmin/test_operator.py",)
+PENDING = ("modeladmin/test_pending.py",)
 OPERATIONS = "modeladmin/operations.py"
 FILTERS = "modeladmin/filters.py"
 DETAIL = "modeladmin/change_view.py"
@@ -15,8 +16,8 @@ MUTANTS = (
         "a failed retry is only a warning",
         "A retry of which nothing was sent is told as an error.",
         OPERATIONS,
-        "        level = messages.ERROR\n",
-        "        level = messages.WARNING\n",
+        "        return messages.ERROR\n",
+        "        return messages.WARNING\n",
         TESTS,
     ),
     Mutant(
@@ -98,6 +99,54 @@ MUTANTS = (
         ' and "now" in request.POST:',
         ' and "never" in request.POST:',
         TESTS,
+    ),
+    Mutant(
+        "a person cancels what was taken",
+        "In the admin, too, what a process has taken is not cancelled.",
+        "outbox/scheduled.py",
+        'id__in=some, state="pending", token=0)',
+        'id__in=some, state="pending")',
+        PENDING,
+    ),
+    Mutant(
+        "what is behind another message waits for a relay",
+        "The page says which message of its key holds a pending one.",
+        "modeladmin/pending_holds.py",
+        "        if first < row.pk:\n",
+        "        if False:\n",
+        PENDING,
+    ),
+    Mutant(
+        "messages are cancelled without a question",
+        "The page asks before selected messages are cancelled.",
+        "modeladmin/pending_page.py",
+        "        if rows and (is_across(request) or not confirmed(request)):\n",
+        "        if False:\n",
+        PENDING,
+    ),
+    Mutant(
+        "whoever looks may cancel",
+        "Cancelling messages has a permission of its own.",
+        "modeladmin/pending_page.py",
+        'permissions=["cancel"], ',
+        "",
+        PENDING,
+    ),
+    Mutant(
+        "what nobody sends is no error",
+        "Scheduled messages that no relay sends are an error on the page.",
+        "modeladmin/tiles.py",
+        '"errors": [text % late] if late else []',
+        '"errors": []',
+        PENDING,
+    ),
+    Mutant(
+        "nobody hears of what a person cancels",
+        "`message_cancelled` is sent for what is cancelled in the admin.",
+        "publisher/scheduling.py",
+        "            tell_cancelled(message_id, database)\n",
+        "            pass\n",
+        PENDING,
     ),
     Mutant(
         "everything is discarded without a filter",
