@@ -10,6 +10,7 @@ from rmq_publisher.consumer import dead_letters, hand_over
 from rmq_publisher.consumer.handler_options import DROP, HandlerOptions
 from rmq_publisher.consumer.message import ReceivedMessage
 from rmq_publisher.consumer.retry_levels import RetryLevels
+from rmq_publisher.consumer.starts import label
 from rmq_publisher.db.errors import retried
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.serialization import DecodeError
@@ -117,7 +118,7 @@ class EndOfAttempts:
             longest = self._levels.name(self._levels.delays[-1])
             if failure := self._sent(message, longest, error, attempts):
                 return f"{why}, and {failure}"
-            logger.error("handler %r: message %s waits: %s", self._name, message.message_id, why)
+            logger.error("handler %r: message %s waits: %s", self._name, label(message), why)
         message.ack()
         return ""
 

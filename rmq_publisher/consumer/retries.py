@@ -13,10 +13,10 @@ from rmq_publisher.consumer.end_of_attempts import (
     described,
 )
 from rmq_publisher.consumer.handler_options import HandlerOptions
-from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
+from rmq_publisher.consumer.message import ReceivedMessage
 from rmq_publisher.consumer.outcomes import Ended, Outcome
 from rmq_publisher.consumer.retry_levels import RetryLevels, levels_of
-from rmq_publisher.consumer.starts import Starts, identity
+from rmq_publisher.consumer.starts import Starts, identity, label
 from rmq_publisher.consumer.unfinished import Step, Unfinished
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.serialization import DecodeError
@@ -25,6 +25,13 @@ from rmq_publisher.timing import epoch_milliseconds
 logger = logging.getLogger("rmq_publisher.consumer")
 
 PASSED = Outcome(Ended.PASSED)
+
+
+def _attempts(message: ReceivedMessage) -> int:
+    try:
+        return message.attempts
+    except DecodeError:
+        return 1
 
 
 class Retries:
@@ -52,13 +59,13 @@ class Retries:
         """Look at a message before its handler runs.
 
         Returns:
-            None where the handler is to run, and then `finish`; else what became of the message. After
-            `NOT_AN_ATTEMPT` it is unsettled: the start could not be written.
-
-        Raises:
-            DecodeError: its properties cannot be read.
+            None where the handler is to run, and then `end`; else nothing is to be done, as for `PASSED`,
+            or the start could not be written, and the message is unsettled: `NOT_AN_ATTEMPT`.
         """
-        failures = message.carried.failures
+        try:
+            failures = message.carried.failures
+        except DecodeError:
+            return None  # the handler's call finds that too, and tells of it
         if not failures and not message.redelivered:
             return None
         if self._unfinished.take_up(message, identity(message)):
@@ -93,19 +100,23 @@ class Retries:
 
     # After
 
-    def finish(self, message: ReceivedMessage, outcome: Outcome) -> None:
-        """Settle a message whose handler has ended, unless that was no attempt."""
+    def end(self, message: ReceivedMessage) -> None:
+        """Note that the handler has ended, however that was."""
         self._starts.end(message)
-        if outcome.ended is Ended.HANDLED:
-            try:
-                message.ack()
-            except MessageStateError as error:
-                logger.warning("handler %r: %s", self._options.name, error)
-        elif outcome.ended is Ended.REJECTED:
+
+    def settle(self, message: ReceivedMessage, outcome: Outcome) -> Outcome:
+        """Settle a message whose handler failed, or have it settled as soon as that is possible.
+
+        Args:
+            message: unsettled, after `end`.
+            outcome: `Ended.RETRY`, `Ended.FAILED` or `Ended.REJECTED`.
+        """
+        if outcome.ended is Ended.REJECTED:
             why = described(REJECTED, outcome.error, self._options.function)
-            self._ended(message, why, message.attempts)
-        elif outcome.is_failure:
+            self._ended(message, why, _attempts(message))
+        else:
             self._failed(message, outcome)
+        return outcome
 
     def overran(self, message: ReceivedMessage) -> None:
         """Note that a handler is about to be killed with its process: that counts as a lost start.
@@ -117,7 +128,7 @@ class Retries:
             self._starts.note(message)
 
     def _failed(self, message: ReceivedMessage, outcome: Outcome) -> None:
-        attempt = message.attempts
+        attempt = _attempts(message)
         error = described(FAILED, outcome.error, self._options.function)
         wait = self._levels.after(attempt)
         if outcome.countdown is not None:
@@ -126,10 +137,10 @@ class Retries:
         if last or self._is_over_by(message, wait):
             self._ended(message, error, attempt)
             return
-        logger.warning(
-            "handler %r: attempt %d of %d with message %s %s; the next one in %g s",
-            self._options.name, attempt, self._options.max_attempts, message.message_id, error,
-            wait / 1000,
+        logger.info(
+            "handler %r: message %s waits %g s for attempt %d of %d",
+            self._options.name, label(message), wait / 1000, attempt + 1,
+            self._options.max_attempts,
         )  # fmt: skip
         self._send_on(message, wait, attempt)
 
@@ -147,7 +158,7 @@ class Retries:
             try:
                 envelope = hand_over.to_queue(given, stay.queue, failures=failures, rest=stay.rest)
             except (InvalidMessage, DecodeError) as error:  # it will never fit into a level
-                logger.error("message %s cannot wait: %s", given.message_id, error)
+                logger.error("message %s cannot wait: %s", label(given), error)
                 return self._end.end(given, f"{FAILED}: {type(error).__name__}", failures)
             failure = hand_over.send(self._options.alias, envelope)
             if failure is not None:
@@ -160,7 +171,7 @@ class Retries:
     def _ended(self, message: ReceivedMessage, error: str, attempts: int) -> None:
         logger.error(
             "handler %r: message %s is not tried again after %d attempts: %s",
-            self._options.name, message.message_id, attempts, error,
+            self._options.name, label(message), attempts, error,
         )  # fmt: skip
         self._do(message, lambda given: self._end.end(given, error, attempts))
 

@@ -32,6 +32,14 @@ def identity(message: ReceivedMessage) -> str:
         return f"sha256 {hashlib.sha256(message.header).hexdigest()}"
 
 
+def label(message: ReceivedMessage) -> str:
+    """Return what a message is called in the log."""
+    try:
+        return message.message_id or "without id"
+    except DecodeError:
+        return "without readable properties"
+
+
 class Starts:
     """The starts of one handler that have not ended, as rows of a table.
 
@@ -89,7 +97,7 @@ class Starts:
         except (DatabaseError, InterfaceError) as error:
             logger.warning(
                 "handler %r: the start of message %s is not deleted yet: %s",
-                self._name, message.message_id, type(error).__name__,
+                self._name, label(message), type(error).__name__,
             )  # fmt: skip
 
     def delete_left_over(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
+from rmq_publisher.consumer.starts import label
 from rmq_publisher.timing import Backoff, monotonic
 
 logger = logging.getLogger("rmq_publisher.consumer")
@@ -60,7 +61,7 @@ class Unfinished:
             return True
         logger.error(
             "handler %r: message %s stays unacknowledged, and is tried again: %s",
-            self._name, message.message_id, reason,
+            self._name, label(message), reason,
         )  # fmt: skip
         job = _Job(message, key, step, 0.0)
         job.due = monotonic() + job.backoff.delay()

@@ -63,7 +63,11 @@ class Desk:
         outcome = self.retries.begin(message)
         if outcome is None:
             outcome = outcome_of(function, message)
-            self.retries.finish(message, outcome)
+            self.retries.end(message)
+            if outcome is HANDLED:
+                message.ack()
+            else:
+                self.retries.settle(message, outcome)
         return outcome.ended.name
 
     def after(self, milliseconds: int, function: Handle) -> str:
