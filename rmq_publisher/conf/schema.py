@@ -82,7 +82,7 @@ class ConnectionSettings:
 
 @dataclass(frozen=True)
 class OutboxSettings:
-    """The settings of the table of stored messages; times in seconds."""
+    """The settings of the tables; times in seconds."""
 
     max_attempts: int
     retry_max_backoff: float
@@ -90,6 +90,7 @@ class OutboxSettings:
     outbox_batch_size: int
     outbox_lease: float
     outbox_grace: float
+    inbox_retention_days: int = 30
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ OUTBOX: Table = {
     "MAX_ATTEMPTS": (20, validators.integer(1, 2**31 - 1)),
     "RETRY_MAX_BACKOFF": (300.0, validators.seconds()),
     "FAILURE_RETENTION_DAYS": (30, validators.integer(1, 36500)),
+    "INBOX_RETENTION_DAYS": (30, validators.integer(1, 36500)),
     "OUTBOX_BATCH_SIZE": (256, validators.integer(1, 100_000)),
     "OUTBOX_LEASE": (60.0, validators.seconds()),
     "OUTBOX_GRACE": (30.0, validators.seconds(zero=True)),

@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 
 from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.conf import loader
-from rmq_publisher.db.batches import IDS_AT_ONCE, batches
+from rmq_publisher.db.batches import IDS_AT_ONCE, batches, delete_in_batches
 from rmq_publisher.db.clock import DatabaseNow, database_now
 from rmq_publisher.db.errors import retried
 from rmq_publisher.db.schema import TABLE
@@ -218,13 +218,5 @@ def prune(
     if "dead" in states:
         old |= Q(state="dead", last_failed_at__lt=before)
     rows = messages(database).filter(old, failed_at__isnull=False)
-    if dry_run:
-        return rows.count()
-    deleted = 0
-    while (most is None or deleted < most) and (
-        ids := list(rows.order_by("id").values_list("id", flat=True)[:batch])
-    ):
-        # The state once more: a person may have sent one of them again since.
-        again = messages(database).filter(old, id__in=ids)
-        deleted += retried(database, again.delete)[0]
-    return deleted
+    # What a person sends again meanwhile matches no longer.
+    return delete_in_batches(rows, batch=batch, most=most, dry_run=dry_run)

@@ -71,7 +71,7 @@ def test_the_defaults_are_those_of_the_table():
 
 def test_the_defaults_of_the_table_of_messages():
     outbox = read(URL=URL).outbox
-    assert outbox == loader.OutboxSettings(20, 300.0, 30, 256, 60.0, 30.0)
+    assert outbox == loader.OutboxSettings(20, 300.0, 30, 256, 60.0, 30.0, 30)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,7 @@ INTEGERS = {
     "MAX_BODY_SIZE": (1, 2**29),
     "MAX_ATTEMPTS": (1, 2**31 - 1),
     "FAILURE_RETENTION_DAYS": (1, 36500),
+    "INBOX_RETENTION_DAYS": (1, 36500),
     "OUTBOX_BATCH_SIZE": (1, 100_000),
 }
 SECONDS = [

@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from rmq_publisher.conf import loader
+from rmq_publisher.consumer import retention
 from rmq_publisher.management.arguments import check_database, duration, take_database
 from rmq_publisher.management.base import QuietableCommand
 from rmq_publisher.outbox import heartbeats, transitions
@@ -15,6 +16,16 @@ from rmq_publisher.telemetry import publish_counts
 FINISHED = ("delivered", "discarded")
 UNFINISHED = ("pending", "failed")
 MOST_AT_ONCE = 10_000
+# Options that add a table: what deletes from it, the setting of its age, and what is printed.
+EXTRAS = (
+    ("inbox", retention.prune_inbox, "inbox_retention_days", "handled messages of the inbox"),
+    (
+        "dead_letters",
+        retention.prune_dead_letters,
+        "failure_retention_days",
+        "finished dead letters",
+    ),
+)
 
 
 class Command(QuietableCommand):
@@ -47,6 +58,16 @@ class Command(QuietableCommand):
             metavar="N",
             help=f"Messages deleted by one statement, at most {MOST_AT_ONCE}. Default: 1000.",
         )
+        parser.add_argument(
+            "--inbox",
+            action="store_true",
+            help="Also delete handled messages from the inbox. Default age: RMQ_INBOX_RETENTION_DAYS.",
+        )
+        parser.add_argument(
+            "--dead-letters",
+            action="store_true",
+            help="Also delete dead letters that were sent back or discarded.",
+        )
         parser.add_argument("--dry-run", action="store_true", help="Only print how many.")
         take_database(parser)
 
@@ -71,7 +92,7 @@ class Command(QuietableCommand):
             state: transitions.prune(
                 database,
                 states=(state,),
-                older_than=_age(options["older_than"]),
+                older_than=_age(options["older_than"], "failure_retention_days"),
                 batch=options["batch"],
                 dry_run=dry_run,
             )
@@ -79,15 +100,23 @@ class Command(QuietableCommand):
         }
         numbers["old counts"] = publish_counts.prune(database, dry_run=dry_run)
         numbers["old relays"] = heartbeats.prune(database, dry_run=dry_run)
+        for option, prune, setting, what in EXTRAS:
+            if options[option]:
+                numbers[what] = prune(
+                    database,
+                    _age(options["older_than"], setting),
+                    batch=options["batch"],
+                    dry_run=dry_run,
+                )
         did = "would be deleted" if dry_run else "deleted"
         for what, number in numbers.items():
             self.stdout.write(f"{number} {what} {did}.")
 
 
-def _age(given: timedelta | None) -> timedelta:
+def _age(given: timedelta | None, setting: str) -> timedelta:
     if given is not None:
         return given
     try:
-        return timedelta(days=loader.outbox().failure_retention_days)
+        return timedelta(days=getattr(loader.outbox(), setting))
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
