@@ -37,7 +37,7 @@ def rmq(settings, broker: Broker):
 @pytest.fixture(autouse=True)
 def _closed_connections() -> Iterator[None]:
     """No connection outlives its test, whatever it pointed the library at, and no queue in memory."""
-    outages._outages.clear()
+    outages.forget()
     yield
     connections.close()
     for embedded in list(transport._brokers.values()):

@@ -78,6 +78,7 @@ class ConnectionSettings:
     delivery: str = field(compare=False)
     serializer: str | None = field(compare=False)
     app_id: str | None = field(compare=False)
+    allow_broker: bool = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ TUNING: Table = {
     "DELIVERY": (DELIVERIES[0], validators.choice(*DELIVERIES)),
     "SERIALIZER": (None, validators.name),
     "APP_ID": (None, validators.name),
+    "ALLOW_BROKER": (True, validators.boolean),
 }
 OF_CONNECTIONS: Table = {**LOGIN, **TUNING}
 OUTBOX: Table = {

@@ -92,6 +92,14 @@ def choice(*names: str) -> Callable[[object], str]:
     return rule
 
 
+def boolean(value: object) -> bool:
+    """Validate True or False."""
+    if not isinstance(value, bool):
+        hint = "Set True or False; compare what comes from the environment, which is a str."
+        raise SettingError(f"must be True or False, not {shown(value)}", hint)
+    return value
+
+
 def name(value: object) -> str:
     """Validate a name that is sent as an AMQP short string of 1 to 255 bytes."""
     try:

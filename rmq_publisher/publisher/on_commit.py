@@ -93,6 +93,8 @@ def _is_autocommitting(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
+    for hook in hooks:
+        connections.check_allowed(hook.using)
     if rows := [row for hook in hooks for row in hook.rows]:
         after_commit.send_committed(hooks[0].database, rows)
     if waited_for := [hook for hook in hooks if hook.envelopes]:

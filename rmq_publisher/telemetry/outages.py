@@ -100,6 +100,12 @@ def _is_counted(
     return True
 
 
+def forget() -> None:
+    """For tests: let the next failure of each broker begin another outage."""
+    with _lock:
+        _outages.clear()
+
+
 def ended(alias: str) -> None:
     """The broker can be used again: log what has not been logged yet."""
     with _lock:

@@ -20,6 +20,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.conf.schema import NO_URL
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import check_options
+from rmq_publisher.telemetry import outages
 from rmq_publisher.telemetry.publish_counts import counts_in_memory, keep_counts_in_memory
 from rmq_publisher.testing.captured import Capture, OnCommit, Published, PublishedMessage
 from rmq_publisher.testing.matching import differences, report
@@ -74,6 +75,7 @@ def _captured(
         _open[-1].send_committed()
     with ExitStack() as stack:
         stack.enter_context(counts_in_memory())
+        outages.forget()  # a test may look for the lines of an outage that it makes up
         if missing := missing_urls():
             stack.enter_context(override_settings(**missing))
         published = Published(on_commit, route=route, error=error)

@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 from rmq_publisher.conf import loader
 from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.transport.base import Transport
+from rmq_publisher.transport.broker_guard import check_allowed
 from rmq_publisher.transport.environment import obstacle
 
 MakeTransport: TypeAlias = Callable[[loader.ConnectionSettings], Transport]
@@ -79,6 +80,15 @@ class ConnectionHandler:
         if old is not None:
             old.close()
         return transport
+
+    def check_allowed(self, alias: str) -> None:
+        """Raise where a test would use the broker of an alias by accident.
+
+        Raises:
+            RealBrokerInTestError: see `broker_guard.check_allowed`.
+        """
+        if not self._stand_ins:
+            check_allowed(loader.connection(alias))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the configured aliases."""

@@ -5,8 +5,9 @@ import logging
 import pytest
 from django.db import transaction
 
-from rmq_publisher import publish
+from rmq_publisher import BrokerUnavailable, publish
 from rmq_publisher.telemetry import outages
+from rmq_publisher.testing import capture
 from tests.support.rig.ports import closed_port
 
 REASON = "cannot use RabbitMQ at rabbit:5672: Connection refused"
@@ -151,3 +152,13 @@ def test_a_dead_message_says_what_it_needs(rmq, amqp, caplog):
     [line] = [text for text in caplog.messages if id_ in text]
     assert "is dead and needs a decision (rmq_retry or rmq_discard)" in line
     assert line.count("amq.direct") == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_capture_knows_nothing_of_outages_before_it(settings, caplog, now):
+    settings.RMQ_URL = f"amqp://127.0.0.1:{closed_port()}"
+    outages.attempt_failed("default", REASON)
+    now[0] += 30
+    with capture(error=BrokerUnavailable("no connection")):
+        id_ = publish("x", routing_key="q")
+    assert id_ in caplog.text

@@ -175,6 +175,112 @@ def test_no_count_is_written(django_assert_num_queries):
     assert "1 passed" in output
 
 
+def test_no_test_uses_the_projects_broker_by_accident(project: Path) -> None:
+    """With whatever it publishes: the error names the helpers and cannot be swallowed."""
+    with (project / "project.py").open("a") as settings:
+        settings.write('RMQ_URL = "amqp://127.0.0.1:1/"\n')
+    (project / "shop" / "tests" / "test_guard.py").write_text("""
+import pytest
+from django.core.management import call_command
+from django.db import transaction
+from django.test import override_settings
+from rmq_publisher import BrokerUnavailable, Consumer, connections, publish
+from rmq_publisher.outbox.transitions import messages
+from rmq_publisher.testing import capture
+from rmq_publisher.transport.broker_guard import RealBrokerInTestError
+
+REFUSED = r"RabbitMQ at 127.0.0.1:1 .*capture\\(\\).*rmq_published.*rmq_real_broker"
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("delivery", ["on_commit", "outbox", "now"])
+def test_publish(delivery):
+    with pytest.raises(RealBrokerInTestError, match=REFUSED):
+        try:
+            publish("b", queue="q", delivery=delivery)
+        except Exception:
+            pass
+
+@pytest.mark.django_db(transaction=True)
+def test_a_view(client):
+    with pytest.raises(RealBrokerInTestError, match=REFUSED):
+        client.post("/orders/")
+
+@pytest.mark.django_db
+def test_without_a_commit(client):
+    client.post("/orders/")
+
+@pytest.mark.parametrize("command", ["rmq_check", "rmq_declare"])
+def test_commands(command):
+    with pytest.raises(RealBrokerInTestError, match=REFUSED):
+        call_command(command)
+
+@pytest.mark.django_db(transaction=True)
+def test_a_relay():
+    with pytest.raises(RealBrokerInTestError, match=REFUSED):
+        call_command("rmq_relay", once=True)
+
+def test_a_consumer():
+    with pytest.raises(RealBrokerInTestError, match=REFUSED), Consumer("q") as consumer:
+        next(iter(consumer))
+
+def test_a_capture(rmq_published):
+    publish("b", queue="q", delivery="now")
+    assert len(rmq_published) == 1
+
+@pytest.mark.django_db(transaction=True)
+def test_a_captured_commit():
+    with capture() as published, transaction.atomic():
+        publish("b", queue="q")
+    assert len(published) == 1
+
+@pytest.mark.rmq_real_broker
+def test_on_purpose():
+    with pytest.raises(BrokerUnavailable):
+        publish("b", queue="q", delivery="now")
+
+def test_of_another_broker(settings):
+    settings.RMQ_URL = "amqp://127.0.0.1:2/"
+    with pytest.raises(BrokerUnavailable):
+        publish("b", queue="q", delivery="now")
+    settings.RMQ_ALLOW_BROKER = False
+    with pytest.raises(RealBrokerInTestError, match="RMQ_ALLOW_BROKER = True"):
+        publish("b", queue="q", delivery="now")
+    settings.RMQ_URL = "memory://"
+    connections["default"].declare((), 1)
+""")
+    output = run(project, *PYTEST, "-k", "test_guard")
+    assert "13 passed" in output, output
+    output = run(project, *PYTEST, "-k", "test_guard and test_on_purpose")
+    assert "1 passed" in output
+    (project / "pytest.ini").write_text("[pytest]\nrmq_real_broker = true\n")
+    (project / "shop" / "tests" / "test_guard.py").write_text("""
+import pytest
+from rmq_publisher import BrokerUnavailable, publish
+
+def test_all_are_allowed():
+    with pytest.raises(BrokerUnavailable):
+        publish("b", queue="q", delivery="now")
+""")
+    output = run(project, *PYTEST, "-k", "test_guard")
+    assert "1 passed" in output
+
+
+def test_the_switch_keeps_djangos_runner_from_the_broker(project: Path) -> None:
+    with (project / "project.py").open("a") as settings:
+        settings.write('RMQ_URL = "amqp://127.0.0.1:1/"\nRMQ_ALLOW_BROKER = False\n')
+    (project / "shop" / "tests" / "test_switch.py").write_text("""
+from django.test import TransactionTestCase
+from rmq_publisher.transport.broker_guard import RealBrokerInTestError
+
+class SwitchTests(TransactionTestCase):
+    def test_a_view(self):
+        with self.assertRaisesRegex(RealBrokerInTestError, "capture.*RMQ_ALLOW_BROKER = True"):
+            self.client.post("/orders/")
+""")
+    output = run(project, "manage.py", "test", "shop.tests.test_switch")
+    assert "Ran 1 test" in output
+
+
 def test_without_pytest_django(project: Path) -> None:
     (project / "test_plain.py").write_text("""
 import django

@@ -105,13 +105,13 @@ class _Run(threading.Thread):
     def __init__(self, relay: Relay) -> None:
         super().__init__(name=f"rmq_relay {relay.database}")
         self.relay = relay
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.on_failure: Any = None
 
     def run(self) -> None:
         try:
             self.relay.run()
-        except Exception as error:  # noqa: BLE001 (reported by the command)
+        except BaseException as error:  # noqa: BLE001 (reported by the command)
             self.error = error
             self.on_failure()
 

@@ -11,6 +11,7 @@ from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError, Rejected
 from rmq_publisher.transport.base import Status, closing_seconds
+from rmq_publisher.transport.broker_guard import check_allowed
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.outcome import Declared, Delivery
 from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
@@ -34,6 +35,7 @@ class AmqpTransport:
         return f"<AmqpTransport {self.settings.alias}>"
 
     def _running(self) -> IOThread:
+        check_allowed(self.settings)
         thread = self._thread
         if thread is not None and thread.usable and thread.pid == os.getpid():
             return thread
@@ -107,6 +109,7 @@ class AmqpTransport:
         Raises:
             BrokerUnavailable: no I/O thread can be started.
         """
+        check_allowed(self.settings)
         try:
             thread = ConsumeThread(self.settings)
             thread.start()
