@@ -261,7 +261,10 @@ def test_publish_many_error_has_the_outcomes_in_order():
     outcomes = [None, Nacked("one", **WHERE), None, Unroutable(312, "NO_ROUTE", **WHERE)]
     error = PublishManyError(outcomes)
     assert error.outcomes == outcomes
-    assert str(error) == "2 of 4 messages were not confirmed (Nacked, Unroutable); the first: one"
+    assert str(error) == (
+        "2 of 4 messages were not confirmed (Nacked, Unroutable); the first: one "
+        "(exchange 'x', routing key 'k', message m)"
+    )
 
 
 @pytest.mark.parametrize(("error", "retryable"), ERRORS, ids=error_ids)

@@ -62,6 +62,7 @@ def test_the_defaults_are_those_of_the_table():
         delivery="on_commit",
         serializer=None,
         app_id=None,
+        allow_broker=True,
     )
     found = default()
     # Equality leaves these out, so they are looked at by themselves.

@@ -237,7 +237,8 @@ def test_what_a_failed_assertion_says(published: Published) -> None:
     ]
     with pytest.raises(AssertionError) as caught:
         assert_published(refusing, queue="r")
-    error = "Rejected: rejected by the broker: 404 NOT_FOUND - no queue 'r' in vhost '/'"
+    error = "Rejected: rejected by the broker: 404 NOT_FOUND - no queue 'r' in vhost '/' "
+    error += "(exchange '', routing key 'r', message m5)"
     assert str(caught.value).splitlines()[1:] == [
         "Refused were:",
         f"  fits: queue 'r'; exchange ''; routing key 'r'; 7 bytes 'refused'; m5; {error}",

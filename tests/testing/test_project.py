@@ -20,6 +20,7 @@ EVENTS = ExchangeConfig("events", "topic")
 ORDERS = QueueConfig("orders", bindings=[Binding(EVENTS, "orders.#")])
 
 PROJECT = {
+    "pytest.ini": "[pytest]\n",  # else that of a folder above would count
     "manage.py": """
 import os, sys
 from django.core.management import execute_from_command_line
