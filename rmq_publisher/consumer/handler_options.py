@@ -87,6 +87,12 @@ class HandlerOptions:
             return self.prefetch
         return min(PREFETCH_MAX, PREFETCH_PER_THREAD * threads)
 
+    @property
+    def place(self) -> str:
+        """Where it is written: module and name of the function."""
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        return f"{self.function.__module__}.{name}"
+
     def __str__(self) -> str:
         return f"handler {self.name!r}"
 

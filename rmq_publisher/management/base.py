@@ -8,8 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from rmq_publisher.conf import loader
+from rmq_publisher.consumer import retry_topology
 from rmq_publisher.exceptions import BrokerUnavailable, InvalidMessage
 from rmq_publisher.topology import registry
+from rmq_publisher.topology.registry import Declaration
 
 
 def chosen_aliases(using: str | None) -> tuple[str, ...]:
@@ -29,6 +31,18 @@ def chosen_aliases(using: str | None) -> tuple[str, ...]:
     except (ImproperlyConfigured, InvalidMessage) as error:
         raise CommandError(str(error)) from error
     return aliases
+
+
+def retry_queues(alias: str) -> tuple[Declaration, ...]:
+    """Return the retry queues that the handlers of a connection need.
+
+    Raises:
+        CommandError: a handler's connection is not known.
+    """
+    try:
+        return retry_topology.declarations(alias)
+    except (ImproperlyConfigured, InvalidMessage) as error:
+        raise CommandError(str(error)) from error
 
 
 class QuietableCommand(BaseCommand):

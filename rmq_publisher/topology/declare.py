@@ -1,8 +1,8 @@
 """What ``rmq_declare`` and ``rmq_check`` do and see, apart from how they print it."""
 
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from rmq_publisher.amqp.entities import (
     Bare,
@@ -85,17 +85,28 @@ class Report:
         return bool(self.missing) or self.publishing != ALLOWED
 
 
-def plan(alias: str) -> Iterator[Row]:
+Further = Iterable[
+    registry.Declaration
+]  # queues without bindings, from elsewhere than the registry
+
+
+def plan(alias: str, further: Further = ()) -> Iterator[Row]:
     """Yield what `declare` would do, in its order, without a connection."""
     for entity in registry.declaration_order(alias):
         if isinstance(entity, Bound):
             yield _row(alias, entity, WOULD_BIND)
         else:
             yield _row(alias, entity, WOULD_DECLARE, _summary(entity.config))
+    for one in further:
+        row = _row(alias, Bare(one.config), WOULD_DECLARE, _summary(one.config))
+        yield replace(row, sources=one.sources)
 
 
-def declare(alias: str) -> Iterator[Row]:
+def declare(alias: str, further: Further = ()) -> Iterator[Row]:
     """Declare the topology of a connection, each thing by itself, and yield what became of it.
+
+    Args:
+        further: what is declared besides, after the rest.
 
     Raises:
         BrokerUnavailable: no connection, or no answer in time.
@@ -106,9 +117,11 @@ def declare(alias: str) -> Iterator[Row]:
             yield _refused(alias, entity, refusal) if refusal else _row(alias, entity, BOUND)
         else:
             yield _declared(alias, entity)
+    for one in further:
+        yield replace(_declared(alias, Bare(one.config)), sources=one.sources)
 
 
-def compare(alias: str) -> Iterator[Row]:
+def compare(alias: str, further: Further = ()) -> Iterator[Row]:
     """Compare the broker with the declared topology, change nothing, and yield what was found.
 
     Raises:
@@ -119,17 +132,19 @@ def compare(alias: str) -> Iterator[Row]:
             yield _row(alias, entity, NOT_CHECKED, "AMQP cannot list bindings")
         else:
             yield _compared(alias, entity)
+    for one in further:
+        yield replace(_compared(alias, Bare(one.config)), sources=one.sources)
 
 
-def inspect(alias: str) -> Report:
+def inspect(alias: str, further: Further = ()) -> Report:
     """Connect, look and probe.
 
     Raises:
         BrokerUnavailable: no connection, or no answer in time.
     """
     # Looked for before the probe: once a connection has published, an alarm stops it altogether.
-    missing = tuple(row for row in compare(alias) if row.is_bad)
-    publishing, detail = _probe(alias)
+    missing = tuple(row for row in compare(alias, further) if row.is_bad)
+    publishing, detail = probe(alias)
     status = connections[alias].status()
     return Report(
         alias=alias,
@@ -173,10 +188,16 @@ def _compared(alias: str, entity: Bare) -> Row:
     return _refused(alias, entity, refusal, states.get(refusal.reply_code))
 
 
-def _probe(alias: str) -> tuple[str, str]:
+def probe(alias: str) -> tuple[str, str]:
     """Publish to a queue that cannot exist; being returned shows that publishing works.
 
     To the default exchange, since it is the only one that surely routes a random key nowhere.
+
+    Returns:
+        "allowed", "not allowed", "blocked" or "unknown", and the broker's own words.
+
+    Raises:
+        BrokerUnavailable: no connection, or no answer in time.
     """
     settings = loader.connection(alias)
     envelope = compose(settings, b"", routing_key=f"rmq-check-{uuid.uuid4()}")

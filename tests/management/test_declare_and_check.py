@@ -9,8 +9,9 @@ import pytest
 from django.core.management import call_command, execute_from_command_line
 from django.core.management.base import CommandError
 
-from rmq_publisher import signals
+from rmq_publisher import consume, signals
 from rmq_publisher.amqp.entities import Binding, ExchangeConfig, QueueConfig
+from rmq_publisher.consumer import handlers
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
     ConfirmTimeout,
@@ -625,3 +626,53 @@ def test_the_exit_status_is_one(configure, monkeypatch, capsys):
         execute_from_command_line(sys.argv)
     assert ended.value.code == 1
     assert "CommandError: RabbitMQ connection 'default'" in capsys.readouterr().err
+
+
+# -- retry queues -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handlers_of(monkeypatch):
+    """Register handlers of these queues, and no others."""
+
+    def register(*queues, **options):
+        monkeypatch.setattr(handlers, "_registered", {})
+        for queue in queues:
+            consume(queue, name=str(queue), **options)(lambda body, message: None)
+
+    register()
+    return register
+
+
+def test_the_retry_queues_of_handlers_are_declared(configure, amqp, names, handlers_of):
+    queue = names.queue()
+    levels = [f"{queue}.retry.{delay}" for delay in (1000, 2000)]
+    names.queues += levels
+    configure(URL=amqp.url, QUEUES=[QueueConfig(queue)])
+    handlers_of(queue, max_attempts=3)
+    planned = run("rmq_declare", "--dry-run")
+    assert planned.rows[1:] == [("would declare", f"queue {name!r}") for name in levels]
+    assert "x-dead-letter-strategy='at-least-once'" in planned.out
+    assert f"({__name__}." in planned.out
+    assert "missing" in run("rmq_declare", "--check").error
+    assert run("rmq_check").error.count("is missing") == 3
+    assert not run("rmq_declare").error
+    for name in levels:
+        assert amqp.queue_exists(name)
+    assert not run("rmq_declare", "--check").error
+    assert not run("rmq_check").error
+
+
+def test_a_queue_without_retries_gets_no_retry_queues(configure, handlers_of):
+    configure(URL="memory://")
+    handlers_of(QueueConfig("s", queue_type="stream"), max_attempts=1)
+    assert not run("rmq_declare", "--dry-run").rows
+    handlers_of(QueueConfig("e", expires=60))
+    assert not run("rmq_declare", "--dry-run").rows
+
+
+def test_a_handler_of_an_unknown_connection_is_told(configure, handlers_of):
+    configure(URL="memory://")
+    handlers_of("q", using="nobody")
+    for command in COMMANDS:
+        assert "'nobody'" in run(*command).error

@@ -176,7 +176,7 @@ MUTANTS = (
         "rmq_check compares nothing",
         "`rmq_check` reports a queue whose arguments differ.",
         "topology/declare.py",
-        "tuple(row for row in compare(alias) if row.is_bad)",
+        "tuple(row for row in compare(alias, further) if row.is_bad)",
         "tuple(row for row in compare(alias) if row.state == MISSING)",
         ("management/test_declare_and_check.py",),
     ),

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db import connections as databases
 
-from rmq_publisher.management.base import ConnectionsCommand
+from rmq_publisher.management.base import ConnectionsCommand, retry_queues
 from rmq_publisher.outbox import heartbeats, scheduled
 from rmq_publisher.topology import declare
 from rmq_publisher.topology.declare import Report
@@ -28,7 +28,7 @@ class Command(ConnectionsCommand):
         Raises:
             BrokerUnavailable: the broker cannot be reached.
         """
-        report = declare.inspect(alias)
+        report = declare.inspect(alias, retry_queues(alias))
         found.update(asdict(report))
         self._show(report)
         complaints = [

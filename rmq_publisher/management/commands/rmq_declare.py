@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from rmq_publisher.conf import loader
-from rmq_publisher.management.base import ConnectionsCommand
+from rmq_publisher.management.base import ConnectionsCommand, retry_queues
 from rmq_publisher.topology import declare
 from rmq_publisher.topology.declare import Row
 
@@ -17,7 +17,8 @@ class Command(ConnectionsCommand):
 
     help = (
         "Declare the exchanges, queues and bindings of RMQ_EXCHANGES, RMQ_QUEUES and each app's "
-        "queues.py. Safe to run repeatedly. Exits with 1 if anything failed or differs."
+        "queues.py, and the retry queues that each app's consumers.py needs. Safe to run repeatedly. "
+        "Exits with 1 if anything failed or differs."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -59,7 +60,7 @@ class Command(ConnectionsCommand):
         rows: list[dict[str, Any]] = []
         found["rows"] = rows
         states: Counter[str] = Counter()
-        for row in work(alias):
+        for row in work(alias, retry_queues(alias)):
             rows.append(asdict(row))
             states[row.state] += row.is_bad or (
                 options["strict"] and row.state == declare.NOT_COMPARABLE

@@ -1,0 +1,95 @@
+"""The retry queues of the project's handlers: what is declared, and what a worker needs to find."""
+
+from collections.abc import Iterator
+
+from rmq_publisher.amqp.entities import Entity, ExchangeName, QueueName
+from rmq_publisher.amqp.reply_codes import NOT_FOUND
+from rmq_publisher.conf import loader
+from rmq_publisher.consumer.handler_options import HandlerOptions
+from rmq_publisher.consumer.handlers import registered_handlers
+from rmq_publisher.consumer.retry_levels import levels_of
+from rmq_publisher.exceptions import Rejected
+from rmq_publisher.topology.declare import NOT_ALLOWED, probe
+from rmq_publisher.topology.registry import Declaration
+from rmq_publisher.transport.handler import connections
+
+
+def declarations(alias: str) -> tuple[Declaration, ...]:
+    """Return the retry queues that the handlers of a RabbitMQ connection need.
+
+    Raises:
+        ImproperlyConfigured, InvalidMessage: a handler's connection is not known.
+    """
+    return tuple(
+        Declaration(config, alias, (handler.place,))
+        for handler in registered_handlers()
+        if handler.alias == alias
+        for config in levels_of(handler).configs()
+    )
+
+
+def missing(options: HandlerOptions) -> list[str]:
+    """Ask the broker for what the retries of a handler need; return what is to be done about the rest.
+
+    In memory, where nobody else could declare it, it is declared.
+
+    Raises:
+        Rejected: the broker refused to tell.
+        BrokerUnavailable: it cannot be asked.
+    """
+    levels = levels_of(options)
+    if loader.connection(options.alias).memory:
+        connections[options.alias].declare(levels.configs(), _seconds(options.alias))
+        return []
+    found = list(_missing_levels(options, levels.names))
+    if levels.delays and not found:
+        found += _forbidden(options.alias)
+    return found + list(_missing_dead_letters(options))
+
+
+def _missing_levels(options: HandlerOptions, names: tuple[str, ...]) -> Iterator[str]:
+    lacking = [name for name in names if _is_missing(options.alias, QueueName(name))]
+    if lacking:
+        yield (
+            f"{options}: its retries need {', '.join(map(repr, lacking))}, which RabbitMQ does not have: "
+            "run manage.py rmq_declare"
+        )
+
+
+def _forbidden(alias: str) -> Iterator[str]:
+    state, detail = probe(alias)
+    if state == NOT_ALLOWED:
+        yield (
+            "retries are published to the default exchange: give the user of RabbitMQ connection "
+            f"{alias!r} write permission on amq.default ({detail})"
+        )
+
+
+def _missing_dead_letters(options: HandlerOptions) -> Iterator[str]:
+    """Yield where dead letters would be dropped, as far as can be seen: AMQP cannot list bindings."""
+    arguments = {} if options.config is None else options.config.x_arguments
+    exchange = arguments.get("x-dead-letter-exchange")
+    if exchange is None:
+        return
+    key = arguments.get("x-dead-letter-routing-key")
+    entity = QueueName(key) if not exchange and key else ExchangeName(exchange)
+    if _is_missing(options.alias, entity):
+        yield (
+            f"{options}: its dead letters go to {entity}, which RabbitMQ does not have, so that they "
+            "would be lost: run manage.py rmq_declare"
+        )
+
+
+def _is_missing(alias: str, entity: Entity) -> bool:
+    try:
+        connections[alias].declare((entity,), _seconds(alias))
+    except Rejected as error:
+        if error.reply_code != NOT_FOUND:
+            raise
+        return True
+    return False
+
+
+def _seconds(alias: str) -> float:
+    settings = loader.connection(alias)
+    return settings.publish_timeout + settings.connect_timeout * len(settings.nodes)
