@@ -17,6 +17,11 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.E011` | | a queue or exchange of an unknown or unnamed connection |
 | `rmq_publisher.E012` | yes | no `RMQ_URL` |
 | `rmq_publisher.E013` | | the app is in the schemas of tenants |
+| `rmq_publisher.E021` | | two handlers of one name |
+| `rmq_publisher.E022` | | two handlers of one queue |
+| `rmq_publisher.E023` | | a handler of an unknown or unnamed connection |
+| `rmq_publisher.E024` | | a handler of a stream with `max_attempts` other than 1 |
+| `rmq_publisher.E025` | | a handler with `once=True` whose database cannot hold the inbox |
 | `rmq_publisher.W001` | | no `RMQ_URL` |
 | `rmq_publisher.W002` | | a user without a password |
 | `rmq_publisher.W003` | | `RMQ_CONFIRM_TIMEOUT` is too short beside `RMQ_HEARTBEAT` |
@@ -32,6 +37,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.W013` | | migrations are not applied (with `check --database`) |
 | `rmq_publisher.W014` | | the app is not installed, and `publish` is imported |
 | `rmq_publisher.W015` | | an exchange's type keeps messages and returns them |
+| `rmq_publisher.W021` | | a handler of a queue that the project does not declare |
 """
 
 import ipaddress
@@ -50,6 +56,7 @@ from rmq_publisher.amqp.routes import RETURNING_TYPES
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.loader import ConnectionSettings, Problem
 from rmq_publisher.conf.schema import DEFAULT_ALIAS, NO_URL
+from rmq_publisher.consumer.handler_problems import handler_problems
 from rmq_publisher.outbox import table_problems
 from rmq_publisher.topology import registry
 from rmq_publisher.topology.dependency_order import alternate_exchange, dead_letter_exchange
@@ -64,6 +71,7 @@ def register_checks() -> None:
     checks.register(check_settings, TAG)
     checks.register(check_databases, TAG)
     checks.register(check_topology, TAG)
+    checks.register(check_handlers, TAG)
     checks.register(check_migrations, TAG, checks.Tags.database)
     checks.register(check_deployment, TAG, deploy=True)
 
@@ -105,6 +113,11 @@ def check_topology(**_: Any) -> list[checks.CheckMessage]:
         found += _dropping(alias)
         found += _returning(alias)
     return _messages(found)
+
+
+def check_handlers(**_: Any) -> list[checks.CheckMessage]:
+    """Return the problems in the handlers of each app's ``consumers.py``."""
+    return _messages(handler_problems())
 
 
 def _returning(alias: str) -> Iterator[Problem]:

@@ -47,6 +47,9 @@ class Work(Protocol):
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
         """Note that these are being handled for too long, in a process that is about to be ended."""
 
+    def close(self) -> None:
+        """End what goes on beside the threads: they have ended, and the consumer will be closed."""
+
     def idle(self) -> None:
         """Let go of what a thread without messages does not need."""
 
@@ -149,6 +152,7 @@ class Lane:
 
     def end(self) -> None:
         """Send what was settled, and give the rest back."""
+        self.work.close()
         self._consumer.end(keeps=self.work.keeps)
 
     @property

@@ -8,7 +8,7 @@ from pika import BasicProperties
 
 from rmq_publisher.amqp.entities import ExchangeConfig, QueueConfig
 from rmq_publisher.conf import loader
-from rmq_publisher.conf.schema import DELIVERIES, Delivery
+from rmq_publisher.conf.schema import Delivery
 from rmq_publisher.db.support import check_table
 from rmq_publisher.exceptions import InvalidMessage, PublishManyError
 from rmq_publisher.messages.compose import (
@@ -24,8 +24,10 @@ from rmq_publisher.messages.compose import (
     seconds,
 )
 from rmq_publisher.messages.envelope import Envelope, Message, check_options
-from rmq_publisher.outbox.row import check_ordering_key, check_storable
+from rmq_publisher.outbox.only_outbox import refuse_now
+from rmq_publisher.outbox.row import check_storable
 from rmq_publisher.publisher.databases import check_database, current_database
+from rmq_publisher.publisher.delivery_mode import delivery_mode_of
 from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.on_commit import on_commit, store
 from rmq_publisher.publisher.scheduling import check_scheduled, schedule, when
@@ -137,7 +139,7 @@ def publish(
         check_scheduled(delivery, [ordering_key])
         schedule(plan.using, [(plan.envelope, due)], database)
         return plan.envelope.message_id
-    mode = _delivery(plan.using, delivery, [ordering_key])
+    mode = delivery_mode_of(plan.using, delivery, [ordering_key])
     if mode == "now":
         deliver(*plan)
         return plan.envelope.message_id
@@ -170,6 +172,7 @@ async def apublish(body: Any, **options: Unpack[NowOptions]) -> str:
     """
     __traceback_hide__ = True  # as in compose()
     check_options("apublish()", options.keys(), NOW_OPTIONS)
+    refuse_now("apublish()")
     plan = prepare(body, **options)
     await adeliver(*plan)
     return plan.envelope.message_id
@@ -209,7 +212,7 @@ def publish_many(bodies: Iterable[Any], **options: Unpack[ManyOptions]) -> list[
     times = [when(*message.time) if message.time else default_time for message in messages]
     if any(time is not None for time in times):
         check_scheduled(delivery, keys)
-    mode = _delivery(using, delivery, keys)
+    mode = delivery_mode_of(using, delivery, keys)
     envelopes: list[Envelope] = []
     for number, message in enumerate(messages):
         try:
@@ -277,20 +280,3 @@ def _later(
         store(using, envelopes, ordering_keys, timeout, database)
     else:
         on_commit(using, envelopes, timeout, database, many=True)
-
-
-def _delivery(using: str, delivery: Delivery | None, ordering_keys: Sequence[str | None]) -> str:
-    """Return the delivery of a call.
-
-    Raises:
-        InvalidMessage: it is unknown or cannot be had.
-    """
-    mode = loader.connection(using).delivery if delivery is None else delivery
-    if mode not in DELIVERIES:
-        raise InvalidMessage(f"delivery must be one of {DELIVERIES}, not {mode!r}")
-    keys = {key for key in ordering_keys if key is not None}
-    if keys and mode != "outbox":
-        raise InvalidMessage(f'ordering_key needs delivery="outbox"; this call has {mode!r}')
-    for key in keys:
-        check_ordering_key(key)
-    return mode

@@ -30,6 +30,7 @@ from rmq_publisher.messages.compose import (
     topology_of,
 )
 from rmq_publisher.messages.envelope import check_options
+from rmq_publisher.outbox.only_outbox import refuse_now
 from rmq_publisher.publisher.event_loop import refuse_in_event_loop
 from rmq_publisher.publisher.retry_policy import read_policy
 from rmq_publisher.timing import NO_RETRY, RetryPolicy
@@ -129,6 +130,7 @@ class Producer:
         """
         __traceback_hide__ = True  # as in compose()
         refuse_in_event_loop("Producer.publish()")
+        refuse_now("Producer.publish()")
         check_options("Producer.publish()", options.keys(), PUBLISH_OPTIONS)
         call: dict[str, Any] = {
             name: value for name, value in options.items() if value is not None

@@ -68,6 +68,7 @@ def test_once_ends_when_the_queue_has_been_empty_for_a_second(side: Side) -> Non
     assert sorted(desk.bodies) == sorted(b"%d" % number for number in range(20))
     assert desk.worker.counts == {Ended.HANDLED: 20}
     assert desk.work.ended == 3
+    assert desk.work.closed
     depth_becomes(side, desk.queue.name, 0)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rmq_publisher.consumer.handler_work import add_handlers
+from rmq_publisher.consumer.handlers import options_of
 from rmq_publisher.consumer.message import ReceivedMessage
 from rmq_publisher.consumer.outcomes import HANDLED, Ended, Outcome
 from rmq_publisher.consumer.worker import Worker
@@ -28,6 +30,7 @@ class TestWork:
         self.overran_messages: list[ReceivedMessage] = []
         self.idled = threading.Event()
         self.ended = 0
+        self.closed = False
         self._handle = handle
 
     def handle(self, messages: Sequence[ReceivedMessage]) -> list[Outcome]:
@@ -49,6 +52,9 @@ class TestWork:
 
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
         self.overran_messages += messages
+
+    def close(self) -> None:
+        self.closed = True
 
     def idle(self) -> None:
         self.idled.set()
@@ -97,3 +103,19 @@ def running(worker: Worker, ready: threading.Event | None = None) -> Iterator[Ru
         run.join()
     finally:
         worker.stop()
+
+
+def handle_all(*handlers: Callable[..., Any], threads: int | None = None) -> Worker:
+    """Run handlers until their queues have been empty for a second; return the worker."""
+    worker = worker_of(*handlers, threads=threads, once=True)
+    run = Running(worker)
+    run.start()
+    run.join()
+    return worker
+
+
+def worker_of(*handlers: Callable[..., Any], threads: int | None = None, **options: Any) -> Worker:
+    """A worker that runs handlers, as `rmq_consume` would."""
+    worker = Worker(**options)
+    add_handlers(worker, map(options_of, handlers), threads)
+    return worker

@@ -1,0 +1,70 @@
+"""The database connections of a handler's thread: kept while there is work.
+
+Not closed after each message, as Django closes them after each request where CONN_MAX_AGE is 0:
+connecting would cost more than most handlers do.
+"""
+
+from django.db import DatabaseError, InterfaceError, reset_queries
+from django.db import connections as databases
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def tidy(*, idle: bool) -> None:
+    """Close the connections of this thread that are unusable or older than CONN_MAX_AGE.
+
+    Args:
+        idle: whether the thread waits for messages; a CONN_MAX_AGE of 0 counts only then.
+    """
+    reset_queries()
+    for connection in databases.all(initialized_only=True):
+        if connection.settings_dict["CONN_MAX_AGE"] == 0 and not connection.in_atomic_block:
+            if idle:
+                connection.close()
+                continue
+            connection.close_at = None
+        connection.close_if_unusable_or_obsolete()
+
+
+def close_all() -> None:
+    """Close the connections of this thread."""
+    for connection in databases.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def unusable_database() -> str | None:
+    """Return the alias of a database that this thread can no longer use; None if there is none.
+
+    Only connections on which an error occurred are asked. A connection that is lost counts although
+    another one may be had: the message that was being handled is not to blame.
+    """
+    for connection in databases.all(initialized_only=True):
+        if (
+            connection.errors_occurred
+            and not connection.in_atomic_block
+            and not _works(connection)
+        ):
+            return connection.alias
+    return None
+
+
+def _works(connection: BaseDatabaseWrapper) -> bool:
+    if connection.connection is None:
+        return False  # it could not be made, or Django closed it as it could not roll back
+    if not connection.is_usable():
+        connection.close()
+        return False
+    connection.errors_occurred = False
+    return True
+
+
+def can_connect(database: str) -> bool:
+    """Return whether this thread can use a database."""
+    connection = databases[database]
+    try:
+        if connection.connection is not None and not connection.is_usable():
+            connection.close()
+        connection.ensure_connection()
+    except (DatabaseError, InterfaceError):
+        return False
+    return True

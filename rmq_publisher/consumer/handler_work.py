@@ -1,0 +1,153 @@
+"""What a worker does with the messages of a handler: calls it, settles, tells of it."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rmq_publisher import signals
+from rmq_publisher.consumer import databases
+from rmq_publisher.consumer.event_loop import EventLoop
+from rmq_publisher.consumer.failure_log import log_failure
+from rmq_publisher.consumer.failures import Failures
+from rmq_publisher.consumer.handler_call import HandlerCall
+from rmq_publisher.consumer.handler_options import HandlerOptions
+from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
+from rmq_publisher.consumer.once_batch import run_batch
+from rmq_publisher.consumer.outcomes import HANDLED, Ended, Outcome
+from rmq_publisher.consumer.worker import Worker
+from rmq_publisher.consumer.worker_queue import WorkerQueue
+
+logger = logging.getLogger("rmq_publisher.consumer")
+
+
+class HandlerWork:
+    """Handles messages by a handler (a `lane.Work`).
+
+    Args:
+        options: the handler's.
+        loop: the process's, for coroutine functions.
+    """
+
+    def __init__(self, options: HandlerOptions, loop: EventLoop) -> None:
+        self.name = str(options)
+        self.batch = options.once_batch or 1
+        self.timeout = options.timeout
+        self.keeps = options.is_stream
+        self._options = options
+        self._call = HandlerCall(options, loop)
+        self._failures = Failures(options)
+
+    def handle(self, messages: Sequence[ReceivedMessage]) -> list[Outcome]:
+        """Handle messages and settle them; return how each ended."""
+        try:
+            begun = [self._begin(message) for message in messages]
+            if len(messages) == 1:
+                return [self._one(messages[0], begun[0])]
+            return self._many(messages, begun)
+        finally:
+            databases.tidy(idle=False)
+
+    def _one(self, message: ReceivedMessage, begun: Outcome | None) -> Outcome:
+        outcome = begun
+        if outcome is None:
+            outcome = self._call.run(message)
+            self._failures.end(message)
+        return self._settle(message, outcome)
+
+    def _many(
+        self, messages: Sequence[ReceivedMessage], begun: Sequence[Outcome | None]
+    ) -> list[Outcome]:
+        runnable = [
+            message for message, outcome in zip(messages, begun, strict=True) if outcome is None
+        ]
+        ran = dict(zip(map(id, runnable), run_batch(self._call, runnable), strict=True))
+        for message in runnable:
+            self._failures.end(message)
+        return [
+            self._settle(message, outcome or ran[id(message)])
+            for message, outcome in zip(messages, begun, strict=True)
+        ]
+
+    def _begin(self, message: ReceivedMessage) -> Outcome | None:
+        self._tell(signals.message_received, message)
+        message.guarded = True
+        return self._failures.begin(message)
+
+    def _settle(self, message: ReceivedMessage, outcome: Outcome) -> Outcome:
+        message.guarded = False
+        try:
+            if outcome is HANDLED:
+                message.ack()
+            elif outcome.ended is not Ended.NOT_AN_ATTEMPT:
+                log_failure(self._options, message, outcome)
+                outcome = self._failures.settle(message, outcome)
+        except MessageStateError as error:
+            logger.warning("%s: %s", self.name, error)
+        if outcome is HANDLED:
+            self._tell(signals.message_handled, message)
+        else:
+            self._tell(
+                signals.message_failed,
+                message,
+                error=outcome.error,
+                outcome=outcome.ended.name.lower(),
+            )
+        return outcome
+
+    def _tell(self, signal: Any, message: ReceivedMessage, **also: Any) -> None:
+        if signal.has_listeners(None):
+            signal.send_robust(
+                sender=None,
+                handler=self._options.name,
+                queue=message.queue,
+                message=message,
+                **also,
+            )
+
+    def is_possible(self, outcome: Outcome) -> bool:
+        """Return whether the database that was missing is there again."""
+        return outcome.database is None or databases.can_connect(outcome.database)
+
+    def overran(self, messages: Sequence[ReceivedMessage]) -> None:
+        """Note that these are being handled in a process that is about to be ended."""
+        for message in messages:
+            self._failures.overran(message)
+
+    def close(self) -> None:
+        """End what goes on beside the threads."""
+        self._failures.close()
+
+    def idle(self) -> None:
+        """Close database connections that are not kept."""
+        databases.tidy(idle=True)
+
+    def thread_ends(self) -> None:
+        """Close the thread's database connections."""
+        databases.close_all()
+
+
+def add_handlers(
+    worker: Worker, handlers: Iterable[HandlerOptions], threads: int | None = None
+) -> None:
+    """Have a worker handle the queues of handlers.
+
+    Args:
+        worker: that does not run yet.
+        handlers: the handlers' options.
+        threads: of each handler; None for its own number.
+    """
+    loop = EventLoop()
+    for handler in handlers:
+        count = threads or handler.threads
+        worker.add(_consumer(handler, count), HandlerWork(handler, loop), count)
+
+
+def _consumer(handler: HandlerOptions, threads: int) -> WorkerQueue:
+    """Return the consumer of a handler's queue."""
+    return WorkerQueue(
+        [(handler.config or handler.queue, handler.arguments)],
+        using=handler.using,
+        accept=handler.accept,
+        prefetch_count=handler.prefetch_of(threads),
+        tag_prefix=f"{handler.name}.",
+    )
