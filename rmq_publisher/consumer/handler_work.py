@@ -4,16 +4,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.db import DatabaseError, InterfaceError
+
 from rmq_publisher import signals
 from rmq_publisher.consumer import databases
 from rmq_publisher.consumer.event_loop import EventLoop
 from rmq_publisher.consumer.failure_log import log_failure
-from rmq_publisher.consumer.failures import Failures
 from rmq_publisher.consumer.handler_call import HandlerCall
 from rmq_publisher.consumer.handler_options import HandlerOptions
 from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
 from rmq_publisher.consumer.once_batch import run_batch
 from rmq_publisher.consumer.outcomes import HANDLED, Ended, Outcome
+from rmq_publisher.consumer.retries import Retries
 from rmq_publisher.consumer.worker import Worker
 from rmq_publisher.consumer.worker_queue import WorkerQueue
 
@@ -35,7 +37,7 @@ class HandlerWork:
         self.keeps = options.is_stream
         self._options = options
         self._call = HandlerCall(options, loop)
-        self._failures = Failures(options)
+        self._retries = Retries(options)
 
     def handle(self, messages: Sequence[ReceivedMessage]) -> list[Outcome]:
         """Handle messages and settle them; return how each ended."""
@@ -48,10 +50,10 @@ class HandlerWork:
             databases.tidy(idle=False)
 
     def _one(self, message: ReceivedMessage, begun: Outcome | None) -> Outcome:
-        outcome = begun
-        if outcome is None:
-            outcome = self._call.run(message)
-            self._failures.end(message)
+        if begun is not None:
+            return begun
+        outcome = self._call.run(message)
+        self._retries.end(message)
         return self._settle(message, outcome)
 
     def _many(
@@ -62,16 +64,19 @@ class HandlerWork:
         ]
         ran = dict(zip(map(id, runnable), run_batch(self._call, runnable), strict=True))
         for message in runnable:
-            self._failures.end(message)
+            self._retries.end(message)
         return [
-            self._settle(message, outcome or ran[id(message)])
+            outcome or self._settle(message, ran[id(message)])
             for message, outcome in zip(messages, begun, strict=True)
         ]
 
     def _begin(self, message: ReceivedMessage) -> Outcome | None:
+        """Return None where the handler is to run, else how the message ended without it."""
+        if (outcome := self._retries.begin(message)) is not None:
+            return outcome
         self._tell(signals.message_received, message)
         message.guarded = True
-        return self._failures.begin(message)
+        return None
 
     def _settle(self, message: ReceivedMessage, outcome: Outcome) -> Outcome:
         message.guarded = False
@@ -80,7 +85,7 @@ class HandlerWork:
                 message.ack()
             elif outcome.ended is not Ended.NOT_AN_ATTEMPT:
                 log_failure(self._options, message, outcome)
-                outcome = self._failures.settle(message, outcome)
+                outcome = self._retries.settle(message, outcome)
         except MessageStateError as error:
             logger.warning("%s: %s", self.name, error)
         if outcome is HANDLED:
@@ -111,11 +116,14 @@ class HandlerWork:
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
         """Note that these are being handled in a process that is about to be ended."""
         for message in messages:
-            self._failures.overran(message)
+            try:
+                self._retries.overran(message)
+            except (DatabaseError, InterfaceError) as error:
+                logger.error("%s: the start is not counted: %s", self.name, type(error).__name__)
 
     def close(self) -> None:
         """End what goes on beside the threads."""
-        self._failures.close()
+        self._retries.close()
 
     def idle(self) -> None:
         """Close database connections that are not kept."""

@@ -17,7 +17,7 @@ from rmq_publisher.consumer.outcomes import Ended
 from tests.integration.test_consumer_contract import depth_becomes
 from tests.support.calls import eventually
 from tests.support.sides import Side, send
-from tests.support.workers import handle_all, running, worker_of
+from tests.support.workers import handle_all, ran, running, worker_of
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -63,7 +63,7 @@ def test_a_coroutine_function_is_awaited_on_one_loop(side: Side) -> None:
         await asyncio.wait_for(both.wait(), 30)  # they run at once
 
     put(queue, 1, 2)
-    assert handle_all(handler).counts == {Ended.HANDLED: 2}
+    assert ran(handle_all(handler)) == {Ended.HANDLED: 2}
     assert len(loops) == 1
 
 
@@ -78,7 +78,7 @@ def test_reject_and_an_unreadable_message_end_its_attempts(side: Side) -> None:
     put(queue, 1)
     send(b"{", queue=queue.name, content_type="application/json")
     send(b"x", queue=queue.name, content_type="application/x-python-serialize")
-    assert handle_all(handler).counts == {Ended.REJECTED: 3}
+    assert ran(handle_all(handler)) == {Ended.REJECTED: 3}
     depth_becomes(side, dead.name, 3)
 
 
@@ -94,7 +94,7 @@ def test_a_handler_may_not_settle_its_message(side: Side) -> None:
             errors.append(str(caught.value))
 
     put(queue, 1)
-    assert handle_all(handler).counts == {Ended.HANDLED: 1}
+    assert ran(handle_all(handler)) == {Ended.HANDLED: 1}
     assert errors == ["the worker settles it: return, or raise Reject or Retry"] * 3
 
 
@@ -113,7 +113,7 @@ def test_whatever_a_handler_raises_ends_no_worker_and_no_value_is_logged(
 
     put(queue, "bad", "good")
     with caplog.at_level(logging.DEBUG, "rmq_publisher.consumer"):
-        counts = handle_all(handler).counts
+        counts = ran(handle_all(handler))
     assert (counts[Ended.FAILED], counts[Ended.HANDLED]) == (1, 1)
     assert set(bodies) == {"bad", "good"}
     assert f"{type(error).__name__} at test_handling.py:" in caplog.text
@@ -132,7 +132,7 @@ def test_the_broker_being_away_is_no_attempt(side: Side) -> None:
             raise BrokerUnavailable("another one")
 
     put(queue, 1)
-    counts = handle_all(handler).counts
+    counts = ran(handle_all(handler))
     assert counts == {Ended.NOT_AN_ATTEMPT: 2, Ended.HANDLED: 1}
     assert attempts == [1, 1, 1]
 
@@ -233,5 +233,5 @@ def test_a_lost_database_is_no_attempt_and_one_that_answers_is(
         raise OperationalError("some statement")
 
     put(queue, 1)
-    counts = handle_all(handler).counts
+    counts = ran(handle_all(handler))
     assert counts == {Ended.NOT_AN_ATTEMPT: 1, Ended.FAILED: 1}

@@ -17,14 +17,15 @@ from rmq_publisher import (
     consume,
     publish,
 )
-from rmq_publisher.consumer import handlers
+from rmq_publisher.consumer import handlers, lane
 from rmq_publisher.consumer.outcomes import Ended
+from rmq_publisher.consumer.retry_levels import RetryLevels
 from rmq_publisher.models import InboxMessage, OutboxMessage
 from rmq_publisher.transport.memory.transport import broker_of
 from tests.support.calls import eventually
 from tests.support.configured import configurer
 from tests.support.sides import send
-from tests.support.workers import handle_all, running, worker_of
+from tests.support.workers import handle_all, ran, running, worker_of
 
 DEAD = QueueConfig("dead")
 QUEUE = QueueConfig("orders", dead_letter_exchange="", dead_letter_routing_key="dead")
@@ -33,9 +34,11 @@ QUEUE = QueueConfig("orders", dead_letter_exchange="", dead_letter_routing_key="
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(handlers, "_registered", {})
+    monkeypatch.setattr(lane, "IDLE_SECONDS", 0.4)  # the memory broker delivers at once
     configurer(settings)(URL="memory://", QUEUES=[QUEUE, DEAD])
     broker_of("default").reset()
-    for config in (QUEUE, DEAD):
+    levels = RetryLevels.of("orders", 3, (0.01, 0.01)).configs()
+    for config in (QUEUE, DEAD, *levels):
         broker_of("default").run(config.steps(), 5.0)
 
 
@@ -72,9 +75,9 @@ def test_a_duplicate_is_acknowledged_without_calling_the_handler(store: str, eff
     for _ in range(3):
         put("a", "1")
     put("b", "2")
-    assert handle_all(handler).counts == {Ended.HANDLED: 4}
+    assert ran(handle_all(handler)) == {Ended.HANDLED: 4}
     put("a", "1")
-    assert handle_all(handler).counts == {Ended.HANDLED: 1}
+    assert ran(handle_all(handler)) == {Ended.HANDLED: 1}
     assert calls == ["a", "b"]
     assert effects() == ["a", "b"]
     rows = InboxMessage.objects.using(store).order_by("message_id")
@@ -92,7 +95,7 @@ def test_ids_that_a_collation_takes_for_equal_are_different(store: str, effects:
     ids = ["a", "A", "a ", "ä", "x" * 255]
     for number, message_id in enumerate(ids):
         put(number, message_id)
-    assert handle_all(handler).counts == {Ended.HANDLED: len(ids)}
+    assert ran(handle_all(handler)) == {Ended.HANDLED: len(ids)}
     assert effects() == [str(number) for number in range(len(ids))]
 
 
@@ -126,7 +129,7 @@ def test_reject_rolls_back_and_a_message_without_id_or_with_anothers_id_is_dead(
     put("a", "1")
     put("another", "1")
     put("bad", "2")
-    assert handle_all(handler).counts == {Ended.HANDLED: 1, Ended.REJECTED: 2}
+    assert ran(handle_all(handler)) == {Ended.HANDLED: 1, Ended.REJECTED: 2}
     assert effects() == ["a"]
     assert InboxMessage.objects.using(store).count() == 1
     assert broker_of("default").depth("dead") == 2
@@ -147,7 +150,7 @@ def test_a_swallowed_database_error_does_not_acknowledge_lost_work(
             return  # without a savepoint: the transaction can only be rolled back
 
     put("a", "1")
-    assert handle_all(handler).counts == {Ended.FAILED: 1}
+    assert ran(handle_all(handler)) == {Ended.FAILED: 1}
     assert effects() == []
 
 
@@ -162,7 +165,7 @@ def test_a_swallowed_error_of_raw_sql_neither(store: str, effects: Any) -> None:
             return
 
     put("a", "1")
-    assert handle_all(handler).counts == {Ended.FAILED: 1}
+    assert ran(handle_all(handler)) == {Ended.FAILED: 1}
     assert effects() == []
 
 
@@ -227,7 +230,7 @@ def test_a_batch_shares_one_transaction_and_a_failure_is_its_own(store: str, eff
     put("a", "1")
     for number in range(2, 6):
         put("bad" if number == 3 else str(number), str(number))
-    counts = handle_all(handler).counts
+    counts = ran(handle_all(handler))
     assert counts == {Ended.HANDLED: 5, Ended.FAILED: 1}
     assert effects() == ["2", "4", "5", "a"]
     assert len(set(transactions)) == 2
@@ -242,7 +245,7 @@ def test_a_batch_whose_commit_fails_is_run_one_by_one(store: str, effects: Any) 
 
     for number in range(1, 4):
         put(str(number), str(number))
-    counts = handle_all(handler).counts
+    counts = ran(handle_all(handler))
     assert counts == {Ended.HANDLED: 2, Ended.FAILED: 1}
     assert effects() == ["1", "3"]
 

@@ -1,6 +1,7 @@
 """Workers in a thread of the test, and work that does what a test says."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -112,6 +113,13 @@ def handle_all(*handlers: Callable[..., Any], threads: int | None = None) -> Wor
     run.start()
     run.join()
     return worker
+
+
+def ran(worker: Worker) -> Counter[Ended]:
+    """How runs of handlers ended; without messages that only passed through, on their way to the end."""
+    return Counter(
+        {ended: count for ended, count in worker.counts.items() if ended is not Ended.PASSED}
+    )
 
 
 def worker_of(*handlers: Callable[..., Any], threads: int | None = None, **options: Any) -> Worker:
