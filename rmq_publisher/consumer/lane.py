@@ -9,7 +9,6 @@ from typing import Protocol
 from rmq_publisher.consumer.budget import Budget
 from rmq_publisher.consumer.message import ReceivedMessage
 from rmq_publisher.consumer.outcomes import Ended, Outcome
-from rmq_publisher.consumer.worker_queue import WorkerQueue, give_back
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.timing import Backoff, monotonic
 
@@ -57,6 +56,19 @@ class Work(Protocol):
         """Let go of all that a thread holds."""
 
 
+class LaneQueue(Protocol):
+    """Where a lane's messages come from: a `WorkerQueue`."""
+
+    @property
+    def is_connected(self) -> bool: ...  # noqa: D102
+    def consume(self) -> object: ...  # noqa: D102
+    def take(self, timeout: float, over: Callable[[], bool]) -> ReceivedMessage | None: ...  # noqa: D102
+    def wake(self) -> None: ...  # noqa: D102
+    def put_back(self, message: ReceivedMessage) -> bool: ...  # noqa: D102
+    def give_back(self) -> int: ...  # noqa: D102
+    def end(self, *, keeps: bool) -> None: ...  # noqa: D102
+
+
 class Run:
     """What one thread is doing.
 
@@ -92,7 +104,7 @@ class Lane:
 
     def __init__(
         self,
-        consumer: WorkerQueue,
+        consumer: LaneQueue,
         work: Work,
         threads: int,
         budget: Budget,
@@ -261,7 +273,7 @@ class Lane:
 
     def _give_back(self, messages: list[ReceivedMessage]) -> None:
         for message in messages:
-            give_back(message)
+            self._consumer.put_back(message)
 
     def _wait_until_possible(self, outcome: Outcome) -> bool:
         """Wait until messages can be handled again, a while at least; return False for a stop."""

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from rmq_publisher.consumer.budget import Budget
-from rmq_publisher.consumer.lane import Lane, Run, Work
+from rmq_publisher.consumer.lane import Lane, LaneQueue, Run, Work
 from rmq_publisher.consumer.outcomes import Ended
-from rmq_publisher.consumer.worker_queue import WorkerQueue
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.outbox.notifier import Sleeper
 from rmq_publisher.timing import Backoff, monotonic
@@ -60,7 +59,7 @@ class Worker:
         self._stopping = False
         self.lanes: list[Lane] = []
 
-    def add(self, consumer: WorkerQueue, work: Work, threads: int) -> None:
+    def add(self, consumer: LaneQueue, work: Work, threads: int) -> None:
         """Handle a queue's messages; before `run`."""
         self.lanes.append(Lane(consumer, work, threads, self._budget, self._sleeper.wake))
 

@@ -51,8 +51,16 @@ class WorkerQueue(Consumer):
         count = 0
         receiver = self._receiver
         while receiver is not None and (message := receiver.take(0, _never)) is not None:
-            count += give_back(message)
+            count += self.put_back(message)
         return count
+
+    def put_back(self, message: ReceivedMessage) -> bool:
+        """Give a message back, not as a failure; return False where the broker has it back already."""
+        try:
+            message.give_back()
+        except MessageStateError:
+            return False
+        return True
 
     def end(self, *, keeps: bool = False) -> None:
         """Send what was settled, give the rest back (unless its queue keeps it), and close."""
@@ -61,15 +69,6 @@ class WorkerQueue(Consumer):
             with suppress(BrokerUnavailable):
                 self.give_back()
         self.close()
-
-
-def give_back(message: ReceivedMessage) -> bool:
-    """Give a message back, not as a failure; return False where the broker has it back already."""
-    try:
-        message.give_back()
-    except MessageStateError:
-        return False
-    return True
 
 
 def _version(broker: str | None) -> tuple[int, ...]:
