@@ -236,4 +236,12 @@ MUTANTS = (
         "",
         ("telemetry/test_outages.py",),
     ),
+    Mutant(
+        "pika repeats our lines",
+        "pika's errors about our connections are dropped, for ours say the same in one line.",
+        "transport/rabbitmq/pika_logs.py",
+        "        logging.getLogger(_name).addFilter(_is_shown)\n",
+        "        pass\n",
+        ("transport/rabbitmq/test_pika_logs.py",),
+    ),
 )

@@ -180,6 +180,8 @@ def test_no_test_uses_the_projects_broker_by_accident(project: Path) -> None:
     """With whatever it publishes: the error names the helpers and cannot be swallowed."""
     with (project / "project.py").open("a") as settings:
         settings.write('RMQ_URL = "amqp://127.0.0.1:1/"\n')
+        # In a file, so that stored messages are sent by a thread.
+        settings.write('DATABASES["default"]["TEST"] = {"NAME": "test.sqlite3"}\n')
     (project / "shop" / "tests" / "test_guard.py").write_text("""
 import pytest
 from django.core.management import call_command

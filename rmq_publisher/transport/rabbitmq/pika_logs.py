@@ -1,0 +1,24 @@
+"""pika's log lines about our connections, which repeat at length what ours say in one."""
+
+import logging
+import threading
+
+_ours = threading.local()
+
+
+def quiet_in_this_thread() -> None:
+    """Drop pika's warnings and errors in the calling thread, unless its logger is set to DEBUG."""
+    _ours.quiet = True
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    if record.levelno < logging.WARNING or not getattr(_ours, "quiet", False):
+        return True
+    return logging.getLogger("pika").isEnabledFor(logging.DEBUG)
+
+
+# Each by itself: a logger's filter does not see what its children log. All are made by now, since the
+# modules that use this one import pika.
+for _name in list(logging.root.manager.loggerDict):
+    if _name.partition(".")[0] == "pika":
+        logging.getLogger(_name).addFilter(_is_shown)
