@@ -1,7 +1,9 @@
 """The relay: claims rows that are due, sends and completes them, sleeps. Any number may run at once."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from django.db import DatabaseError, InterfaceError
 from django.db import connections as databases
@@ -14,6 +16,7 @@ from rmq_publisher.outbox.database_guard import UNAVAILABLE, DatabaseGuard
 from rmq_publisher.outbox.heartbeats import Heartbeat
 from rmq_publisher.outbox.maintenance import Pruner
 from rmq_publisher.outbox.notifier import Listener, Sleeper
+from rmq_publisher.outbox.progress import Progress, left_over
 from rmq_publisher.outbox.row_sender import POLL_SECONDS, RowSender
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.handler import connections
@@ -37,10 +40,12 @@ class Relay:
         once: return as soon as nothing is due.
         batch_size: rows held at most; RMQ_OUTBOX_BATCH_SIZE when left out.
         lease: seconds that claimed rows are its own; RMQ_OUTBOX_LEASE when left out.
+        say: takes lines about its progress; None for none.
 
     Attributes:
         unreachable: after a run with ``once``: which brokers it could not reach, and why.
         sent: messages confirmed so far.
+        left: after a run: what the table still holds, in words.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Relay:
         once: bool = False,
         batch_size: int | None = None,
         lease: float | None = None,
+        say: Callable[[str], object] | None = None,
     ) -> None:
         settings = loader.outbox()
         size = settings.outbox_batch_size if batch_size is None else batch_size
@@ -58,6 +64,7 @@ class Relay:
         self.database = database
         self.unreachable: list[str] = []
         self.sent = 0
+        self.left = ""
         self._once = once
         self._poll_interval = poll_interval
         # Half of the batch is sent while the other half is claimed: a relay that is killed leaves no
@@ -71,6 +78,7 @@ class Relay:
         self._heartbeat = Heartbeat(database, once=once)
         self._pruner = Pruner(database, timedelta(days=settings.failure_retention_days))
         self._brokers = BrokerWatch()
+        self._progress = Progress(database, say)
         self._sender = RowSender(
             database, connections.__getitem__, self._sleeper.wake, low=self._batch, limit=size
         )
@@ -103,6 +111,12 @@ class Relay:
         finally:
             self._finish()
             logger.info("relay of database %r: ended, %d sent", self.database, self.sent)
+        try:
+            self.left = left_over(self.database)
+        except UNAVAILABLE as error:
+            self.left = f"what is left is unknown: {reason(error)}"
+        finally:
+            databases[self.database].close()
 
     def _attempt(self) -> bool:
         """Run one cycle; return False where there is nothing more to do."""
@@ -123,6 +137,7 @@ class Relay:
         self._collect()
         if self._is_time_to_complete():
             self._complete()
+        self._progress.sending(self.sent)
         if self._brokers.update():
             self._claimer.poll_soon()
         if (rows := self._claimer.claim(self._brokers.up)) is not None:
@@ -136,6 +151,8 @@ class Relay:
             return False
         if monotonic() >= self._pruner.due_at:
             self._database.call(self._pruner.prune)
+        if not self._brokers.is_connecting:
+            self._database.call(partial(self._progress.idle, self.sent))
         self._sleep()
         return True
 

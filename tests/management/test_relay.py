@@ -4,6 +4,7 @@ import ctypes
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,3 +252,42 @@ def test_it_says_when_it_begins_and_ends_and_nothing_of_bodies(
     assert told[-1].endswith("ended, 2 sent")
     assert len(told) == 2
     assert "secret" not in caplog.text
+
+
+@pytest.fixture
+def left(store: str, queue: str) -> None:
+    """Two rows that are due, two that wait, one that is dead."""
+    store_rows(store, 5, queue=queue)
+    first, second, third, *_ = column(store, "id")
+    change(store, [first], available_at=DatabaseNow(20))
+    change(store, [second], available_at=DatabaseNow(3600), state="failed")
+    change(store, [third], available_at=None, state="dead")
+
+
+def test_at_its_end_it_says_what_it_sent_and_what_is_left(store: str, left: None) -> None:
+    output = StringIO()
+    call_command("rmq_relay", "--database", store, "--once", stdout=output)
+    [line] = output.getvalue().splitlines()
+    seconds = re.fullmatch(rf"database '{store}': sent 2; 2 not due for (\d+) s, 1 dead", line)
+    assert seconds, line
+    assert int(seconds[1]) <= 20
+
+
+def test_what_is_due_and_cannot_be_sent_is_named(rmq: Any, store: str, left: None) -> None:
+    rmq.RMQ_URL = f"amqp://guest@127.0.0.1:{closed_port()}/"
+    output = StringIO()
+    with pytest.raises(CommandError):
+        call_command("rmq_relay", "--database", store, "--once", stdout=output)
+    assert f"'{store}': sent 0; 2 due, 2 not due for " in output.getvalue()
+
+
+def test_a_running_relay_reports_each_time_that_nothing_is_due(
+    store: str, left: None, queue: str
+) -> None:
+    lines: list[str] = []
+    working = Running(Relay(store, poll_interval=0.05, say=lines.append))
+    eventually(lambda: len(lines) == 1 and "sent 2; 2 not due for " in lines[0])
+    store_rows(store, queue=queue)
+    eventually(lambda: len(lines) == 2 and "sent 1; 2 not due for " in lines[1])
+    working.end()
+    assert len(lines) == 2

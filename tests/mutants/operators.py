@@ -180,4 +180,20 @@ MUTANTS = (
         "tuple(row for row in compare(alias) if row.state == MISSING)",
         ("management/test_declare_and_check.py",),
     ),
+    Mutant(
+        "what is left is not told",
+        "A relay says at its end what it sent and when the rest is due.",
+        "management/commands/rmq_relay.py",
+        '            left = f"; {run.relay.left}" if run.relay.left else ""\n',
+        '            left = ""\n',
+        ("management/test_relay.py::test_at_its_end_it_says_what_it_sent_and_what_is_left",),
+    ),
+    Mutant(
+        "a relay reports once",
+        "With -v 2 a relay reports each time that nothing is due.",
+        "outbox/progress.py",
+        "        self._is_idle = False\n        if",
+        "        if",
+        ("management/test_relay.py::test_a_running_relay_reports_each_time_that_nothing_is_due",),
+    ),
 )

@@ -56,10 +56,12 @@ class Command(QuietableCommand):
         """
         chosen_aliases(None)
         aliases = dict.fromkeys(options["database"] or [DEFAULT_DB_ALIAS])
-        runs = [
-            _Run(Relay(alias, once=options["once"], poll_interval=options["poll_interval"]))
-            for alias in aliases
-        ]
+        runs = [_Run(self._relay(alias, **options)) for alias in aliases]
+        if not options["once"]:
+            names = ", ".join(map(repr, aliases))
+            self.stdout.write(
+                f"Sending the stored messages of {names} until SIGTERM or SIGINT (-v 2 shows progress)"
+            )
 
         def stop(*_: object) -> None:
             for run in runs:
@@ -86,14 +88,26 @@ class Command(QuietableCommand):
                 signal.signal(number, handler)
         self._report(runs)
 
+    def _relay(self, alias: str, **options: Any) -> Relay:
+        def say(text: str) -> None:
+            self.stdout.write(f"database {alias!r}: {text}")
+
+        return Relay(
+            alias,
+            once=options["once"],
+            poll_interval=options["poll_interval"],
+            say=say if options["verbosity"] > 1 else None,
+        )
+
     def _report(self, runs: list["_Run"]) -> None:
-        """Print what each relay has sent.
+        """Print what each relay has sent, and what is left.
 
         Raises:
             CommandError: see `handle`.
         """
         for run in runs:
-            self.stdout.write(f"database {run.relay.database!r}: sent {run.relay.sent}")
+            left = f"; {run.relay.left}" if run.relay.left else ""
+            self.stdout.write(f"database {run.relay.database!r}: sent {run.relay.sent}{left}")
         complaints = [complaint for run in runs for complaint in run.complaints()]
         if complaints:
             raise CommandError("\n".join(complaints))
