@@ -281,9 +281,7 @@ def test_what_is_due_and_cannot_be_sent_is_named(rmq: Any, store: str, left: Non
     assert f"'{store}': sent 0; 2 due, 2 not due for " in output.getvalue()
 
 
-def test_a_running_relay_reports_each_time_that_nothing_is_due(
-    store: str, left: None, queue: str
-) -> None:
+def test_a_running_relay_reports_when_nothing_is_due(store: str, left: None, queue: str) -> None:
     lines: list[str] = []
     working = Running(Relay(store, poll_interval=0.05, say=lines.append))
     eventually(lambda: len(lines) == 1 and "sent 2; 2 not due for " in lines[0])

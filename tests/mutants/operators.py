@@ -192,8 +192,8 @@ MUTANTS = (
         "a relay reports once",
         "With -v 2 a relay reports each time that nothing is due.",
         "outbox/progress.py",
-        "        self._is_idle = False\n        if",
-        "        if",
-        ("management/test_relay.py::test_a_running_relay_reports_each_time_that_nothing_is_due",),
+        "self._say is None or sent == self._idle_at:",
+        "self._say is None or self._idle_at is not None:",
+        ("management/test_relay.py::test_a_running_relay_reports_when_nothing_is_due",),
     ),
 )
