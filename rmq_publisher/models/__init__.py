@@ -1,6 +1,6 @@
 """The tables: stored messages that are to be published, and what consumers need to remember."""
 
-from rmq_publisher.models.consuming import DeadLetter, HandlerStart, InboxMessage
+from rmq_publisher.models.consuming import DeadLetter, HandlerStart, InboxMessage, RetryQueue
 from rmq_publisher.models.outbox import (
     OutboxMessage,
     PendingMessage,
@@ -18,4 +18,5 @@ __all__ = [
     "PublishCount",
     "PublishFailure",
     "RelaySeen",
+    "RetryQueue",
 ]

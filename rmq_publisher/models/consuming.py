@@ -57,6 +57,22 @@ class HandlerStart(models.Model):
         return _printable(self.message_id)
 
 
+class RetryQueue(models.Model):
+    """A retry queue that was declared: one that no handler needs any more may still hold messages."""
+
+    id = models.UUIDField(primary_key=True, editable=False)  # key_of(using, name)
+    using = models.CharField(max_length=NAME_MAX)
+    name = models.CharField(max_length=NAME_MAX)
+
+    class Meta:
+        """Few rows; those whose queue is gone are deleted by rmq_declare."""
+
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class DeadLetter(models.Model):
     """A message that was taken from a dead-letter queue, or whose attempts ended in a worker."""
 

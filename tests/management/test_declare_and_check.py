@@ -8,10 +8,11 @@ from typing import NamedTuple
 import pytest
 from django.core.management import call_command, execute_from_command_line
 from django.core.management.base import CommandError
+from django.db import OperationalError
 
 from rmq_publisher import consume, signals
 from rmq_publisher.amqp.entities import Binding, ExchangeConfig, QueueConfig
-from rmq_publisher.consumer import handlers
+from rmq_publisher.consumer import handlers, old_levels
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
     ConfirmTimeout,
@@ -19,6 +20,7 @@ from rmq_publisher.exceptions import (
     Rejected,
     Unroutable,
 )
+from rmq_publisher.models import RetryQueue
 from rmq_publisher.topology import declare
 from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.handler import connections
@@ -389,6 +391,7 @@ def test_json_of_check(fake):
         "tls": False,
         "publishing": "allowed",
         "detail": "",
+        "old_retry_queues": [],
     }
 
 
@@ -676,3 +679,47 @@ def test_a_handler_of_an_unknown_connection_is_told(configure, handlers_of):
     handlers_of("q", using="nobody")
     for command in COMMANDS:
         assert "'nobody'" in run(*command).error
+
+
+def test_old_retry_queues_are_listed_until_they_are_gone(configure, amqp, names, handlers_of):
+    queue = names.queue()
+    old, new = f"{queue}.retry.1000", f"{queue}.retry.2000"
+    names.queues += [old, new]
+    configure(URL=amqp.url, QUEUES=[QueueConfig(queue)])
+    handlers_of(queue, max_attempts=2, backoff=(1, 1))
+    assert not run("rmq_declare").error
+    assert run("rmq_check", "--json").json["connections"][0]["old_retry_queues"] == []
+    handlers_of(queue, max_attempts=2, backoff=(2, 2))
+    amqp.channel.queue_delete(old)
+    amqp.declare_queue(old)  # so that what is in it stays
+    amqp.publish(b"1", old)
+    run("rmq_declare")
+    said = run("rmq_check")
+    assert not said.error
+    assert f"old retries {old!r}: 1 message(s) still wait in it" in said.out
+    expected = [{"name": old, "messages": 1}]
+    assert run("rmq_check", "--json").json["connections"][0]["old_retry_queues"] == expected
+    amqp.channel.queue_purge(old)
+    assert f"old retries {old!r}: empty: nothing needs it, delete it" in run("rmq_check").out
+    amqp.delete_queue(old)
+    assert "old retries" not in run("rmq_check").out
+    run("rmq_declare")
+    assert [row.name for row in RetryQueue.objects.all()] == [new]
+
+
+def test_without_a_database_the_retry_queues_are_declared_all_the_same(
+    configure, amqp, names, handlers_of, monkeypatch
+):
+    queue = names.queue()
+    names.queues.append(f"{queue}.retry.1000")
+    configure(URL=amqp.url, QUEUES=[QueueConfig(queue)])
+    handlers_of(queue, max_attempts=2)
+    monkeypatch.setattr(old_levels, "_rows", unusable)
+    said = run("rmq_declare")
+    assert "retry queues not noted" in said.out
+    assert not said.error
+    assert not run("rmq_check").error
+
+
+def unusable():
+    raise OperationalError

@@ -7,6 +7,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db import connections as databases
 
+from rmq_publisher.conf import loader
+from rmq_publisher.consumer import old_levels
 from rmq_publisher.management.base import ConnectionsCommand, retry_queues
 from rmq_publisher.outbox import heartbeats, scheduled
 from rmq_publisher.topology import declare
@@ -28,9 +30,11 @@ class Command(ConnectionsCommand):
         Raises:
             BrokerUnavailable: the broker cannot be reached.
         """
-        report = declare.inspect(alias, retry_queues(alias))
+        retries = retry_queues(alias)
+        report = declare.inspect(alias, retries)
         found.update(asdict(report))
         self._show(report)
+        found["old_retry_queues"] = self._old_levels(alias, {one.config.name for one in retries})
         complaints = [
             f"{row.name} differs" if row.state == declare.DIFFERS else f"{row.name} is {row.state}"
             for row in report.missing
@@ -38,6 +42,20 @@ class Command(ConnectionsCommand):
         if report.publishing != declare.ALLOWED:
             complaints.append(f"publishing is {report.publishing}")
         return "; ".join(complaints)
+
+    def _old_levels(self, alias: str, needed: set[str]) -> list[dict[str, Any]]:
+        """Show the retry queues that no handler needs any more; they are no problem."""
+        if loader.connection(alias).memory:
+            return []
+        try:
+            found = old_levels.old_levels(alias, needed)
+        except old_levels.UNUSABLE:
+            return []  # nothing was noted there
+        for old in found:
+            state = f"{old.messages} message(s) still wait in it" if old.messages else "empty"
+            advice = "" if old.messages else ": nothing needs it, delete it"
+            self.line(f"  old retries {old.name!r}: {state}{advice}")
+        return [old._asdict() for old in found]
 
     def examine_databases(self) -> list[str]:
         """Return where scheduled messages are due and no relay sends them."""

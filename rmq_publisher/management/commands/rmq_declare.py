@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from rmq_publisher.conf import loader
+from rmq_publisher.consumer import old_levels
 from rmq_publisher.management.base import ConnectionsCommand, retry_queues
 from rmq_publisher.topology import declare
 from rmq_publisher.topology.declare import Row
@@ -60,12 +61,15 @@ class Command(ConnectionsCommand):
         rows: list[dict[str, Any]] = []
         found["rows"] = rows
         states: Counter[str] = Counter()
-        for row in work(alias, retry_queues(alias)):
+        retries = retry_queues(alias)
+        for row in work(alias, retries):
             rows.append(asdict(row))
             states[row.state] += row.is_bad or (
                 options["strict"] and row.state == declare.NOT_COMPARABLE
             )
             self._show(row)
+        if work is declare.declare and retries and not loader.connection(alias).memory:
+            self._note(alias, [one.config.name for one in retries])
         if not rows:
             self.line("  nothing to declare: see RMQ_QUEUES and each app's queues.py")
         if loader.connection(alias).memory and rows:
@@ -76,6 +80,16 @@ class Command(ConnectionsCommand):
         self._tell_what_was_not_compared(rows)
         bad = [f"{count} {state}" for state, count in states.items() if count]
         return f"{', '.join(bad)} (of {len(rows)})" if bad else ""
+
+    def _note(self, alias: str, names: list[str]) -> None:
+        """Remember the retry queues, so that rmq_check finds them once no handler needs them."""
+        try:
+            old_levels.note(alias, names)
+        except old_levels.UNUSABLE as error:
+            self.line(
+                f"  {self.style.WARNING('retry queues not noted')}: {type(error).__name__} of the "
+                "database; rmq_check will not find them once no handler needs them"
+            )
 
     def _tell_what_was_not_compared(self, rows: list[dict[str, Any]]) -> None:
         number = sum(row["state"] == declare.NOT_COMPARABLE for row in rows)
