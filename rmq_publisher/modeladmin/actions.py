@@ -7,7 +7,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from rmq_publisher.modeladmin import confirmation, export, operations, reporting
+from rmq_publisher.modeladmin import confirmation, export, operations
 from rmq_publisher.modeladmin.permissions import FailureAdminBase
 from rmq_publisher.modeladmin.row_selection import RowSelectionMixin, confirmed, is_across
 from rmq_publisher.models import PublishFailure
@@ -16,6 +16,13 @@ from rmq_publisher.models import PublishFailure
 class FailureActionsMixin(RowSelectionMixin, FailureAdminBase):
     """Retry, discard and export selected rows."""
 
+    exported = (
+        "id", "message_id", "state", "using", "exchange", "routing_key", "ordering_key",
+        "correlation_id", "size", "attempts", "unanswered", "created_at", "failed_at",
+        "last_failed_at", "finished_at", "first_error_type", "first_error_code", "first_error_text",
+        "last_error_type", "last_error_code", "last_error_text", "history",
+    )  # fmt: skip
+    export_name = "publish-failures.json"
     actions = ("retry_selected", "discard_selected", "export_json")
 
     @admin.action(permissions=["retry"], description=gettext_lazy("Retry selected messages now"))
@@ -52,9 +59,4 @@ class FailureActionsMixin(RowSelectionMixin, FailureAdminBase):
         self, request: HttpRequest, queryset: QuerySet[PublishFailure]
     ) -> StreamingHttpResponse | None:
         """Download them, with bodies and headers if the user may see those."""
-        rows = self.selected(request, queryset)
-        if not rows:
-            return None
-        reporting.log(request, rows, "Exported as JSON.")
-        ids = [(row.pk, row.size) for row in rows]
-        return export.response(self, request, ids, payload=self.has_payload_permission(request))
+        return export.selected(self, request, self.selected(request, queryset))

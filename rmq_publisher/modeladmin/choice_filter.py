@@ -8,7 +8,9 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from rmq_publisher.conf import loader
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.base import TEMPLATES
 
@@ -55,3 +57,20 @@ class ChoiceFilter(admin.SimpleListFilter):
     def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         """Return the rows with this value."""
         raise NotImplementedError
+
+
+class ConnectionFilter(ChoiceFilter):
+    """The RabbitMQ connection."""
+
+    title = gettext_lazy("connection")
+    parameter_name = "using"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the configured connections and the chosen one."""
+        del model_admin
+        known = {*loader.aliases(), *request.GET.getlist(self.parameter_name)[-1:]}
+        return [(name, formatting.visible(name)) for name in sorted(known)]
+
+    def chosen(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Return the rows of this connection."""
+        return queryset.filter(using=value)

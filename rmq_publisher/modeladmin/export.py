@@ -1,4 +1,4 @@
-"""Failures as JSON, streamed so that few bodies are in memory at once."""
+"""Rows as JSON, streamed so that few bodies are in memory at once."""
 
 import base64
 import json
@@ -9,16 +9,19 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 from rmq_publisher.db.batches import batches_by_size
 from rmq_publisher.modeladmin import payload as payloads
-from rmq_publisher.models import PublishFailure
+from rmq_publisher.modeladmin import reporting
 
 ROWS_AT_ONCE = 100
 BYTES_AT_ONCE = 8 * 2**20
-FIELDS = (
-    "id", "message_id", "state", "using", "exchange", "routing_key", "ordering_key", "correlation_id",
-    "size", "attempts", "unanswered", "created_at", "failed_at", "last_failed_at", "finished_at",
-    "first_error_type", "first_error_code", "first_error_text", "last_error_type", "last_error_code",
-    "last_error_text", "history",
-)  # fmt: skip
+
+
+def selected(page: Any, request: HttpRequest, rows: Sequence[Any]) -> StreamingHttpResponse | None:
+    """Return selected rows as a download, and log it; None if there are none."""
+    if not rows:
+        return None
+    reporting.log(request, rows, "Exported as JSON.")
+    ids = [(row.pk, row.size) for row in rows]
+    return response(page, request, ids, payload=page.has_payload_permission(request))
 
 
 def response(
@@ -27,7 +30,7 @@ def response(
     """Return rows as a download.
 
     Args:
-        page: the ModelAdmin, for its rows and its redaction.
+        page: the ModelAdmin: its rows, its redaction, and what is exported.
         request: the user's.
         ids: id and size of each row.
         payload: whether to include bodies and headers.
@@ -36,7 +39,7 @@ def response(
         _lines(page, request, ids, payload=payload),
         content_type="application/json",
         headers={
-            "Content-Disposition": 'attachment; filename="publish-failures.json"',
+            "Content-Disposition": f'attachment; filename="{page.export_name}"',
             "X-Content-Type-Options": "nosniff",
         },
     )
@@ -48,15 +51,15 @@ def _lines(
     yield "["
     separator = "\n"
     for batch in batches_by_size(ids, ROWS_AT_ONCE, BYTES_AT_ONCE):
-        rows = page.rows().filter(pk__in=batch).order_by("pk").defer("topology")
-        for row in rows if payload else rows.defer("body", "topology"):
+        rows = page.rows().filter(pk__in=batch).order_by("pk").defer(*page.unread)
+        for row in rows if payload else rows.defer("body", *page.unread):
             yield separator + json.dumps(_plain(page, request, row, payload=payload))
             separator = ",\n"
     yield "\n]\n"
 
 
-def _plain(page: Any, request: HttpRequest, row: PublishFailure, *, payload: bool) -> Any:
-    found = {name: payloads.plain(getattr(row, name)) for name in FIELDS}
+def _plain(page: Any, request: HttpRequest, row: Any, *, payload: bool) -> Any:
+    found = {name: payloads.plain(getattr(row, name)) for name in page.exported}
     read = payloads.properties(bytes(row.header))
     properties, headers = read or (None, None)
     found["properties"] = payloads.plain(properties)

@@ -69,6 +69,26 @@ class Outcome(Enum):
         gettext_lazy("a process has taken it, so it may have been sent"),
         gettext_lazy("Skipped %d: taken by a process, so they may have been sent."),
     )
+    SENT_BACK = (
+        "sent back",
+        gettext_lazy("goes back to its queue"),
+        gettext_lazy("Sent back %d."),
+    )
+    UNSENDABLE = (
+        "unsendable",
+        gettext_lazy("cannot be sent back: %s"),
+        gettext_lazy("Cannot be sent back: %d."),
+    )
+    HOMELESS = (
+        "homeless",
+        gettext_lazy("nothing says in which queue it died"),
+        gettext_lazy("Skipped %d: nothing says in which queue they died."),
+    )
+    DECIDED = (
+        "decided",
+        gettext_lazy("already sent back or discarded"),
+        gettext_lazy("Skipped %d: already sent back or discarded."),
+    )
     DISCARDED = ("discarded", gettext_lazy("discarded"), gettext_lazy("Discarded %d."))
     KEPT = (
         "kept",
@@ -86,6 +106,12 @@ class Outcome(Enum):
         member._value_ = name
         member.line, member.total = line, total
         return member
+
+
+# Nothing was tried with these.
+_UNCHANGED = (
+    Outcome.KEPT, Outcome.TAKEN, Outcome.GONE, Outcome.ENDED, Outcome.HOMELESS, Outcome.DECIDED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +140,9 @@ class Result:
 
     def logged(self) -> str:
         """Return what the admin's log keeps, in English; empty if nothing was tried or changed."""
-        if self.outcome in (Outcome.DISCARDED, Outcome.CANCELLED):
+        if self.outcome in (Outcome.DISCARDED, Outcome.CANCELLED, Outcome.SENT_BACK):
             return f"{self.outcome.value.capitalize()}."
-        if self.outcome in (Outcome.KEPT, Outcome.TAKEN, Outcome.GONE, Outcome.ENDED):
+        if self.outcome in _UNCHANGED:
             return ""
         if self.error is not None:
             kind, code = type(self.error).__name__, getattr(self.error, "reply_code", None)

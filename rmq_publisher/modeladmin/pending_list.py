@@ -10,11 +10,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
-from rmq_publisher.conf import loader
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.bounded_list import BoundedList, BoundedListMixin
-from rmq_publisher.modeladmin.choice_filter import ChoiceFilter, Choices
+from rmq_publisher.modeladmin.choice_filter import ChoiceFilter, Choices, ConnectionFilter
 from rmq_publisher.modeladmin.pending_dashboard import pending_dashboard
 from rmq_publisher.modeladmin.pending_holds import ID_SHOWN, Holds
 from rmq_publisher.modeladmin.permissions import MessagePageBase
@@ -45,23 +44,6 @@ class TimeFilter(ChoiceFilter):
             later = {"available_at__gt": DatabaseNow(), "scheduled_at__gt": DatabaseNow()}
             return queryset.filter(ordering_key="", **later)
         raise IncorrectLookupParameters(self.parameter_name)
-
-
-class UsingFilter(ChoiceFilter):
-    """The RabbitMQ connection."""
-
-    title = gettext_lazy("connection")
-    parameter_name = "using"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Return the configured connections and the chosen one."""
-        del model_admin
-        known = {*loader.aliases(), *request.GET.getlist(self.parameter_name)[-1:]}
-        return [(name, formatting.visible(name)) for name in sorted(known)]
-
-    def chosen(self, queryset: Rows, value: str) -> Rows:
-        """Return the rows of this connection."""
-        return queryset.filter(using=value)
 
 
 class KeyFilter(ChoiceFilter):
@@ -102,7 +84,7 @@ class PendingListMixin(BoundedListMixin, MessagePageBase):
         "message", "waits_shown", "scheduled_shown", "created_shown", "destination_shown", "key_shown",
         "using_shown", "size_shown",
     )  # fmt: skip
-    list_filter = (TimeFilter, UsingFilter, KeyFilter)
+    list_filter = (TimeFilter, ConnectionFilter, KeyFilter)
     # As the index has them: due first, and those with a key by their keys.
     ordering = ("ordering_key", "available_at", "id")
     sortable_by = ()

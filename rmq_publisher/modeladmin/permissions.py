@@ -1,6 +1,6 @@
 """Who may do what with failures, and what of their bodies and headers is hidden."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import HttpRequest
 
@@ -11,8 +11,8 @@ from rmq_publisher.models import OutboxMessage
 class MessagePageBase(PageBase):
     """A page of stored messages, whose bodies and headers a project may redact."""
 
-    heavy = ("body", "header", "topology", "history")
-    unread = ("topology",)
+    heavy: ClassVar[tuple[str, ...]] = ("body", "header", "topology", "history")
+    unread: ClassVar[tuple[str, ...]] = ("topology",)
 
     def redact_body(self, request: HttpRequest, message: OutboxMessage, body: bytes) -> bytes:
         """Return what pages, downloads and exports show of a body; override it to hide parts.

@@ -59,7 +59,12 @@ def number(summary: outbox_stats.Summary, name: str) -> str:
     more = name in summary.at_least
     if name == "unresolved":
         more = bool({"failed", "dead"} & summary.at_least)
-    text = f"{getattr(summary, name):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return shown(getattr(summary, name), more=more)
+
+
+def shown(count: int, *, more: bool) -> str:
+    """Return a number, or that there are no less."""
+    text = f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return _("%s or more") % text if more else text
 
 

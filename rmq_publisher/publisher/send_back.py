@@ -16,7 +16,9 @@ from rmq_publisher.db.batches import IDS_AT_ONCE, batches, batches_by_size
 from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.errors import retried
 from rmq_publisher.exceptions import InvalidMessage
-from rmq_publisher.publisher.api import publish
+from rmq_publisher.messages.compose import prepare
+from rmq_publisher.outbox.row import check_storable
+from rmq_publisher.publisher.on_commit import store
 
 # The broker's history and counts, and the queues that it would be sent to besides.
 _LEFT_OUT = ("x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC")
@@ -114,14 +116,15 @@ def _publish(database: str, row: Any) -> None:
             f"its properties cannot be read ({type(error).__name__})", message_id=row.message_id
         ) from None
     kept = {name: item for name, item in values.items() if name not in _PROPERTIES_LEFT_OUT}
-    publish(
+    # As publish() does with delivery="outbox".
+    plan = prepare(
         bytes(row.body),
         queue=row.queue,
         using=row.using,
-        database=database,
-        delivery="outbox",
         properties=BasicProperties(headers=_cleaned(values.get("headers") or {}), **kept),
     )
+    check_storable(plan.envelope, plan.using)
+    store(plan.using, [plan.envelope], [""], plan.timeout, database)
 
 
 def _cleaned(headers: Mapping[str, Any]) -> dict[str, Any]:
