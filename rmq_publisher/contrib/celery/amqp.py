@@ -168,7 +168,7 @@ def _message(
     reply_to = arguments.get("reply_to")
     if reply_to is not None and not isinstance(reply_to, str):
         arguments["reply_to"] = reply_to.name  # a queue
-    priority = options.get("priority")
+    priority = options.get("priority", 0)  # kombu's default
     if isinstance(priority, float) and priority.is_integer():
         priority = int(priority)
     return payload, {

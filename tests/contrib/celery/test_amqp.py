@@ -51,6 +51,8 @@ def test_the_message_is_celerys_own(app: Celery, rmq_published: Any) -> None:
     )
     assert 30_000 < int(properties.expiration) <= 60_000
     assert (message.exchange, message.routing_key, message.queue) == ("", "celery", "celery")
+    app.send_task("shop.add")
+    assert rmq_published[1].properties.priority == 0  # as kombu sends what has none
 
 
 def test_no_connection_of_kombus_is_opened(

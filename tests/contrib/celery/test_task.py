@@ -49,6 +49,7 @@ def test_the_message_is_celerys_own(published: Any) -> None:
     assert id_ == message.message_id == message.properties.correlation_id == "my-id"
     assert message.properties.content_type == "application/json"
     assert message.properties.content_encoding == "utf-8"
+    assert message.properties.priority == 0  # as kombu sends what has none
     assert (message.exchange, message.routing_key) == ("", "celery")
 
 
