@@ -1,7 +1,7 @@
 # Each target creates the virtual environment that it needs (.ci/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint docs bench faults chaos mutants pictures clean
+.PHONY: help demo serve test lint docs bench faults chaos celery mutants pictures clean
 
 python := .venv/bin/python
 # More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
@@ -50,6 +50,10 @@ bench: ## Measure throughput and latency, and write the tables of docs/explanati
 faults: ## Test the engine under faults, with figures (ARGS="--size small": half a minute)
 	@.ci/setup --server test
 	@$(python) -m tests.faults $(ARGS)
+
+celery: ## Have Celery's workers run 2,000 tasks, and compare every result (ARGS="--tasks 200")
+	@.ci/setup --server test
+	@$(python) -m tests.celery_run $(ARGS)
 
 mutants: ## Break the code on purpose and report what no test detects (ARGS="--list")
 	@.ci/setup --server --databases test

@@ -19,6 +19,9 @@ def main() -> int:
     parser.add_argument("--kind", choices=["classic", "quorum"], action="append")
     parser.add_argument("--broker", help="its URL; else as for the suite")
     parser.add_argument("--python", default=sys.executable, help="interpreter with Celery")
+    parser.add_argument(
+        "--django-db", action="store_true", help="django-celery-results keeps them"
+    )
     parser.add_argument("--patience", type=float, default=600, help="seconds")
     given = parser.parse_args()
     broker = None if given.broker else find_broker()
@@ -26,20 +29,20 @@ def main() -> int:
     failed = False
     try:
         for kind in given.kind or ["classic", "quorum"]:
-            failed |= not one(url, kind, given.tasks, given.python, given.patience)
+            failed |= not one(url, kind, given)
     finally:
         if broker:
             broker.stop()
     return failed
 
 
-def one(url: str, kind: str, tasks: int, python: str, patience: float) -> bool:
+def one(url: str, kind: str, given: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), url, kind, python)
+        run = Run(Path(folder), url, (kind, kind), given.python, django_db=given.django_db)
         began = time.monotonic()
         with run.processes():
-            expected = run.send(tasks // 2)
-            wrong = run.compare(expected, patience)
+            expected = run.send(given.tasks // 2)
+            wrong = run.compare(expected, given.patience)
         number = sum(map(len, expected.values()))
         client = Amqp(url)
         for queue in run.queues:

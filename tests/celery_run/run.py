@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -23,18 +24,28 @@ class Run:
     Args:
         folder: an empty one, for the database, results and logs.
         broker: its URL.
-        kind: of the queues, "classic" or "quorum".
+        kinds: of the queues, "classic" or "quorum", for the stock worker and for the shop's.
         python: interpreter whose Celery is used, with Django and pika.
+        django_db: whether the shop's results are kept by django-celery-results.
     """
 
-    def __init__(self, folder: Path, broker: str, kind: str, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: str,
+        kinds: tuple[str, str],
+        python: str = sys.executable,
+        *,
+        django_db: bool = False,
+    ) -> None:
         self.folder = folder
         self.python = python
+        self.kinds = dict(zip(("stock", "shop"), kinds, strict=True))
+        self.django_db = django_db
         self.queues = [f"run.{uuid.uuid4().hex[:8]}.{app}" for app in ("stock", "shop")]
         self._shared = {
             **os.environ,
             "RUN_BROKER": broker,
-            "RUN_KIND": kind,
             "RUN_DATABASE": str(folder / "db.sqlite3"),
         }
         for app in ("stock", "shop"):
@@ -45,11 +56,14 @@ class Run:
         paths = [HERE, ROOT] if app == "shop" else [HERE]
         found = {
             **self._shared,
+            "RUN_KIND": self.kinds[app],
             "RUN_QUEUE": self._queue(app),
             "RUN_BACKEND": f"file://{self.folder / f'results-{app}'}",
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
         }
         found.pop("DJANGO_SETTINGS_MODULE", None)
+        if app == "shop" and self.django_db:
+            found["RUN_BACKEND"] = "django-db"
         if app == "shop":
             found["DJANGO_SETTINGS_MODULE"] = "run_settings"
         return found
@@ -136,11 +150,19 @@ class Run:
         ]
 
     def _result(self, app: str, task: str) -> dict[str, object] | None:
+        if app == "shop" and self.django_db:
+            return self._result_in_database(task)
         try:
             text = (self.folder / f"results-{app}" / f"celery-task-meta-{task}").read_text()
             return json.loads(text)  # type: ignore[no-any-return]
         except (FileNotFoundError, json.JSONDecodeError):  # being written
             return None
+
+    def _result_in_database(self, task: str) -> dict[str, object] | None:
+        query = "SELECT status, result FROM django_celery_results_taskresult WHERE task_id = ?"
+        with closing(sqlite3.connect(self.folder / "db.sqlite3", timeout=30)) as database:
+            row = database.execute(query, [task]).fetchone()
+        return None if row is None else {"status": row[0], "result": json.loads(row[1] or "null")}
 
     def logs(self) -> str:
         """The ends of what the workers and the relay wrote."""

@@ -1,4 +1,4 @@
-"""A stock Celery worker runs what `CeleryTask` sends, and what an app sends through `AMQP`."""
+"""Celery workers, in processes of their own, run what `CeleryTask` and apps with `AMQP` send."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.celery_run.run import Run
 from tests.support.rig.ladder import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,40 +80,26 @@ print(json.dumps(found))
 PATIENCE = 60  # seconds
 
 
-@pytest.fixture(params=["classic", "quorum"])
-def project(request: Any, tmp_path: Path, broker: Broker, amqp: Any) -> Iterator[dict[str, Any]]:
-    queue = f"celery.{uuid.uuid4().hex[:8]}"
+@pytest.fixture
+def project(tmp_path: Path, broker: Broker, amqp: Any) -> Iterator[dict[str, Any]]:
+    queue, kind = f"celery.{uuid.uuid4().hex[:8]}", "quorum"
     url = broker.url
     (tmp_path / "celery_settings.py").write_text(
         SETTINGS.format(url=url, database=str(tmp_path / "db.sqlite3"))
     )
-    (tmp_path / "project.py").write_text(APP.format(url=url, queue=queue, kind=request.param))
+    (tmp_path / "project.py").write_text(APP.format(url=url, queue=queue, kind=kind))
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
         "DJANGO_SETTINGS_MODULE": "celery_settings",
     }
     run(environment, tmp_path, "-m", "django", "migrate", "-v0")
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "project",
-        "worker",
-        "-c",
-        "2",
-        "--without-gossip",
-    ]
+    command = [sys.executable, "-m", "celery", "-A", "project", "worker", "-c", "2"]
+    command += ["--without-gossip", "-n", f"{queue}@localhost"]
     with (tmp_path / "worker.log").open("w") as log:
         worker = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
-            yield {
-                "environment": environment,
-                "path": tmp_path,
-                "queue": queue,
-                "kind": request.param,
-            }
+            yield {"environment": environment, "path": tmp_path, "queue": queue, "kind": kind}
         finally:
             worker.terminate()
             worker.wait(PATIENCE)
@@ -128,8 +115,22 @@ def run(environment: dict[str, str], path: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_worker_runs_what_is_sent(project: dict[str, Any]) -> None:
-    """Retries inside ``atomic()`` run again, though the exception that follows rolls back."""
+@pytest.mark.timeout(600)  # two workers, a relay and two clients, on a machine that may be busy
+def test_workers_run_all_that_is_sent(tmp_path: Path, broker: Broker, amqp: Any) -> None:
+    """A stock worker what `CeleryTask` sends, another one what an app with `AMQP` sends.
+
+    `python -m tests.celery_run` is the same with thousands of tasks, on both kinds of queues.
+    """
+    celery = Run(tmp_path, broker.url, ("quorum", "classic"))
+    with celery.processes():
+        wrong = celery.compare(celery.send(50), 4 * PATIENCE)
+    for queue in celery.queues:
+        amqp.delete_queue(queue)
+    assert not wrong, celery.logs()
+
+
+def test_results_come_by_rpc(project: dict[str, Any]) -> None:
+    """The reply queue is kombu's; the tasks that answer to it are sent by us."""
     head = f"PATIENCE, QUEUE, KIND = {PATIENCE}, {project['queue']!r}, {project['kind']!r}\n"
     said = run(project["environment"], project["path"], "-c", head + CLIENT)
     assert json.loads(said) == {
@@ -144,16 +145,17 @@ def test_a_worker_runs_what_is_sent(project: dict[str, Any]) -> None:
     }
 
 
-def test_a_process_without_djangos_settings_does_not_start(tmp_path: Path) -> None:
-    program = (
+@pytest.mark.parametrize("command", ["worker", "beat"])
+def test_a_process_without_djangos_settings_does_not_start(tmp_path: Path, command: str) -> None:
+    (tmp_path / "alone.py").write_text(
         "from celery import Celery\n"
-        "Celery('p', broker='amqp://', amqp='rmq_publisher.contrib.celery:AMQP').amqp\n"
+        "app = Celery('p', broker='amqp://127.0.0.1:9', amqp='rmq_publisher.contrib.celery:AMQP')\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True,
-        text=True, timeout=PATIENCE, check=False,
+        [sys.executable, "-m", "celery", "-A", "alone", command], env=environment, cwd=tmp_path,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert "set DJANGO_SETTINGS_MODULE before Celery(...)" in done.stderr

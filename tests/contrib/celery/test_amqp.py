@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, _state, chain, chord, group, signals
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import transaction
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
@@ -107,6 +107,13 @@ def test_an_event_loop(app: Celery, rmq_published: Any) -> None:
     with pytest.raises(SynchronousOnlyOperation, match=r"await sync_to_async\(task.delay\)"):
         asyncio.run(view())
     assert not rmq_published
+
+
+def test_an_app_that_is_not_installed_is_said(settings: Any) -> None:
+    settings.INSTALLED_APPS = ["django.contrib.contenttypes"]
+    app = Celery("p", amqp="rmq_publisher.contrib.celery:AMQP", set_as_current=False)
+    with pytest.raises(ImproperlyConfigured, match='add "rmq_publisher" to INSTALLED_APPS'):
+        _ = app.amqp
 
 
 def test_signals_come_in_their_order(app: Celery, rmq_published: Any) -> None:
