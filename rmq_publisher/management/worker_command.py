@@ -53,6 +53,13 @@ class WorkerCommand(QuietableCommand):
         """Return the arguments of a child that are the command's own."""
         raise NotImplementedError
 
+    def tick(self, worker: Worker) -> None:
+        """Do what is to be done about twice a second.
+
+        Raises:
+            HandlerOverran: this process is to be replaced.
+        """
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options that workers share."""
         parser.add_argument(
@@ -108,7 +115,7 @@ class WorkerCommand(QuietableCommand):
             once=options.get("once", False),
             stop_timeout=options["stop_timeout"],
             on_ready=lambda: self._ready(worker, options),
-            on_tick=status.tick,
+            on_tick=lambda worker: self._tick(worker, status),
             replaceable=child is not None,
             stop_on=None if child is None else sys.stdin.fileno(),
         )
@@ -127,6 +134,10 @@ class WorkerCommand(QuietableCommand):
             _remove(options["ready_file"])
         for lane in worker.lanes:
             self.stdout.write(f"{lane.work.name}: {summary(lane.counts)}")
+
+    def _tick(self, worker: Worker, status: "Status") -> None:
+        status.tick(worker)
+        self.tick(worker)
 
     def _ready(self, worker: Worker, options: dict[str, Any]) -> None:
         for lane in worker.lanes:

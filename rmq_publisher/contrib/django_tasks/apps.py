@@ -22,4 +22,4 @@ class DjangoTasksConfig(AppConfig):
         """Register the checks, and have the rest of the package know the tasks."""
         checks.register(check_framework, TAG)
         if has_framework():
-            import_module(f"{self.name}.backends").connect()
+            import_module(f"{self.name}.wiring").connect()

@@ -28,7 +28,7 @@ from rmq_publisher.amqp.validation import TopologyError
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.schema import Problem
 from rmq_publisher.contrib.django_tasks.options import TAG, BackendOptions
-from rmq_publisher.contrib.django_tasks.topology import broker_queue
+from rmq_publisher.contrib.django_tasks.topology import all_queues
 from rmq_publisher.db.support import unfit
 
 APP = "rmq_publisher.contrib.django_tasks"
@@ -80,7 +80,7 @@ def check_backend(alias: str, queues: Iterable[str], options: BackendOptions) ->
     yield from _database(place, options)
     for queue in sorted(queues):
         try:
-            broker_queue(options, queue)
+            all_queues(options, queue)
         except TopologyError as error:
             text = f"gives the queue {queue[:60]!r} a name that no broker takes: {error}"
             yield Problem(f"{place}['prefix']", text, "Shorten one of them.", f"{TAG}.E005")

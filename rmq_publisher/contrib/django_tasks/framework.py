@@ -17,7 +17,7 @@ if TYPE_CHECKING or django.VERSION >= (6, 0):
         task_backends,
     )
     from django.tasks.backends.base import BaseTaskBackend
-    from django.tasks.base import TaskError
+    from django.tasks.base import TASK_REFRESH_ATTRS, TaskError
     from django.tasks.exceptions import TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
     from django.utils.json import normalize_json
@@ -30,7 +30,7 @@ else:
         task_backends,
     )
     from django_tasks.backends.base import BaseTaskBackend
-    from django_tasks.base import Task, TaskError
+    from django_tasks.base import TASK_REFRESH_ATTRS, Task, TaskError
     from django_tasks.exceptions import TaskResultDoesNotExist
     from django_tasks.signals import task_enqueued, task_finished, task_started
     from django_tasks.utils import normalize_json
@@ -43,7 +43,7 @@ else:
 
 
 __all__ = [
-    "DEFAULT_TASK_QUEUE_NAME", "AnyResult", "AnyTask", "BaseTaskBackend", "Task",
+    "DEFAULT_TASK_QUEUE_NAME", "TASK_REFRESH_ATTRS", "AnyResult", "AnyTask", "BaseTaskBackend", "Task",
     "TaskContext", "TaskError", "TaskResult", "TaskResultDoesNotExist", "TaskResultStatus",
     "normalize_json", "task_backends", "task_enqueued", "task_finished", "task_started",
 ]  # fmt: skip

@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 VERSION = 1
 TYPE = "rmq_publisher.task"  # AMQP's property
 # On a copy of a message that was put back because its task may be running: what comes again is no
 # duplicate then, although the broker has never delivered the copy before.
 PUT_BACK = "x-rmq-task-put-back"
+PUT_BACK_SECONDS = 5.0  # that it waits
 
 
 class TaskMessageError(ValueError):
@@ -35,6 +36,19 @@ class TaskMessage:
     run_after: datetime | None
 
 
+class NewTask(NamedTuple):
+    """A task as its row keeps it; ``args`` and ``kwargs`` are JSON."""
+
+    id: str
+    backend: str
+    task_path: str
+    queue_name: str
+    priority: int
+    run_after: datetime | None
+    args: str
+    kwargs: str
+
+
 def dumps(value: object) -> str:
     """Return JSON in ASCII.
 
@@ -45,27 +59,21 @@ def dumps(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def body(message: TaskMessage, args: str, kwargs: str) -> str:
-    """Return the body of a message.
-
-    Args:
-        message: the task.
-        args: its positional arguments as JSON; they are not encoded twice.
-        kwargs: likewise.
-    """
-    run_after = None if message.run_after is None else message.run_after.isoformat()
+def body(task: NewTask) -> str:
+    """Return the body of a task's message; its arguments are JSON already."""
+    run_after = None if task.run_after is None else task.run_after.isoformat()
     head = dumps(
         {
             "version": VERSION,
-            "id": message.id,
-            "task": message.task,
-            "backend": message.backend,
-            "queue": message.queue,
-            "priority": message.priority,
+            "id": task.id,
+            "task": task.task_path,
+            "backend": task.backend,
+            "queue": task.queue_name,
+            "priority": task.priority,
             "run_after": run_after,
         }
     )
-    return f'{head[:-1]},"args":{args},"kwargs":{kwargs}}}'
+    return f'{head[:-1]},"args":{task.args},"kwargs":{task.kwargs}}}'
 
 
 def read(payload: object) -> TaskMessage:

@@ -42,6 +42,8 @@ class TaskRecord(models.Model):
     started_at = models.DateTimeField(_("started at"), null=True)
     last_attempted_at = models.DateTimeField(_("last attempted at"), null=True)
     finished_at = models.DateTimeField(_("finished at"), null=True)
+    # Of a task that is ready again after a failed run: not before this.
+    retry_at = models.DateTimeField(_("next attempt at"), null=True)
     # The number of runs, each of which has its worker's id in worker_ids. The last one alone may write
     # its outcome.
     attempts = models.PositiveIntegerField(_("attempts"), default=0)

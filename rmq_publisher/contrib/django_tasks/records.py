@@ -4,10 +4,10 @@ The worker, the admin and `cancel` come here; nobody else changes a status.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import connections as databases
@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
-from rmq_publisher.contrib.django_tasks.message import dumps
+from rmq_publisher.contrib.django_tasks.message import NewTask, dumps
 from rmq_publisher.contrib.django_tasks.models import TaskRecord
 from rmq_publisher.db.clock import DatabaseNow, after, database_now
 from rmq_publisher.exceptions import TaskCancelled
@@ -32,19 +32,6 @@ _FIXED = {
     "status": f"'{READY}'", "attempts": "0", "worker_ids": "'[]'", "failures": "0", "deaths": "0",
     "errors": "'[]'", "return_value": "'null'",
 }  # fmt: skip
-
-
-class NewTask(NamedTuple):
-    """A task that is about to be enqueued; ``args`` and ``kwargs`` are JSON."""
-
-    id: str
-    backend: str
-    task_path: str
-    queue_name: str
-    priority: int
-    run_after: datetime | None
-    args: str
-    kwargs: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +60,12 @@ def as_time(value: Any) -> datetime:
     found = datetime.fromisoformat(value) if isinstance(value, str) else value
     if settings.USE_TZ and found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
+    return found
+
+
+def worker_ids(row: TaskRecord) -> list[str]:
+    """Return the workers of a row's runs, the last one last."""
+    found: list[str] = json.loads(row.worker_ids)
     return found
 
 
@@ -116,8 +109,8 @@ def _last(row: TaskRecord, attempt: int) -> bool:
     return row.status == RUNNING and row.attempts == attempt
 
 
-def succeed(database: str, id: str, attempt: int, value: str) -> bool:
-    """Write the result of a run; return whether the run was still the row's last.
+def succeed(database: str, id: str, attempt: int, value: str) -> datetime | None:
+    """Write the result of a run; return when, or None where the run was not the row's last any more.
 
     Args:
         database: Django alias.
@@ -125,20 +118,42 @@ def succeed(database: str, id: str, attempt: int, value: str) -> bool:
         attempt: number of the run.
         value: what it returned, as JSON.
     """
-    return (
-        rows(database)
-        .filter(id=id, status=RUNNING, attempts=attempt)
-        .update(status=SUCCESSFUL, finished_at=DatabaseNow(), return_value=value)
-        == 1
+    connection = databases[database]
+    if not can_return(connection):
+        now = database_now(connection)
+        mine = rows(database).filter(id=id, status=RUNNING, attempts=attempt)
+        return now if mine.update(status=SUCCESSFUL, finished_at=now, return_value=value) else None
+    sql = (
+        f"UPDATE {TABLE} SET status = '{SUCCESSFUL}', finished_at = {after(connection)}, "  # noqa: S608
+        f"return_value = %s WHERE id = %s AND status = '{RUNNING}' AND attempts = %s "
+        "RETURNING finished_at"
     )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [value, id, attempt])
+        found = cursor.fetchone()
+    return as_time(found[0]) if found else None
 
 
-def fail(database: str, id: str, attempt: int, error: Error, max_attempts: int) -> int | None:
+def fail(
+    database: str,
+    id: str,
+    attempt: int,
+    error: Error,
+    max_attempts: int,
+    delay: Callable[[int], float],
+) -> TaskRecord | None:
     """Write the failure of a run: the task is ready for its next attempt, or has failed.
 
+    Args:
+        database: Django alias.
+        id: of the task.
+        attempt: number of the run.
+        error: of the run.
+        max_attempts: failed runs after which the task has failed.
+        delay: of a number of failed runs, the seconds until the next.
+
     Returns:
-        The number of failed runs where another is to follow, 0 where there is none; None where the run
-        was not the row's last any more.
+        The row; None where the run was not its last any more.
     """
     with transaction.atomic(using=database):
         row = locked(database, id)
@@ -146,13 +161,24 @@ def fail(database: str, id: str, attempt: int, error: Error, max_attempts: int) 
             return None
         row.failures += 1
         add_error(row, error)
-        is_over = row.failures >= max_attempts
-        if is_over:
-            finish_failed(row)
+        now = database_now(databases[database])
+        if row.failures >= max_attempts:
+            row.status, row.finished_at = FAILED, now
         else:
             row.status = READY
-        save(row, "failures")
-        return 0 if is_over else row.failures
+            row.retry_at = now + timedelta(seconds=delay(row.failures))
+        save(row, "failures", "retry_at")
+        return row
+
+
+def release(database: str, id: str, attempt: int) -> bool:
+    """Make a task ready again whose run is interrupted by no fault of its own."""
+    return (
+        rows(database)
+        .filter(id=id, status=RUNNING, attempts=attempt)
+        .update(status=READY, retry_at=None)
+        == 1
+    )
 
 
 def add_error(row: TaskRecord, error: Error) -> None:

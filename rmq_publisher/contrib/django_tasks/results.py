@@ -6,6 +6,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from rmq_publisher.contrib.django_tasks.framework import (
+    TASK_REFRESH_ATTRS,
     AnyResult,
     AnyTask,
     Task,
@@ -76,3 +77,13 @@ def change(result: AnyResult, **values: Any) -> None:
     """Change a result, whose class is frozen: as Django's own backends do."""
     for name, value in values.items():
         object.__setattr__(result, name, value)
+
+
+def loads(text: str) -> Any:
+    """Return what JSON of a row says."""
+    return json.loads(text)
+
+
+def take_over(result: AnyResult, newer: AnyResult) -> None:
+    """Have a result say what a newer one of the same task says."""
+    change(result, **{name: getattr(newer, name) for name in TASK_REFRESH_ATTRS})

@@ -3,12 +3,16 @@
 import re
 
 from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.consumer.retry_levels import RetryLevels
+from rmq_publisher.contrib.django_tasks.message import PUT_BACK_SECONDS
 from rmq_publisher.contrib.django_tasks.options import BackendOptions
 
 # Every delivery to a worker that dies, or leaves with messages that it has not begun, may count towards
 # the limit, and a broker drops what is above it. So it is far above `options.MOST_DEATHS`: the rows
 # decide how often a task may take its worker along.
 DELIVERY_LIMIT = 10_000
+
+RUNS_WITH_LEVELS = 64  # after so many doublings a delay is the longest
 
 LOWEST, HIGHEST = -100, 100  # priorities of Django's tasks
 LEVELS = 31  # of a quorum queue from 4.3 on, from 0
@@ -29,6 +33,31 @@ def broker_queue(options: BackendOptions, queue_name: str) -> QueueConfig:
         max_priority=options.max_priority,
         using=options.using,
     )
+
+
+def retry_levels(options: BackendOptions, queue: QueueConfig) -> RetryLevels:
+    """Return the queues in which tasks of a queue wait for another run, whatever their options are.
+
+    A decorator may ask for any backoff: such a task waits in the next longer level, or in the longest
+    several times.
+    """
+    backoffs = {options.defaults.backoff}
+    backoffs |= {own["backoff"] for own in options.tasks.values() if "backoff" in own}
+    delays = {int(PUT_BACK_SECONDS * 1000)}
+    for backoff in backoffs:
+        delays.update(RetryLevels.of(queue.name, RUNS_WITH_LEVELS, backoff).delays)
+    ordered = tuple(sorted(delays))
+    return RetryLevels(queue.name, ordered, ordered[0], ordered[-1])
+
+
+def all_queues(options: BackendOptions, queue_name: str) -> tuple[QueueConfig, ...]:
+    """Return what a queue of tasks needs: the broker's queue, and its levels.
+
+    Raises:
+        TopologyError: a name is longer than AMQP allows.
+    """
+    queue = broker_queue(options, queue_name)
+    return (queue, *retry_levels(options, queue).configs(options.using))
 
 
 def message_priority(priority: int, options: BackendOptions, product: str) -> int | None:

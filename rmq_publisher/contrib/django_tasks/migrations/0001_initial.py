@@ -67,6 +67,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(null=True, verbose_name="last attempted at"),
                 ),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished at")),
+                ("retry_at", models.DateTimeField(null=True, verbose_name="next attempt at")),
                 ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts")),
                 ("worker_ids", models.TextField(default="[]", verbose_name="workers")),
                 ("failures", models.PositiveIntegerField(default=0, verbose_name="failed runs")),

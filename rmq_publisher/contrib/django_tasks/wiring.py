@@ -1,34 +1,19 @@
-"""The backends of ``TASKS`` that are ours, and their queues."""
+"""What the rest of the package must know of tasks: their queues, and how they are cancelled."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from django.conf import settings
 from django.core import checks as django_checks
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections as databases
 
 from rmq_publisher.amqp.entities import QueueConfig
 from rmq_publisher.amqp.validation import TopologyError
 from rmq_publisher.contrib.django_tasks import checks, records
-from rmq_publisher.contrib.django_tasks.backend import RabbitMQBackend
-from rmq_publisher.contrib.django_tasks.framework import task_backends
+from rmq_publisher.contrib.django_tasks.configured import backends
 from rmq_publisher.contrib.django_tasks.options import TAG
+from rmq_publisher.contrib.django_tasks.topology import all_queues
 from rmq_publisher.publisher.scheduling import cancellers
 from rmq_publisher.topology import registry
-
-
-def backends() -> list[RabbitMQBackend]:
-    """Return the backends of ``TASKS`` that are ours; those that cannot be imported are left out."""
-    found = []
-    for alias in getattr(settings, "TASKS", None) or ():
-        try:
-            backend = task_backends[alias]
-        except ImproperlyConfigured:
-            continue  # Django's own check says so
-        if isinstance(backend, RabbitMQBackend):
-            found.append(backend)
-    return found
 
 
 def queues() -> Iterator[QueueConfig]:
@@ -36,7 +21,7 @@ def queues() -> Iterator[QueueConfig]:
     for backend in backends():
         for name in sorted(backend.queues):
             try:
-                yield backend.queue(name)
+                yield from all_queues(backend.usable_options, name)
             except TopologyError:
                 continue  # E005 says so
 
