@@ -38,6 +38,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.W014` | | the app is not installed, and `publish` is imported |
 | `rmq_publisher.W015` | | an exchange's type keeps messages and returns them |
 | `rmq_publisher.W021` | | a handler of a queue that the project does not declare |
+| `rmq_publisher.W022` | | a handler whose failed messages cannot wait for another attempt |
 """
 
 import ipaddress

@@ -11,6 +11,7 @@ from rmq_publisher.conf import loader
 from rmq_publisher.conf.schema import Problem
 from rmq_publisher.consumer.handler_options import HandlerOptions
 from rmq_publisher.consumer.handlers import registered_handlers
+from rmq_publisher.consumer.retry_levels import why_no_retries
 from rmq_publisher.db import support
 from rmq_publisher.db.errors import is_table_missing
 from rmq_publisher.topology import registry
@@ -32,8 +33,8 @@ def handler_problems() -> list[Problem]:
         if first is not handler:
             found.append(
                 Problem(
-                    place(handler),
-                    f"handles queue {handler.queue_name!r}, as {place(first)} does: each message would "
+                    handler.place,
+                    f"handles queue {handler.queue_name!r}, as {first.place} does: each message would "
                     "go to one of them by chance",
                     "Bind a queue of its own for each.",
                     f"{TAG}.E022",
@@ -45,21 +46,14 @@ def handler_problems() -> list[Problem]:
     return found
 
 
-def place(handler: HandlerOptions) -> str:
-    """Return where a handler is written."""
-    function = handler.function
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{function.__module__}.{name}"
-
-
 def _same_names(handlers: tuple[HandlerOptions, ...]) -> Iterator[Problem]:
     first: dict[str, HandlerOptions] = {}
     for handler in handlers:
         known = first.setdefault(handler.name, handler)
         if known is not handler:
             yield Problem(
-                place(handler),
-                f"has the name {handler.name!r}, as {place(known)} has: the inbox could not tell them "
+                handler.place,
+                f"has the name {handler.name!r}, as {known.place} has: the inbox could not tell them "
                 "apart",
                 "Give one of them name=.",
                 f"{TAG}.E021",
@@ -80,7 +74,7 @@ def _alias(handler: HandlerOptions) -> tuple[str, Problem | None]:
         if using is None
         else f"is of the unknown RabbitMQ connection {using!r}"
     )
-    return "", Problem(place(handler), text, f"Give it using=, one of {there}.", f"{TAG}.E023")
+    return "", Problem(handler.place, text, f"Give it using=, one of {there}.", f"{TAG}.E023")
 
 
 def _of_queue(handler: HandlerOptions, alias: str) -> Iterator[Problem]:
@@ -88,7 +82,7 @@ def _of_queue(handler: HandlerOptions, alias: str) -> Iterator[Problem]:
     declared = {queue.name for queue in registry.queues(alias)} if alias else set()
     if isinstance(handler.queue, str) and handler.queue not in declared:
         yield Problem(
-            place(handler),
+            handler.place,
             f"handles queue {handler.queue!r}, which the project does not declare: if it does not exist, "
             "the worker ends",
             "Add its QueueConfig to queues.py, or silence this check if somebody else declares it.",
@@ -96,10 +90,18 @@ def _of_queue(handler: HandlerOptions, alias: str) -> Iterator[Problem]:
         )
     if alias and handler.is_stream and handler.max_attempts != 1:
         yield Problem(
-            place(handler),
+            handler.place,
             f"handles the stream {handler.queue_name!r}, which keeps its messages and retries none",
             "Give it max_attempts=1.",
             f"{TAG}.E024",
+        )
+    elif alias and (reason := why_no_retries(handler)):
+        yield Problem(
+            handler.place,
+            f"has max_attempts={handler.max_attempts}, and a failed message of queue "
+            f"{handler.queue_name!r} cannot wait for another attempt: {reason}",
+            "Give it max_attempts=1, or another queue; now the first failure is the last.",
+            f"{TAG}.W022",
         )
 
 
@@ -108,14 +110,14 @@ def _of_inbox(handler: HandlerOptions) -> Iterator[Problem]:
     if database not in databases:
         known = ", ".join(map(repr, databases))
         yield Problem(
-            place(handler),
+            handler.place,
             f"has database={database!r}, which is not in DATABASES",
             f"There are: {known}.",
             f"{TAG}.E025",
         )
     elif reason := support.unfit(database):
         yield Problem(
-            place(handler),
+            handler.place,
             f"has once=True, and database {database!r} has no table for its inbox",
             f"{reason[:1].upper()}{reason[1:]}.",
             f"{TAG}.E025",

@@ -1,8 +1,8 @@
 """What a worker does with the messages of a handler: calls it, settles, tells of it."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
 
 from django.db import DatabaseError, InterfaceError
 
@@ -18,6 +18,8 @@ from rmq_publisher.consumer.outcomes import HANDLED, Ended, Outcome
 from rmq_publisher.consumer.retries import Retries
 from rmq_publisher.consumer.worker import Worker
 from rmq_publisher.consumer.worker_queue import WorkerQueue
+
+Before = Callable[[HandlerOptions], object]
 
 logger = logging.getLogger("rmq_publisher.consumer")
 
@@ -134,8 +136,39 @@ class HandlerWork:
         databases.close_all()
 
 
+class HandlerQueue(WorkerQueue):
+    """The consumer of a handler's queue.
+
+    Args:
+        handler: its options.
+        threads: how many take from it.
+        before: called before the queue is consumed from for the first time.
+    """
+
+    def __init__(self, handler: HandlerOptions, threads: int, before: Before) -> None:
+        super().__init__(
+            [(handler.config or handler.queue, handler.arguments)],
+            using=handler.using,
+            accept=handler.accept,
+            prefetch_count=handler.prefetch_of(threads),
+            tag_prefix=f"{handler.name}.",
+        )
+        self._handler = handler
+        self._before: Before | None = before
+
+    def consume(self, no_ack: bool | None = None) -> Self:
+        """Begin to consume; raises what ``before`` raises besides."""
+        if self._before is not None:
+            self._before(self._handler)
+            self._before = None
+        return super().consume(no_ack)
+
+
 def add_handlers(
-    worker: Worker, handlers: Iterable[HandlerOptions], threads: int | None = None
+    worker: Worker,
+    handlers: Iterable[HandlerOptions],
+    threads: int | None = None,
+    before: Before = lambda _: None,
 ) -> None:
     """Have a worker handle the queues of handlers.
 
@@ -143,19 +176,10 @@ def add_handlers(
         worker: that does not run yet.
         handlers: the handlers' options.
         threads: of each handler; None for its own number.
+        before: called with each before its queue is consumed from for the first time.
     """
     loop = EventLoop()
     for handler in handlers:
         count = threads or handler.threads
-        worker.add(_consumer(handler, count), HandlerWork(handler, loop), count)
-
-
-def _consumer(handler: HandlerOptions, threads: int) -> WorkerQueue:
-    """Return the consumer of a handler's queue."""
-    return WorkerQueue(
-        [(handler.config or handler.queue, handler.arguments)],
-        using=handler.using,
-        accept=handler.accept,
-        prefetch_count=handler.prefetch_of(threads),
-        tag_prefix=f"{handler.name}.",
-    )
+        queue = HandlerQueue(handler, count, before)
+        worker.add(queue, HandlerWork(handler, loop), count)

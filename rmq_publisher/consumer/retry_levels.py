@@ -126,6 +126,8 @@ def wanted_levels(options: HandlerOptions) -> RetryLevels:
 
 def why_no_retries(options: HandlerOptions) -> str:
     """Return why the messages of a handler cannot wait for another attempt; empty if they can."""
+    if options.max_attempts == 1:
+        return ""
     if options.is_stream:
         return _IS_STREAM
     return no_retries(options.config or options.queue_name, wanted_levels(options))

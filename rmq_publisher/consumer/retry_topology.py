@@ -1,6 +1,10 @@
 """The retry queues of the project's handlers: what is declared, and what a worker needs to find."""
 
+import logging
 from collections.abc import Iterator
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 
 from rmq_publisher.amqp.entities import Entity, ExchangeName, QueueName
 from rmq_publisher.amqp.reply_codes import NOT_FOUND
@@ -8,10 +12,14 @@ from rmq_publisher.conf import loader
 from rmq_publisher.consumer.handler_options import HandlerOptions
 from rmq_publisher.consumer.handlers import registered_handlers
 from rmq_publisher.consumer.retry_levels import levels_of
+from rmq_publisher.db.errors import is_table_missing
+from rmq_publisher.db.support import how_to_migrate, unfit
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.topology.declare import NOT_ALLOWED, probe
 from rmq_publisher.topology.registry import Declaration
 from rmq_publisher.transport.handler import connections
+
+logger = logging.getLogger("rmq_publisher.consumer")
 
 
 def declarations(alias: str) -> tuple[Declaration, ...]:
@@ -26,6 +34,24 @@ def declarations(alias: str) -> tuple[Declaration, ...]:
         if handler.alias == alias
         for config in levels_of(handler).configs()
     )
+
+
+class NotReady(Exception):
+    """What the retries of a handler need does not exist, or may not be used."""
+
+
+def require(options: HandlerOptions) -> None:
+    """Make sure that the retries of a handler have all that they need.
+
+    Raises:
+        NotReady: with all that is missing.
+        Rejected: the broker refused to tell.
+        BrokerUnavailable: it cannot be asked.
+    """
+    if found := [*missing(options), *_without_table(options)]:
+        raise NotReady("\n".join(found))
+    if reason := unfit(_database(options)):
+        logger.warning("%s: starts that crash their worker are not counted: %s", options, reason)
 
 
 def missing(options: HandlerOptions) -> list[str]:
@@ -93,3 +119,20 @@ def _is_missing(alias: str, entity: Entity) -> bool:
 def _seconds(alias: str) -> float:
     settings = loader.connection(alias)
     return settings.publish_timeout + settings.connect_timeout * len(settings.nodes)
+
+
+def _without_table(options: HandlerOptions) -> Iterator[str]:
+    database = _database(options)
+    if unfit(database):
+        return
+    table = apps.get_model("rmq_publisher", "HandlerStart")
+    try:
+        table._default_manager.using(database).order_by().values("pk")[:1].exists()
+    except (DatabaseError, InterfaceError) as error:
+        if is_table_missing(error):
+            yield f"{options}: database {database!r}: {how_to_migrate(database)}"
+    # A database that is away is waited for.
+
+
+def _database(options: HandlerOptions) -> str:
+    return options.database or DEFAULT_DB_ALIAS

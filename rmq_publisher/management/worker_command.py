@@ -15,6 +15,7 @@ from django.utils import autoreload
 
 from rmq_publisher.consumer.outcomes import Ended
 from rmq_publisher.consumer.process_pool import READY, REPLACE, PoolFailed, ProcessPool
+from rmq_publisher.consumer.retry_topology import NotReady
 from rmq_publisher.consumer.worker import STOP_TIMEOUT, HandlerOverran, Worker
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.management.base import QuietableCommand
@@ -128,7 +129,7 @@ class WorkerCommand(QuietableCommand):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(REPLACE)
-        except PublishError as error:
+        except (PublishError, NotReady) as error:
             raise CommandError(str(error)) from error
         finally:
             _remove(options["ready_file"])

@@ -8,6 +8,7 @@ from rmq_publisher.consumer.handler_options import HandlerOptions
 from rmq_publisher.consumer.handler_problems import handler_problems, without_inbox
 from rmq_publisher.consumer.handler_work import add_handlers
 from rmq_publisher.consumer.handlers import registered_handlers
+from rmq_publisher.consumer.retry_topology import require
 from rmq_publisher.consumer.worker import Worker
 from rmq_publisher.management.base import chosen_aliases
 from rmq_publisher.management.worker_command import WorkerCommand
@@ -56,7 +57,7 @@ class Command(WorkerCommand):
         missing = [text for handler in handlers if (text := without_inbox(handler))]
         if missing:
             raise CommandError("\n".join(missing))
-        add_handlers(worker, handlers, options["threads"])
+        add_handlers(worker, handlers, options["threads"], require)
 
     def child_arguments(self, options: dict[str, Any]) -> list[str]:
         """Return which handlers a child runs."""
