@@ -23,9 +23,17 @@ class Commit:
 
     def __init__(self, hooks: list[Any]) -> None:
         self.hooks = hooks
-        # Seconds that its hooks may still wait, all together. It is not a point in time, because other
-        # apps' hooks run in between.
+        # Seconds that its hooks may still wait, all together; None before the first of them. It is not a
+        # point in time, because other apps' hooks run in between.
         self.left: float | None = None
+        self._longest = 0.0
+
+    def seconds_left(self, timeout: float) -> float:
+        """Return how long a hook with this timeout may wait: what is left of the longest one so far."""
+        left = 0.0 if self.left is None else self.left
+        self.left = left + max(0.0, timeout - self._longest)
+        self._longest = max(timeout, self._longest)
+        return self.left
 
 
 class Savepoints(set[str]):

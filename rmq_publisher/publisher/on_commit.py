@@ -104,9 +104,7 @@ def _send_committed(commit: Commit, hooks: Sequence[CommitHook]) -> None:
 
 def _send_and_wait(commit: Commit, hooks: Sequence[CommitHook]) -> None:
     timeout = max(hook.timeout for hook in hooks)
-    if commit.left is None:
-        commit.left = timeout
-    deadline = monotonic() + commit.left
+    deadline = monotonic() + commit.seconds_left(timeout)
     by_alias: dict[str, list[Envelope]] = {}
     for hook in hooks:
         by_alias.setdefault(hook.using, []).extend(hook.envelopes)

@@ -26,6 +26,7 @@ from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.handler import connections
 from rmq_publisher.transport.outcome import Declared
 from tests.support.configured import configurer
+from tests.support.rig import PATIENCE
 from tests.support.rig.ports import SilentPort, closed_port
 
 pytestmark = pytest.mark.django_db(databases="__all__")  # rmq_check looks for scheduled messages
@@ -591,10 +592,23 @@ def test_a_node_that_is_frozen(configure, node):
 @pytest.mark.parametrize("command", [("rmq_declare",), ("rmq_declare", "--check"), ("rmq_check",)])
 def test_a_broker_that_is_down(configure, command):
     port = closed_port()
-    configure(URL=f"amqp://u:secret-1@127.0.0.1:{port}", QUEUES=[QueueConfig("q")])
+    url = f"amqp://u:secret-1@127.0.0.1:{port}"
+    configure(URL=url, QUEUES=[QueueConfig("q")], PUBLISH_TIMEOUT=PATIENCE)
     said = run(*command)
     assert f"(127.0.0.1:{port})" in said.error
+    assert "Connection refused" in said.error
+    assert "no answer" not in said.error, "it was waited for, though it was known to be down"
     assert "secret-1" not in said.error
+
+
+def test_dead_nodes_before_the_living_one(configure, broker, names):
+    """Each of them may take the whole of RMQ_CONNECT_TIMEOUT; that is not the declaration's time."""
+    queue = QueueConfig(names.queue())
+    with SilentPort() as silent:
+        url = [silent.url, silent.url, broker.url]
+        configure(URL=url, QUEUES=[queue], CONNECT_TIMEOUT=0.5, PUBLISH_TIMEOUT=0.5)
+        assert run("rmq_declare").error == ""
+        assert run("rmq_check").error == ""
 
 
 def test_a_port_that_says_nothing(configure):

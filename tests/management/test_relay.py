@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,13 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.db import connections as databases
 
+from rmq_publisher import connections
 from rmq_publisher.db.clock import DatabaseNow
+from rmq_publisher.management.commands import rmq_relay
 from rmq_publisher.outbox import claims, relay
 from rmq_publisher.outbox.relay import Relay
+from rmq_publisher.transport.base import Status
+from rmq_publisher.transport.memory.transport import MemoryTransport
 from tests.support.calls import PATIENCE, eventually
 from tests.support.relays import Running, ids, once
 from tests.support.rig.amqp import Amqp
@@ -88,6 +94,52 @@ def test_an_error_that_nobody_expected_is_not_hidden(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(claims, "claim", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command("default", "--poll-interval=3600")
+
+
+class PlayedRelay:
+    """One whose database fails, or that works until it is stopped."""
+
+    failing = ""
+
+    def __init__(self, database: str, **_: Any) -> None:
+        self.database, self.sent, self.unreachable = database, 0, []
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        if self.database == self.failing:
+            raise OperationalError("no such host")
+        assert self._stopped.wait(PATIENCE), "nobody stopped it"
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+@pytest.mark.parametrize("failing", ["default", "other"])
+def test_one_that_fails_ends_them_all_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A supervisor starts them again; half a command that goes on would not be noticed."""
+    monkeypatch.setattr(rmq_relay, "Relay", PlayedRelay)
+    monkeypatch.setattr(PlayedRelay, "failing", failing)
+    with pytest.raises(CommandError, match=f"^database '{failing}': no such host$"):
+        command("default", "--database", "other")
+
+
+class Blocked(MemoryTransport):
+    """The way to a broker with an alarm."""
+
+    def status(self) -> Status:
+        return replace(super().status(), state="open", blocked="low on memory")
+
+
+@ON_SQLITE
+def test_once_complains_of_a_broker_that_blocks(store: str) -> None:
+    store_rows(store, queue="q")
+    with connections.replaced(Blocked):
+        words = r"RabbitMQ connection 'default': blocked: low on memory"
+        with pytest.raises(CommandError, match=words):
+            command(store, "--once")
+    assert column(store, "state", token=0) == ["pending"]
 
 
 # -- processes -------------------------------------------------------------------------------------

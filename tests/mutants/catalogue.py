@@ -14,6 +14,7 @@ from . import (
     rows,
     stream,
     tasks,
+    together,
     topology,
     waiting,
 )
@@ -29,6 +30,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "Producer and bodies": producing.MUTANTS,
     "Transactions and the table": commits.MUTANTS,
     "Rows on their way": rows.MUTANTS,
+    "Where several things come together": together.MUTANTS,
     "Consumers": consuming.MUTANTS,
     "Tasks for Celery workers": tasks.MUTANTS,
     "The admin's page": operators.MUTANTS,

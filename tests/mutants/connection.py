@@ -37,7 +37,7 @@ MUTANTS = (
         TOPOLOGY,
         "self.channel_refused = bool(self._opening)",
         "self.channel_refused = False",
-        ("integration/test_refusals.py",),
+        ("transport/rabbitmq/test_topology_channels.py",),
     ),
     Mutant(
         "a locked queue is refused",

@@ -183,7 +183,7 @@ MUTANTS = (
         THREAD,
         "        self._loop.close()\n        self._buffer.wake()\n",
         "        self._loop.close()\n",
-        FAULTS,
+        ("transport/rabbitmq/test_consume_thread.py",),
     ),
     Mutant(
         "other clients' headers are unreadable",

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -491,6 +492,33 @@ def test_it_deletes_what_is_finished_and_old(rmq: Any, store: str, queue: str) -
     assert column(store, "id") == [*old, *new]
     once(store)
     assert column(store, "id") == new
+
+
+@ON_SQLITE
+def test_an_idle_relay_prunes_once_an_hour(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    turns = threading.Semaphore(0)
+    prune, poll = transitions.prune, claims.claim
+
+    def pruning(*given: Any, **options: Any) -> int:
+        done.append("pruned")
+        return prune(*given, **options)
+
+    def polling(*given: Any, **options: Any) -> Any:
+        turns.release()
+        return poll(*given, **options)
+
+    monkeypatch.setattr(transitions, "prune", pruning)
+    monkeypatch.setattr(claims, "claim", polling)
+    relay = Relay(store, poll_interval=0.005)
+    relay._pruner.due_at = 0.0  # and not a minute after its start
+    working = Running(relay)
+    try:
+        for _ in range(20):
+            assert turns.acquire(timeout=PATIENCE)
+    finally:
+        working.end()
+    assert done == ["pruned"]
 
 
 # -- a person's retry ------------------------------------------------------------------------------

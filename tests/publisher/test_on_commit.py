@@ -20,6 +20,7 @@ from rmq_publisher import (
     publish_many,
     signals,
 )
+from rmq_publisher.models import OutboxMessage
 from rmq_publisher.publisher import on_commit
 from tests.support.publishing import LONG, bodies, now
 from tests.support.rig.proxy import SilentPort, closed_port
@@ -509,6 +510,24 @@ def test_with_autocommit_off_a_block_waits_for_the_commit_that_django_sees(rmq, 
     transaction.commit()
     transaction.set_autocommit(True)
     assert bodies(amqp, queue) == [b"x"]
+
+
+@one
+@pytest.mark.parametrize("delivery", ["on_commit", "outbox"])
+def test_with_autocommit_off_and_not_yet_connected_nothing_is_sent(
+    rmq, amqp, monkeypatch, delivery
+):
+    """Django's own error stands, whether or not it has connected before."""
+    queue = amqp.declare_queue()
+    connection = databases["default"]
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    with pytest.raises(transaction.TransactionManagementError):
+        publish("x", queue=queue, delivery=delivery)
+    connection.close()
+    monkeypatch.undo()
+    assert bodies(amqp, queue) == []
+    assert OutboxMessage.objects.count() == 0
 
 
 # -- failing ----------------------------------------------------------------------------------

@@ -249,6 +249,7 @@ class PlayedBatch:
     """No answer comes to any of its messages."""
 
     clock: Clock
+    extended: bool
 
     def __init__(self, _using: str, envelopes: Sequence[Envelope]) -> None:
         self._count = len(envelopes)
@@ -257,7 +258,7 @@ class PlayedBatch:
         """Nothing is sent."""
 
     def wait(self, _timeout: float, deadline: float, *, extend: bool) -> float:
-        assert not extend
+        type(self).extended = extend
         self.clock.waits.append(deadline - self.clock.now)
         self.clock.now = deadline
         return deadline
@@ -266,13 +267,62 @@ class PlayedBatch:
         return [None] * self._count
 
 
-@pytest.mark.django_db
-def test_what_one_hook_has_waited_the_next_one_has_not(
-    monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Callable[..., Any]
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of messages that wait for answers that do not come."""
     PlayedBatch.clock = clock = Clock()
     monkeypatch.setattr(on_commit, "Batch", PlayedBatch)
     monkeypatch.setattr(on_commit, "monotonic", lambda: clock.now)
+    return clock
+
+
+@one
+@pytest.mark.parametrize("timeouts", [(2, 7), (7, 2), (2, 7, 2)])
+def test_a_commit_has_the_longest_timeout_of_its_hooks(
+    clock: Clock, timeouts: Sequence[int]
+) -> None:
+    with transaction.atomic():
+        for timeout in timeouts:
+            publish("x", routing_key="key", timeout=timeout)
+    assert clock.waits == [7.0]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("timeouts", "waits"),
+    [((2, 7), [2.0, 5.0]), ((7, 2), [7.0, 0.0]), ((2, 7, 9), [2.0, 5.0, 2.0])],
+)
+def test_hooks_that_send_one_by_one_have_the_longest_timeout_together(
+    clock: Clock,
+    timeouts: Sequence[int],
+    waits: list[float],
+    django_capture_on_commit_callbacks: Callable[..., Any],
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
+        for timeout in timeouts:
+            publish("x", routing_key="key", timeout=timeout)
+    assert clock.waits == waits
+
+
+@one
+@pytest.mark.parametrize("many_first", [False, True])
+def test_beside_a_plain_publish_many_are_bounded_by_their_progress(
+    clock: Clock, many_first: bool
+) -> None:
+    with transaction.atomic():
+        for many in (many_first, not many_first):
+            if many:
+                publish_many(["x", "y"], routing_key="key", timeout=1)
+            else:
+                publish("z", routing_key="key", timeout=1)
+    assert clock.waits == [1.0]
+    assert PlayedBatch.extended
+
+
+@pytest.mark.django_db
+def test_what_one_hook_has_waited_the_next_one_has_not(
+    clock: Clock, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
     with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
         for number in range(3):  # under a capture each hook sends its own
             publish(str(number), routing_key="key", timeout=5)

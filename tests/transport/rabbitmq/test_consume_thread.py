@@ -6,7 +6,12 @@ from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from rmq_publisher import BrokerUnavailable
+from rmq_publisher.conf import loader
 from rmq_publisher.transport.rabbitmq.consume_thread import ConsumeThread
+from tests.support.calls import Call, eventually
 
 
 def test_what_was_settled_before_the_close_is_written_before_it() -> None:
@@ -32,3 +37,15 @@ def test_what_was_settled_before_the_close_is_written_before_it() -> None:
     thread._cycle()
     thread._cycle()
     assert done == [[(7, 0)], "close"]
+
+
+def test_who_waits_when_the_thread_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = ConsumeThread(loader.connection("default"))
+    waiting = Call(lambda: thread.take(None, lambda: False))
+    eventually(lambda: thread._buffer._waiting == 1)
+    monkeypatch.setattr(thread._connection, "connect", lambda: 1 / 0)
+    thread.start()
+    error = waiting.outcome()
+    thread.close(0)
+    assert isinstance(error, BrokerUnavailable)
+    assert "it died of ZeroDivisionError" in str(error)

@@ -1,6 +1,7 @@
 """The pauses between attempts to connect, and what sets them back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -49,3 +50,29 @@ def test_only_a_good_connection_sets_the_pause_back(
         route.delay()
     what(route)
     assert (route.delay() <= 0.1) is again
+
+
+def of(count: int) -> NodeSelection:
+    return NodeSelection(
+        [replace(loader.connection("default").nodes[0], port=n) for n in range(count)]
+    )
+
+
+def test_after_a_loss_the_next_node_comes_first_and_the_lost_one_last() -> None:
+    route = of(3)
+    assert route.failed()
+    assert route.node.port == 1
+    route.opened(100.0)
+    route.lost(200.0, used=True)
+    tried = []
+    while True:
+        tried.append(route.node.port)
+        if not route.failed():
+            break
+    assert tried == [2, 0, 1]
+
+
+def test_each_node_is_tried_once_a_round() -> None:
+    route = of(3)
+    rounds = [[route.node.port, route.failed()] for _ in range(6)]
+    assert rounds == [[0, True], [1, True], [2, False]] * 2

@@ -100,3 +100,16 @@ def test_where_no_node_can_be_reached_nobody_waits(watched: Watched) -> None:
         assert isinstance(delivery.error, BrokerUnavailable)
         assert "connection refused" in str(delivery.error)
     assert robust.status(brought=0).state == "down"
+
+
+def test_after_an_alarm_and_a_loss_the_first_reconnection_is_waited_for(watched: Watched) -> None:
+    robust = watched.connection
+    robust.on_blocked("low on memory")
+    robust.dispatcher.reap()  # a caller's deadline has passed
+    refused, waiting = Told("refused"), Told("waiting")
+    robust.dispatcher.add([refused.message])
+    assert "low on memory" in str(refused.error)
+    robust.on_lost(cast("Any", watched.line), "it was cut off")
+    robust.dispatcher.add([waiting.message])
+    assert not waiting.done
+    assert robust.status(brought=0).blocked == ""

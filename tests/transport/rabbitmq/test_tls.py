@@ -1,6 +1,9 @@
 """The files of RMQ_TLS: what cannot be used is named, with the setting."""
 
+import os
+import pty
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +88,39 @@ def test_an_encrypted_key_is_told_from_a_bad_file_and_nothing_is_asked_on_the_te
 
 def test_an_encrypted_key_with_its_passphrase(certificates: Certificates, encrypted: Path) -> None:
     context(replace(settings(certificates, key_file=encrypted), key_password="secret"))
+
+
+_READS = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # OpenSSL asks on the terminal that controls the process
+from rmq_publisher.conf.schema import TLSSettings
+from rmq_publisher.transport.rabbitmq import tls
+try:
+    tls.context(TLSSettings(cert_file=sys.argv[1], key_file=sys.argv[2]))
+except tls.TLSFileError as error:
+    print(error)
+"""
+
+
+def test_on_a_terminal_nobody_is_asked_for_a_passphrase(
+    certificates: Certificates, encrypted: Path
+) -> None:
+    mine, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _READS, certificates.client()[0], encrypted],
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    os.close(terminal)
+    said = b""
+    try:
+        while b"\n" not in said and b"phrase:" not in said:
+            said += os.read(mine, 1000)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(mine)
+    assert said.startswith(b"RMQ_TLS: the key has a passphrase: set KEY_PASSWORD")
 
 
 def test_a_file_that_is_no_certificate_is_not_called_pem_lib(

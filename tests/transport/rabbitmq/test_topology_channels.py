@@ -12,6 +12,7 @@ from rmq_publisher.transport.rabbitmq import topology_channels
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.topology_channels import (
     LOST,
+    NO_CHANNEL,
     Refusal,
     Replies,
     TopologyChannels,
@@ -24,6 +25,7 @@ class PlayedConnection:
     """pika's connection; its channels take a declaration and do not answer."""
 
     is_open = True
+    opens = True
     params = SimpleNamespace(channel_max=10)
 
     def __init__(self) -> None:
@@ -36,7 +38,8 @@ class PlayedConnection:
             add_on_close_callback=self._close_callbacks.append,
             exchange_declare=lambda **_: None,
         )
-        on_open(opened)
+        if self.opens:
+            on_open(opened)
         return opened
 
     def end(self, reason: Exception) -> None:
@@ -82,6 +85,35 @@ def test_of_several_none_is_blamed_and_the_next_connection_takes_one_at_a_time(l
     told, undecided = refusals(loop, 3, UNKNOWN_TYPE)
     assert [refusal[0] for refusal in told if refusal] == [LOST] * 3
     assert undecided
+
+
+NO_MORE = ConnectionClosedByBroker(530, "NOT_ALLOWED - user's limit of channels (1) is reached")
+
+
+def while_opening(loop: Loop, *, opened: bool) -> tuple[list[Refusal | None], TopologyChannels]:
+    """What one is told, on a channel that the broker has opened or refuses to."""
+    connection = PlayedConnection()
+    connection.opens = opened
+    channels = TopologyChannels(connection, 2, 32, loop, crashed, lambda: False)
+    told: list[Refusal | None] = []
+    channels.add(ExchangeConfig("exchange").steps(), lambda _, refusal: told.append(refusal))
+    channels.refuse_opening()  # the broker's words do not say what it refuses
+    connection.end(NO_MORE)
+    return told, channels
+
+
+def test_a_channel_that_is_refused_says_nothing_of_what_it_was_for(loop: Loop) -> None:
+    [refusal], channels = while_opening(loop, opened=False)
+    assert refusal is not None
+    assert refusal[0] == NO_CHANNEL
+    assert "530 NOT_ALLOWED" in refusal[1]
+    assert channels.channel_refused
+
+
+def test_a_declaration_that_is_not_allowed_is_refused_itself(loop: Loop) -> None:
+    [refusal], channels = while_opening(loop, opened=True)
+    assert refusal == (530, NO_MORE.reply_text)
+    assert not channels.channel_refused
 
 
 def test_an_internal_error_may_be_that_of_a_message(loop: Loop) -> None:
