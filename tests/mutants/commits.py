@@ -64,8 +64,8 @@ MUTANTS = (
         "a deadline for each",
         "All hooks of one commit share one deadline.",
         COMMIT,
-        "    if commit.left is None:\n",
-        "    if True:\n",
+        "    deadline = monotonic() + commit.seconds_left(timeout)\n",
+        "    deadline = monotonic() + timeout\n",
         ("publisher/test_on_commit_pipeline.py",),
     ),
     Mutant(
@@ -80,7 +80,8 @@ MUTANTS = (
         "others' time is ours",
         "The time of other apps' hooks is not taken from ours.",
         COMMIT,
-        "    deadline = monotonic() + commit.left\n",
+        "    deadline = monotonic() + commit.seconds_left(timeout)\n",
+        "    commit.seconds_left(timeout)\n"
         "    since = commit.__dict__.setdefault('since', monotonic())\n"
         "    deadline = since + timeout\n",
         ON_COMMIT,

@@ -97,8 +97,8 @@ MUTANTS = (
         "declared anew without a word",
         "That topology is gone and is declared anew is logged.",
         REPAIR,
-        '            self._note(f"{answer}: its queues and exchanges are declared again")\n',
-        "            pass\n",
+        "            self._note(\n",
+        "            str(\n",
         TESTS,
     ),
     Mutant(

@@ -79,7 +79,13 @@ class TopologyRepair:
     def _declare_anew(self, message: OutgoingMessage, answer: PublishError) -> None:
         topology = message.envelope.topology
         if self._parking.forget(topology, since=message.written_at):
-            self._note(f"{answer}: its queues and exchanges are declared again")
+            # Not str(answer): that may import the project's modules, for its advice.
+            self._note(
+                "exchange {exchange!r}, routing key {routing_key!r}, message {message_id}: ".format(
+                    **message.envelope.names
+                )
+                + f"{answer.args[0]}: the queues and exchanges of its configs are declared again"
+            )
 
     def verified(self, wanted: Topology, now: float, *, missing: bool) -> list[OutgoingMessage]:
         """Return the nacked messages that are to be queued again, where something is missing."""

@@ -6,7 +6,7 @@ import pytest
 
 from rmq_publisher import Binding, ExchangeConfig, QueueConfig
 from rmq_publisher.amqp.entities import ExchangeName, QueueName, Topology
-from rmq_publisher.exceptions import BrokerUnavailable, Nacked, Rejected, Unroutable
+from rmq_publisher.exceptions import BrokerAnswer, BrokerUnavailable, Nacked, Rejected, Unroutable
 from rmq_publisher.transport.rabbitmq.topology_repair import FUTILE_SECONDS
 from tests.support.deliveries import Told
 from tests.support.fake_channel import Channel, outcome
@@ -275,7 +275,8 @@ def test_another_one_with_its_id_waits_its_turn(channel: Channel) -> None:
     assert (outcome(first), outcome(second)) == (None, None)
 
 
-def test_it_is_noted_once_and_without_a_value() -> None:
+def test_it_is_noted_once_and_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BrokerAnswer, "advice", lambda _: 1 / 0)  # it may import modules: not here
     notes: list[str] = []
     channel = Channel()
     channel.dispatcher._queue._repair._note = notes.append
@@ -287,5 +288,6 @@ def test_it_is_noted_once_and_without_a_value() -> None:
     returned(channel, "a")
     returned(channel, "b")
     [note] = notes
-    assert "312 NO_ROUTE (exchange 'x', routing key 'k', message a)" in note
+    assert note.startswith("exchange 'x', routing key 'k', message a: returned by the broker")
+    assert "312 NO_ROUTE: " in note
     assert "secret" not in note
