@@ -1,7 +1,5 @@
 """Answers that contradict a message's configs: what is declared anew, how often, and what is told."""
 
-from dataclasses import replace
-
 import pytest
 
 from rmq_publisher import Binding, ExchangeConfig, QueueConfig
@@ -283,7 +281,7 @@ def test_it_is_noted_once_and_without_a_value(monkeypatch: pytest.MonkeyPatch) -
     channel.open()
     messages = [made("a"), made("b")]
     for message in messages:
-        message.message.envelope = replace(message.envelope, body=b"secret")
+        message.message.envelope = message.envelope._replace(body=b"secret")
     sent(channel, *messages)
     returned(channel, "a")
     returned(channel, "b")
