@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections as databases
 from django.db import transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from rmq_publisher import (
@@ -21,11 +22,15 @@ from rmq_publisher import (
     publish_many,
     signals,
 )
+from rmq_publisher.db.clock import database_now
+from rmq_publisher.db.schema import TABLE
 from rmq_publisher.models import OutboxMessage
 from rmq_publisher.monitoring import outbox_stats
-from rmq_publisher.outbox import claims, scheduled
+from rmq_publisher.outbox import claims, notifier, scheduled
 from rmq_publisher.outbox.relay import Relay
+from rmq_publisher.outbox.sql_dialect import Dialect
 from rmq_publisher.testing import memory_broker
+from tests.support.rows import store_rows
 
 HOUR = timedelta(hours=1)
 
@@ -222,3 +227,101 @@ def test_check_says_where_scheduling_lacks_a_relay(store: str, capsys: Any) -> N
     make_due(store)
     with pytest.raises(CommandError, match=r"1 scheduled message.*start manage.py rmq_relay"):
         call_command("rmq_check")
+
+
+# -- beside many that wait ---------------------------------------------------------------------------
+
+WAITING = 20_000  # that are due tomorrow
+
+
+def read_by(plan: Any) -> int:
+    """How many rows a plan's steps took up and put aside again."""
+    aside = sum(value for key, value in plan.items() if key.startswith("Rows Removed by"))
+    return int(aside) + sum(map(read_by, plan.get("Plans", ())))
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+def test_a_claim_never_reads_what_is_due_tomorrow(store: str) -> None:
+    publish("b", routing_key="q", countdown=86_400, database=store)
+    names = [field.column for field in OutboxMessage._meta.concrete_fields if field.column != "id"]
+    columns = ", ".join(f'"{name}"' for name in names)
+    connection = databases[store]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {TABLE} ({columns}) SELECT {columns} FROM {TABLE}, "
+            f"generate_series(2, {WAITING})"
+        )
+    store_rows(store, 5)
+    with CaptureQueriesContext(connection) as captured:
+        claimed = claims.claim(store, aliases=["default"], limit=100, max_bytes=10**6, lease=60)
+        scheduled.seconds_to_next(store)
+    assert len(claimed) == 5
+    statements = [each["sql"] for each in captured if TABLE in each["sql"]]
+    assert len(statements) == 2
+    for sql in statements:
+        with Dialect(connection).in_index_order(), connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+            plan = cursor.fetchone()[0][0]["Plan"]
+        assert "rmq_outbox_available" in str(plan), plan
+        assert "Seq Scan" not in str(plan), plan
+        assert read_by(plan) < 100, plan
+
+
+def test_a_relay_that_sleeps_sends_it_in_time_and_never_early(store: str, memory: Any) -> None:
+    """By the database's clock; the poll interval is longer than the test may take."""
+    memory.declare(QueueConfig("q"))
+    sent: list[datetime] = []
+    arrived = threading.Event()
+
+    def arrive(message_id: str, **_: Any) -> None:
+        if message_id == "m":
+            sent.append(database_now(databases[store]))
+            arrived.set()
+
+    signals.message_published.connect(arrive)
+    relay = Relay(store, poll_interval=3600)
+    thread = threading.Thread(target=relay.run)
+    try:
+        publish("b", routing_key="q", message_id="m", countdown=0.5, database=store)
+        due = rows(store).get().scheduled_at
+        thread.start()
+        assert arrived.wait(60)
+    finally:
+        relay.stop()
+        thread.join(60)
+        signals.message_published.disconnect(arrive)
+    assert sent[0] >= due
+
+
+def test_a_poll_is_due_after_the_interval_or_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is scheduled after the relay looked is found by the next poll, at most one interval late."""
+    monkeypatch.setattr(notifier, "monotonic", lambda: 100.0)
+    for within, at in ((None, 101.0), (3600.0, 101.0), (0.25, 100.25), (0.0, 100.0)):
+        schedule = notifier.PollSchedule(1.0)
+        schedule.begin()
+        schedule.end(within)
+        assert schedule.at == at
+
+
+def test_cancel_and_a_relay_race_for_messages(store: str, memory: Any) -> None:
+    """Each message is either cancelled or sent, never both, and none is left."""
+    memory.declare(QueueConfig("q"))
+    number = 60
+    messages = [Message(str(n), countdown=0.001, message_id=f"m{n}") for n in range(number)]
+    ids = publish_many(messages, routing_key="q", database=store)
+    make_due(store)
+    relay = Relay(store, batch_size=4)
+    thread = threading.Thread(target=relay.run)
+    cancelled = set()
+    thread.start()
+    try:
+        for id_ in reversed(ids):
+            if cancel(id_, database=store):
+                cancelled.add(id_)
+    finally:
+        relay.stop()
+        thread.join(60)
+    Relay(store, once=True).run()
+    sent = [message.properties.message_id for message in memory.drain("q")]
+    assert sorted([*sent, *cancelled]) == sorted(ids)
+    assert not rows(store).exists()

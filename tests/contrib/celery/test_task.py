@@ -18,7 +18,8 @@ from kombu.utils.json import loads
 from rmq_publisher import InvalidMessage, QueueConfig, cancel
 from rmq_publisher.contrib.celery import CeleryTask, chain, group
 from rmq_publisher.models import OutboxMessage
-from rmq_publisher.testing import PublishedMessage
+from rmq_publisher.outbox.relay import Relay
+from rmq_publisher.testing import MemoryBroker, PublishedMessage, memory_broker
 
 pytestmark = pytest.mark.django_db
 
@@ -27,8 +28,20 @@ tell = CeleryTask("shop.tell", queue="tellers", priority=3)
 
 
 @pytest.fixture(autouse=True)
-def published(rmq_published: Any) -> Any:
-    return rmq_published
+def published(request: pytest.FixtureRequest) -> Any:
+    """What was published, except where a test has a broker."""
+    if "memory_queue" in request.fixturenames:
+        return None
+    return request.getfixturevalue("rmq_published")
+
+
+@pytest.fixture
+def memory_queue(settings: Any) -> MemoryBroker:
+    """A broker in memory, with Celery's default queue."""
+    settings.RMQ_URL = "memory://"
+    broker = memory_broker()
+    broker.declare(QueueConfig("celery"))
+    return broker
 
 
 def body(message: PublishedMessage) -> Any:
@@ -240,6 +253,32 @@ def test_by_default_the_table_waits(published: Any, settings: Any, delivery: str
         assert abs(row.available_at - when) < timedelta(minutes=5)
     assert cancel(ids[0])
     assert not OutboxMessage.objects.filter(message_id=ids[0])
+
+
+def test_a_call_and_the_settings_say_who_waits(published: Any, settings: Any) -> None:
+    """`schedule=` of a call goes before `RMQ_CELERY_SCHEDULE`, both ways."""
+    settings.RMQ_CELERY_SCHEDULE = "worker"
+    stored = [add.apply_async(countdown=600, schedule="table")]
+    add.apply_async(countdown=600)
+    settings.RMQ_CELERY_SCHEDULE = "table"
+    add.apply_async(countdown=600, schedule="worker")
+    stored.append(add.apply_async(countdown=600))
+    assert [message.headers["eta"] is None for message in published] == [False, False]
+    found = OutboxMessage.objects.order_by("id").values_list("message_id", flat=True)
+    assert list(found) == stored
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_table_held_has_an_eta_only_if_one_was_given(memory_queue: Any) -> None:
+    """A countdown is over when the worker gets the task; an eta that was given is its business, too."""
+    when = datetime.now(UTC) + timedelta(minutes=10)
+    counted, given = add.apply_async(countdown=600), add.apply_async(eta=when)
+    OutboxMessage.objects.update(available_at=datetime.now(UTC) - timedelta(seconds=1))
+    Relay("default", once=True).run()
+    messages = [each.properties for each in memory_queue.drain("celery")]
+    etas = {each.message_id: each.headers["eta"] for each in messages}
+    assert etas[counted] is None
+    assert datetime.fromisoformat(etas[given]) == when
 
 
 def test_the_table_and_now_contradict(published: Any) -> None:
