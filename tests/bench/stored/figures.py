@@ -31,14 +31,15 @@ class Size:
     messages: int
     delivered: int
     claims: int
+    waiting: int  # rows that are due tomorrow
 
     @classmethod
     def quick(cls) -> Size:
-        return cls(4_000, 500, 3, 0.5, 100, 100_000, 20)
+        return cls(4_000, 500, 3, 0.5, 100, 100_000, 20, 100_000)
 
     @classmethod
     def full(cls) -> Size:
-        return cls(20_000, 2_000, 5, 2.0, 500, 5_000_000, 200)
+        return cls(20_000, 2_000, 5, 2.0, 500, 5_000_000, 200, 1_000_000)
 
 
 def rate(measured: Measured) -> float:
@@ -195,6 +196,43 @@ def claims(stage: Stage, size: Size) -> tuple[Rows, str]:
     ], f"### The claim\n\n{table}"
 
 
+def scheduled(stage: Stage, size: Size) -> tuple[Rows, str]:
+    """What a million messages for tomorrow cost, how late one is, and who wins a race with `cancel`."""
+    with stage.peer("ours") as ours:
+        say(f"  {size.waiting:,} rows that wait")
+        alone = ours.run(do="waiting", waiting=0, rounds=size.claims)["p50"]
+        beside = ours.run(do="waiting", waiting=size.waiting, rounds=size.claims)["p50"]
+        late = ours.run(do="lateness", messages=size.messages // 5, waiting=size.waiting)
+        race = stage.counted(ours, do="race", messages=2 * size.messages)
+    many = f"beside {size.waiting:,} for tomorrow"
+    both = 2 * size.messages - race["messages"] - race["cancelled"] - race["left"]
+    early = "none" if late["first"] >= 0 else f"{late['first']:.3f} s, short of it"
+    told: Rows = [
+        (f"claim {many} ÷ alone", verdict(beside / alone, 1.5, most=True), "at most 1.5"),
+        ("earliest of countdown=2", early, "none early"),
+        ("latest of countdown=2, s", verdict(late["last"], 1.0, most=True), "at most 1.0"),
+        (
+            "both sent and cancelled, or neither",
+            "none" if not both else f"{both}, short of it",
+            "none",
+        ),
+    ]
+    claims = markdown(
+        ["256 of 1,000 pending rows", "p50 ms"],
+        [["alone", f"{alone:.2f}"], [many, f"{beside:.2f}"]],
+    )
+    lateness = markdown(
+        ["countdown=2, seconds after its time", ""],
+        [[name, f"{late[key]:.3f}"] for name, key in
+         (("earliest", "first"), ("median", "p50"), ("latest", "last"))],
+    )  # fmt: skip
+    raced = markdown(
+        ["a race for messages that are due", ""],
+        [["sent", f"{race['messages']:,}"], ["cancelled", f"{race['cancelled']:,}"]],
+    )
+    return told, f"### Scheduled messages\n\n{claims}\n\n{lateness}\n\n{raced}"
+
+
 KEYS = {1000: 1 / 2, 20: 1 / 3, 1: 1 / 20}
 
 
@@ -243,4 +281,5 @@ def _bad_claims(ours: Process, size: Size) -> dict[str, tuple[float, float]]:
 
 PARTS: dict[str, Callable[[Stage, Size], tuple[Rows, str]]] = {
     "relays": relays, "requests": requests, "arrivals": arrivals, "claims": claims, "keys": keys,
+    "scheduled": scheduled,
 }  # fmt: skip

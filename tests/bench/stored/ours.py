@@ -64,7 +64,10 @@ class Peer:
         ]
         publish_many(items, queue=self.queue, delivery="outbox")
         after_commit.send_committed = self.send_committed
-        self._sql(f"UPDATE {TABLE} SET token = 0, available_at = now() WHERE state = 'pending'")
+        self._sql(
+            f"UPDATE {TABLE} SET token = 0, available_at = now() "
+            "WHERE state = 'pending' AND scheduled_at IS NULL"
+        )
         self._sql(f"VACUUM ANALYZE {TABLE}")
 
     # Rates
@@ -180,11 +183,14 @@ class Peer:
 
     def claim(self, delivered: int, pending: int, rounds: int) -> Measured:
         """The claim of a batch beside so many rows that are history."""
-        from rmq_publisher.outbox import claims  # noqa: PLC0415
-
         self._sql(f"TRUNCATE {TABLE}")
         if delivered:
             self._history(delivered)
+        return self._claims(rounds, pending)
+
+    def _claims(self, rounds: int, pending: int = 1000) -> Measured:
+        from rmq_publisher.outbox import claims  # noqa: PLC0415
+
         self.fill(pending)
         taken = []
         for _ in range(rounds + 10):
@@ -213,6 +219,88 @@ class Peer:
         )
         self._sql(f"DELETE FROM {TABLE} WHERE state = 'pending'")
         self._sql(f"VACUUM ANALYZE {TABLE}")
+
+    # What waits for its time
+
+    def waiting(self, waiting: int, rounds: int) -> Measured:
+        """The claim of a batch beside so many rows that are due tomorrow."""
+        self._sql(f"TRUNCATE {TABLE}")
+        self._tomorrow(waiting)
+        return self._claims(rounds)
+
+    def _tomorrow(self, waiting: int) -> None:
+        if not waiting:
+            return
+        self.fill(1)
+        columns = ", ".join(f'"{name}"' for name in self._columns())
+        later = "now() + interval '1 day'"
+        values = columns.replace('"available_at"', later).replace('"scheduled_at"', later)
+        self._sql(
+            f"INSERT INTO {TABLE} ({columns}) SELECT {values} FROM {TABLE}, "
+            f"generate_series(1, {waiting})"
+        )
+        self._sql(f"DELETE FROM {TABLE} WHERE scheduled_at IS NULL")
+        self._sql(f"VACUUM ANALYZE {TABLE}")
+
+    def _columns(self) -> list[str]:
+        from rmq_publisher.models import OutboxMessage  # noqa: PLC0415
+
+        return [
+            field.column for field in OutboxMessage._meta.concrete_fields if field.name != "id"
+        ]
+
+    def lateness(self, messages: int, waiting: int) -> Measured:
+        """Seconds between the time of messages with ``countdown=2`` and their confirms."""
+        from rmq_publisher import publish, signals  # noqa: PLC0415
+        from rmq_publisher.outbox.relay import Relay  # noqa: PLC0415
+
+        self._sql(f"TRUNCATE {TABLE}")
+        self._tomorrow(waiting)
+        sent: dict[str, float] = {}
+
+        def arrive(message_id: str, **_: Any) -> None:
+            sent[message_id] = time.time()  # the database's clock: it is on this machine
+
+        signals.message_published.connect(arrive)
+        relay = Relay("default")
+        thread = threading.Thread(target=relay.run)
+        thread.start()
+        due: dict[str, float] = {}
+        for _ in range(messages):
+            id_ = publish(BODY, queue=self.queue, countdown=2)
+            [(at,)] = self._sql(
+                f"SELECT extract(epoch FROM scheduled_at) FROM {TABLE} WHERE message_id = %s", id_
+            )
+            due[id_] = float(at)
+            time.sleep(0.037)  # not in step with the relay's polls
+        until = time.monotonic() + 30
+        while len(sent) < messages and time.monotonic() < until:
+            time.sleep(0.05)
+        relay.stop()
+        thread.join()
+        late = [sent[id_] - at for id_, at in due.items()]
+        self._sql(f"TRUNCATE {TABLE}")
+        return {"first": min(late), "p50": statistics.median(late), "last": max(late)}
+
+    def race(self, messages: int) -> Measured:
+        """`cancel` of messages that are due, while a relay sends them: how many of each."""
+        from rmq_publisher import Message, cancel, publish_many  # noqa: PLC0415
+        from rmq_publisher.outbox.relay import Relay  # noqa: PLC0415
+
+        self._sql(f"TRUNCATE {TABLE}")
+        items = [Message(BODY, countdown=0.5) for _ in range(messages)]
+        ids = publish_many(items, queue=self.queue)
+        self._sql(f"UPDATE {TABLE} SET available_at = now(), scheduled_at = now()")
+        relay = Relay("default", batch_size=64)
+        thread = threading.Thread(target=relay.run)
+        thread.start()
+        cancelled = sum(cancel(id_) for id_ in reversed(ids))
+        relay.stop()
+        thread.join()
+        rest = Relay("default", once=True)
+        rest.run()
+        [(left,)] = self._sql(f"SELECT count(*) FROM {TABLE}")
+        return {"messages": relay.sent + rest.sent, "cancelled": cancelled, "left": left}
 
     def bad_keys(self, case: str, rows: int) -> Measured:
         """The longest claim of keyed rows where claims are known to go wrong."""

@@ -12,7 +12,7 @@ from . import figures
 from .__main__ import Stage, StompNode
 from .figures import Size
 
-TINY = Size(200, 50, 1, 0.2, 5, 1000, 2)
+TINY = Size(200, 50, 1, 0.2, 5, 1000, 2, 1000)
 
 
 @pytest.fixture(scope="module")
