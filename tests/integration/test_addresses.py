@@ -83,6 +83,18 @@ def test_every_address_of_a_host_is_tried(
     assert amqp.depth(queue) == 1
 
 
+@pytest.mark.parametrize("bad", ["silent"], indirect=True)
+def test_several_silent_addresses_leave_time_for_the_living_one(
+    host: list[tuple[str, int]], bad: tuple[str, int], broker: Any, amqp: Amqp, rmq: Any
+) -> None:
+    """Within one call, though each could take all of its time to connect."""
+    rmq.RMQ_CONNECT_TIMEOUT = rmq.RMQ_PUBLISH_TIMEOUT = 6
+    host += [bad, bad, here(broker)]
+    queue = amqp.declare_queue()
+    now(b"x", queue=queue)
+    assert amqp.depth(queue) == 1
+
+
 def test_a_consumer_too(
     host: list[tuple[str, int]], bad: tuple[str, int], broker: Any, amqp: Amqp
 ) -> None:

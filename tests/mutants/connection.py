@@ -364,4 +364,30 @@ MUTANTS = (
         "_random = random\n",
         ("test_timing.py",),
     ),
+    Mutant(
+        "silent addresses use the call's time up",
+        "Several silent addresses leave a call time for the living one.",
+        "transport/rabbitmq/addresses.py",
+        "        return min(most, max(LEAST_SECONDS, share))\n",
+        "        return most\n",
+        ("transport/rabbitmq/test_node_selection.py",),
+    ),
+    Mutant(
+        "the shares are not pika's timeouts",
+        "Several silent addresses leave a call time for the living one.",
+        "transport/rabbitmq/stream_setup.py",
+        "            self.limits.socket_timeout = self.limits.stack_timeout = seconds\n",
+        "            self.limits.socket_timeout = seconds\n",
+        (
+            "integration/test_addresses.py::test_several_silent_addresses_leave_time_for_the_living_one",
+        ),
+    ),
+    Mutant(
+        "rounds are never patient",
+        "Where no caller waits, each node has all of its time to connect.",
+        NODES,
+        "            self._is_waited_for = False\n",
+        "            pass\n",
+        ("transport/rabbitmq/test_node_selection.py",),
+    ),
 )

@@ -4,16 +4,28 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+LEAST_SECONDS = 0.25  # for an address, even if the time is over
+
 
 class Addresses:
     """The addresses of one node's host, each tried once, and what went wrong at each.
+
+    Args:
+        until: when all of a round should have been tried, by `timing.monotonic`; None for any time.
+        others: how many nodes are tried after this one in the round.
+        alone: whether it is the only node.
 
     Attributes:
         count: how many there are; 0 before the name is looked up.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, until: float | None = None, others: int = 0, *, alone: bool = False
+    ) -> None:
         self.count = 0
+        self._until = until
+        self._others = others
+        self._alone = alone
         self._current = ""
         self._untried: deque[Any] = deque()  # as `socket.getaddrinfo()` returns them
         self._reasons: dict[str, list[str]] = {}
@@ -31,6 +43,18 @@ class Addresses:
         record = self._untried.popleft()
         self._current = str(record[4][0])
         return record
+
+    def seconds(self, now: float, most: float) -> float:
+        """Return how long the one that was taken may take: a silent one leaves time for the rest.
+
+        Args:
+            now: by `timing.monotonic`.
+            most: seconds.
+        """
+        if self._until is None or (self._alone and self.count == 1):
+            return most
+        share = (self._until - now) / (1 + len(self._untried) + self._others)
+        return min(most, max(LEAST_SECONDS, share))
 
     def failed(self, reason: str) -> str:
         """Note why the one that was taken cannot be used; return that of all that were tried."""

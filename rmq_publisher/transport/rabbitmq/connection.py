@@ -12,9 +12,7 @@ import functools
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
@@ -86,17 +84,6 @@ def parameters(settings: ConnectionSettings, node: Node, name: str) -> Connectio
     )
 
 
-def connection_name(settings: ConnectionSettings) -> str:
-    """Return what an operator recognises a connection by."""
-    return f"{socket.gethostname()} {_program()}[{os.getpid()}] {settings.alias}"
-
-
-def _program() -> str:
-    """What an operator recognises this process by, besides its number."""
-    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    return name.encode("utf-8", "backslashreplace").decode()  # argv may hold any bytes
-
-
 class Connection:
     """One connection with its publishing channel and short-lived channels for topology."""
 
@@ -136,6 +123,7 @@ class Connection:
             on_close_callback=self._on_close,
             custom_ioloop=self._services,
         )
+        self._services.limits = self._connection.params
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
         # Before pika's own, which takes what the broker says for a guess of its own.

@@ -10,9 +10,10 @@ from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import Backoff, monotonic
 from rmq_publisher.transport.consuming import Buffer, Cancelled, Subscription
-from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
+from rmq_publisher.transport.rabbitmq.connection import Connection
 from rmq_publisher.transport.rabbitmq.consume_channel import ConsumeChannel, Sessions
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.naming import connection_name
 from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
@@ -69,12 +70,11 @@ class RobustConsumeConnection:
     ) -> None:
         self.over = self.closing = False
         self.crash: Exception | None = None
-        self._loop, self._settings = loop, settings
-        self._buffer, self._sessions = buffer, sessions
+        self._loop, self._settings, self._buffer, self._sessions = loop, settings, buffer, sessions
         self._connection: ConsumeConnection | None = None
         self.product: str | None = None
         self._ready = self._used = False
-        self._nodes = NodeSelection(settings.nodes)
+        self._nodes = NodeSelection(settings.nodes, settings.publish_timeout)
         self._wanted: dict[str, _Wanted] = {}
         self._waiting: deque[tuple[tuple[Step, ...], Answer]] = deque()
 
@@ -84,7 +84,7 @@ class RobustConsumeConnection:
         """Try the next node; a round tries each once."""
         if self.closing:
             return
-        node = self._nodes.node
+        node = self._nodes.begin(monotonic())
         name = f"{connection_name(self._settings)} consumer"
         try:
             self._connection = ConsumeConnection(

@@ -18,7 +18,7 @@ from rmq_publisher.transport.rabbitmq.consume_channel import Sessions
 from rmq_publisher.transport.rabbitmq.consume_connection import Answer, RobustConsumeConnection
 from rmq_publisher.transport.rabbitmq.errors import error_place
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
-from rmq_publisher.transport.rabbitmq.pika_logs import quiet_in_this_thread
+from rmq_publisher.transport.rabbitmq.pika_logs import quiet
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Replies
 
 logger = logging.getLogger("rmq_publisher.transport")
@@ -189,9 +189,9 @@ class ConsumeThread:
 
     # The thread
 
+    @quiet()
     def _run(self) -> None:
         reason = "it was closed"
-        quiet_in_this_thread()
         try:
             self._connection.connect()
             while not self._connection.over:

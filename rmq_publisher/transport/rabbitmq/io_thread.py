@@ -12,7 +12,7 @@ from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.rabbitmq.errors import error_place
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
-from rmq_publisher.transport.rabbitmq.pika_logs import quiet_in_this_thread
+from rmq_publisher.transport.rabbitmq.pika_logs import quiet
 from rmq_publisher.transport.rabbitmq.robust_connection import RobustConnection
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
 
@@ -119,9 +119,9 @@ class IOThread:
 
     # The thread
 
+    @quiet()
     def _run(self) -> None:
         reason = CLOSED
-        quiet_in_this_thread()
         try:
             self.connection.connect()
             while not (self._stopped or self.connection.over):

@@ -2,13 +2,20 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ours = threading.local()
 
 
-def quiet_in_this_thread() -> None:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Drop pika's warnings and errors in the calling thread, unless its logger is set to DEBUG."""
     _ours.quiet = True
+    try:
+        yield
+    finally:
+        _ours.quiet = False
 
 
 def _is_shown(record: logging.LogRecord) -> bool:

@@ -9,9 +9,10 @@ from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.base import Status
-from rmq_publisher.transport.rabbitmq.connection import Connection, connection_name
+from rmq_publisher.transport.rabbitmq.connection import Connection
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
+from rmq_publisher.transport.rabbitmq.naming import connection_name
 from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.tls import TLSFileError
@@ -45,7 +46,7 @@ class RobustConnection:
         self._last_error = ""
         self._connection: Connection | None = None
         self._one_by_one = False  # a verification ended the last connection, not known which
-        self._nodes = NodeSelection(settings.nodes)
+        self._nodes = NodeSelection(settings.nodes, settings.publish_timeout)
         self._received = (0, 0.0)  # bytes, and since when no more came
         self.dispatcher = Dispatcher(
             settings.max_in_flight,
@@ -81,7 +82,7 @@ class RobustConnection:
         """Try the next node; a round tries each once."""
         if self.closing:
             return
-        settings, node = self._settings, self._nodes.node
+        settings, node = self._settings, self._nodes.begin(monotonic())
         name = connection_name(settings)
         try:
             self._connection = Connection(

@@ -9,6 +9,7 @@ from typing import Any
 from pika.adapters.utils.nbio_interface import AbstractIOReference, AbstractStreamProtocol
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.rabbitmq.addresses import Addresses
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.socket_stream import FrameReader, OnAck, TLSWire, Wire
@@ -19,6 +20,7 @@ class Services(SelectorIOServicesAdapter):
 
     Attributes:
         wire: the stream; None until it is connected.
+        limits: pika's parameters, whose timeouts become those of the address that is tried.
         addresses: of the host; pika is given one of them, since it would not go on to the next
             after a broker that closes the connection.
         on_failed: called with an error that pika does not catch.
@@ -37,6 +39,7 @@ class Services(SelectorIOServicesAdapter):
         self._on_failed = on_failed
         self._reader = reader
         self.wire: Wire | None = None
+        self.limits: Any = None
         self._native = loop
         self._on_ack = on_ack
 
@@ -74,8 +77,12 @@ class Services(SelectorIOServicesAdapter):
             return
         if not self.addresses:
             self.addresses.found(result)
+        record = self.addresses.take()
+        if self.limits is not None:
+            seconds = self.addresses.seconds(monotonic(), self.limits.stack_timeout)
+            self.limits.socket_timeout = self.limits.stack_timeout = seconds
         try:
-            on_done([self.addresses.take()])
+            on_done([record])
         except OSError as error:  # no socket can be made; pika lets it through
             self._on_failed(error)
 
