@@ -70,8 +70,8 @@ class NodeSelection:
 
     def opened(self, now: float) -> None:
         """The node can be used."""
-        self._tries = 0
         self._is_waited_for = True  # should it be lost
+        self._tries = 0
         self._opened_at = now
         self.addresses = Addresses()
 
