@@ -1,7 +1,7 @@
 # Each target creates the virtual environment that it needs (.ci/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint docs bench faults chaos celery mutants pictures clean
+.PHONY: help demo serve test thorough lint docs bench faults chaos celery mutants pictures clean
 
 python := .venv/bin/python
 # More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
@@ -25,9 +25,13 @@ serve: ## Run the example shop until Ctrl-C
 	@.ci/setup $(if $(RMQ_URL),,--try-server) test
 	@$(python) -m example_project.demo.serve
 
-test: ## Run the test suite
+test: ## Run the test suite, without what takes long
 	@.ci/setup --server --databases --browser test
-	@$(python) -m pytest -n $(WORKERS) $(ARGS)
+	@$(python) -m pytest -n $(WORKERS) -m "not thorough" $(ARGS)
+
+thorough: ## Run what takes long: clusters, chaos on every database, checkers tried on liars, peers
+	@.ci/setup --server --databases --browser test
+	@$(python) -m pytest -n $(WORKERS) -m thorough $(ARGS)
 
 lint: ## Check style, types, migrations and settings
 	@.ci/setup test lint

@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from rmq_publisher import connections
@@ -16,6 +17,12 @@ pytest_plugins = [
     "tests.support.rig.stores",
     "tests.support.schedule",
 ]
+
+# A loaded machine is no reason to fail.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 # pika tells every lost connection at ERROR with a traceback: here they are lost on purpose.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

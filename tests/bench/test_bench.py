@@ -96,6 +96,7 @@ def test_every_entry_of_a_contest_has_a_row_of_its_own() -> None:
             assert len(set(labels)) == len(labels)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "task",
     [
@@ -115,6 +116,7 @@ def test_it_measures_what_arrived(amqp: Amqp, tmp_path: Path, task: dict[str, ob
     assert stage.queue.id_size() > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("peer", ["ours", "blocking", "kombu", "aio_pika"])
 def test_peers_publish_over_tls(tls_node: PrivateNode, tmp_path: Path, peer: str) -> None:
     entry = Entry(peer, {"do": "each", "threads": 2, "seconds": 0.05})

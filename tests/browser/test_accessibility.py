@@ -79,7 +79,10 @@ def test_a_fault_would_be_found(look: Look) -> None:
     assert "button-name" in told
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(
+    "view",
+    [pytest.param(v, marks=[pytest.mark.thorough] * (v != "dark phone")) for v in VIEWS],
+)
 def test_with_failures(look: Look, outage: Any, view: str) -> None:
     window = look(**VIEWS[view])
     for address in (

@@ -84,7 +84,9 @@ def sign_in(page: Page, hands: Any) -> None:
 
 
 @pytest.mark.disturbs
-@pytest.mark.parametrize("by", HANDS)
+@pytest.mark.parametrize(
+    "by", [pytest.param(by, marks=[pytest.mark.thorough] * (by != "mouse")) for by in HANDS]
+)
 def test_from_outage_to_all_delivered(
     by: str, look: Look, person: User, node: PrivateNode, node_amqp: Amqp, relay: Relay, queue: str
 ) -> None:

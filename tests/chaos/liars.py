@@ -5,7 +5,6 @@ Run as ``python -m tests.chaos.liars rmq_relay ...``: manage.py with the lie tha
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -95,9 +94,7 @@ def retries_with_a_new_id() -> None:
         properties.decode(stored.envelope.header)
         properties.message_id = new_id()
         header = b"".join(properties.encode())
-        stored.envelope = dataclasses.replace(
-            stored.envelope, message_id=properties.message_id, header=header
-        )
+        stored.envelope = stored.envelope._replace(message_id=properties.message_id, header=header)
         return stored
 
     vars(claims)["from_row"] = renamed

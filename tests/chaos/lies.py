@@ -100,15 +100,15 @@ def lost_lease(stage: Stage, liar: str) -> list[Broken]:
     """A relay is frozen until its rows are another one's, and then hears its confirms."""
     queue = _prepare(stage)
     slow, fast = stage.proxy(), stage.proxy()
-    patient = {"PUBLISH_TIMEOUT": 4, "OUTBOX_LEASE": 5}
-    first = _connected(stage, slow, "a", liar, **patient)
+    first = _connected(stage, slow, "a", liar, PUBLISH_TIMEOUT=4, OUTBOX_LEASE=5)
     slow.stall("client")
     # A single row, so that the second one cannot find another.
     _work(stage, queue, do="late", threads=1, quota=1, late=0)
     until(lambda: stage.store.held_by_relay(first.life, ()), LONG)
     first.freeze()
     slow.resume()
-    second = _connected(stage, fast, "b", liar, **patient)
+    # Its lease must outlast what the first one does in the meantime.
+    second = _connected(stage, fast, "b", liar, PUBLISH_TIMEOUT=30, OUTBOX_LEASE=40)
     fast.stall("client")
     until(lambda: stage.store.held_by_relay(second.life, ()), LONG)
     first.thaw()

@@ -10,6 +10,9 @@ from .test_chaos import shows
 
 @pytest.mark.disturbs
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["direct", "outage", "alarm"])
+@pytest.mark.parametrize(
+    "name",
+    ["direct", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("outage", "alarm"))],
+)
 def test_scenario(stage: Stage, name: str) -> None:
     shows(stage, name)

@@ -10,6 +10,7 @@ from .test_chaos import shows
 
 @pytest.mark.disturbs
 @pytest.mark.timeout(300)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["sqlite", "mariadb"])
 def test_scenario(stage: Stage, name: str) -> None:
     shows(stage, name)

@@ -11,6 +11,7 @@ from .stage import Stage
 
 @pytest.mark.disturbs
 @pytest.mark.timeout(120)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", LIES)
 def test_a_liar_is_reported(stage: Stage, name: str) -> None:
     lie = LIES[name]

@@ -30,6 +30,7 @@ from .scene import Scene
 from .stage import Stage
 
 SEED = 7
+LONG = ("hangs", "nodes")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,10 @@ def stage(request: pytest.FixtureRequest, shared_node: PrivateNode) -> Iterator[
 
 @pytest.mark.disturbs
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=[pytest.mark.thorough] * (one in LONG)) for one in SCENARIOS],
+)
 def test_scenario(stage: Stage, name: str) -> None:
     result = SCENARIOS[name](stage)
     print(f"seed {SEED}", report.scenario(result), sep="\n")

@@ -53,9 +53,9 @@ def bad(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
         return
 
     with socket.create_server(("127.0.0.9", 0)) as server:
+        held = []
 
         def serve() -> None:
-            held = []
             while True:
                 try:
                     client, _ = server.accept()
@@ -71,6 +71,10 @@ def bad(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield server.getsockname()
+        server.shutdown(socket.SHUT_RDWR)  # ends accept()
+        thread.join()
+        for client in held:
+            client.close()
 
 
 def test_every_address_of_a_host_is_tried(

@@ -26,7 +26,7 @@ from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.cluster import Cluster
 from tests.support.rig.proxy import Proxy
 
-pytestmark = [pytest.mark.disturbs, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.disturbs, pytest.mark.thorough, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

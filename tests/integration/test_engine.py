@@ -499,7 +499,7 @@ def test_a_callback_that_raises_ends_every_wait_and_the_next_publish_works(
     now(queue=queue)
     assert connections["default"]._thread is not engine
     assert through.wait_for_open(1)
-    eventually(lambda: threading.active_count() <= 6)
+    eventually(lambda: not engine._thread.is_alive())
 
 
 def _raise(*_: object, **__: object) -> None:

@@ -16,7 +16,8 @@ from tests.support.rig.proxy import Proxy
 
 Stop = Callable[[str], AbstractContextManager[Any]]
 STOPS = {
-    "freezegun": freeze_time,
+    # It reads every attribute of every module; one of testcontainers' connects to Docker.
+    "freezegun": lambda moment: freeze_time(moment, ignore=["testcontainers"]),
     "time-machine": lambda moment: time_machine.travel(
         datetime.fromisoformat(moment).replace(tzinfo=UTC), tick=False
     ),

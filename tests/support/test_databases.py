@@ -80,6 +80,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.thorough
 def test_the_rungs_are_tried_in_order(bare: pytest.MonkeyPatch, private: PrivateServer) -> None:
     kind = private.kind
     url = f"RMQ_TEST_{kind.upper()}_URL"
@@ -132,6 +133,7 @@ def test_a_missing_driver_is_an_error(bare: pytest.MonkeyPatch, kind: str) -> No
         find_database(kind)
 
 
+@pytest.mark.thorough
 def test_a_container(bare: pytest.MonkeyPatch, private: PrivateServer) -> None:
     """The Docker rung, on a container that is none."""
     calls: list[object] = []
@@ -219,6 +221,7 @@ def test_a_server_at_a_url_gives_a_database_of_our_own(
     held.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_of_a_run_share_one_server(bare: pytest.MonkeyPatch, kind: str) -> None:
     """Each has a database of its own on it, and it ends with the last of them."""
@@ -247,6 +250,7 @@ def test_the_login_of_a_url() -> None:
     assert Login.from_url(Postgres(login).url(), 1) == login
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_the_header_names_them_and_a_test_without_one_fails(
     bare: pytest.MonkeyPatch, broker: Broker
@@ -281,6 +285,7 @@ def test_the_header_names_them_and_a_test_without_one_fails(
 # -- a private server -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_durable_is_the_default(private: PrivateServer) -> None:
     asked = {
         "postgres": ("SHOW fsync", "on", "off"),
@@ -292,6 +297,7 @@ def test_durable_is_the_default(private: PrivateServer) -> None:
         assert other.query(query) == [(quick,)]
 
 
+@pytest.mark.thorough
 def test_a_killed_server_keeps_what_was_committed(private: PrivateServer) -> None:
     private.query("CREATE TABLE survived (a int)")
     private.query("INSERT INTO survived VALUES (%s)", 7)
@@ -312,6 +318,7 @@ def test_a_killed_server_keeps_what_was_committed(private: PrivateServer) -> Non
     assert private.query("SELECT a FROM survived") == [(7,)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_stop_keeps_the_data_and_discard_leaves_nothing(kind: str) -> None:
     private = PRIVATE[kind]().start_or_discard()
@@ -326,6 +333,7 @@ def test_stop_keeps_the_data_and_discard_leaves_nothing(kind: str) -> None:
     await_gone(pids)
 
 
+@pytest.mark.thorough
 def test_a_frozen_server_answers_nobody_until_the_thaw(private: PrivateServer) -> None:
     answers: list[Any] = []
     with contextlib.closing(private.connect()) as old, old.cursor() as cursor:
@@ -351,6 +359,7 @@ def test_a_frozen_server_answers_nobody_until_the_thaw(private: PrivateServer) -
         assert sorted(answers) == [(1,), (2,)]
 
 
+@pytest.mark.thorough
 def test_heal_restarts_and_thaws(private: PrivateServer) -> None:
     private.freeze()
     private.heal()
@@ -359,6 +368,7 @@ def test_heal_restarts_and_thaws(private: PrivateServer) -> None:
     assert private.query("SELECT 1") == [(1,)]
 
 
+@pytest.mark.thorough
 def test_terminating_a_connection(private: PrivateServer) -> None:
     with contextlib.closing(private.connect()) as held, held.cursor() as cursor:
         (backend,) = private.backends()
@@ -369,6 +379,7 @@ def test_terminating_a_connection(private: PrivateServer) -> None:
     private.terminate(backend)  # gone already
 
 
+@pytest.mark.thorough
 def test_a_killed_backend_of_postgres_takes_all_connections_with_it(
     private_postgres: Callable[..., PrivatePostgres],
 ) -> None:
@@ -384,6 +395,7 @@ def test_a_killed_backend_of_postgres_takes_all_connections_with_it(
     assert second not in server.backends()
 
 
+@pytest.mark.thorough
 def test_nothing_stays_behind_when_our_process_is_killed() -> None:
     """The guard ends the server and removes its files."""
     script = (
@@ -440,6 +452,7 @@ def test_hooks_run_at_the_real_commit(store: str) -> None:
     assert seen == [True]
 
 
+@pytest.mark.thorough
 def test_a_private_server_as_an_alias(private: PrivateServer, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock(), attached("private", private) as alias:
         migrate(alias, "shop")

@@ -321,6 +321,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_of_a_node() -> None:
     command = [sys.executable, "-c", _START_AND_DIE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:

@@ -25,6 +25,7 @@ def stage() -> Iterator[Stage]:
     node.discard()
 
 
+@pytest.mark.thorough
 @pytest.mark.disturbs
 @pytest.mark.parametrize("part", figures.PARTS)
 def test_every_part_has_its_figures(stage: Stage, part: str) -> None:

@@ -345,7 +345,7 @@ FORBIDDEN = ("forbidden", "k")
 def test_headers_over_a_smaller_negotiated_frame_are_rejected() -> None:
     channel = Channel().open(frame_max=4096)
     big, small = Told("big"), Told("small")
-    object.__setattr__(big.envelope, "header", b"h" * 4096)
+    big.envelope = big.message.envelope = big.envelope._replace(header=b"h" * 4096)
     assert channel.send(big, small) == ["small"]
     assert isinstance(big.error, Rejected)
     assert (big.error.reply_code, big.error.retryable) == (501, False)
