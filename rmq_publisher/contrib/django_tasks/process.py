@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError
 
 from rmq_publisher.amqp.entities import QueueConfig, QueueName
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED
+from rmq_publisher.consumer.databases import close_all
 from rmq_publisher.consumer.worker import HandlerOverran, Worker
 from rmq_publisher.consumer.worker_queue import WorkerQueue
 from rmq_publisher.contrib.django_tasks.beats import Beats
@@ -156,6 +157,7 @@ class TaskProcess:
         except (DatabaseError, InterfaceError) as error:
             logger.warning("what still runs is not released: %s", type(error).__name__)
         self._beats.forget()
+        close_all()  # the thread may be one of its own
 
     def _give_up(self, run: Run) -> None:
         try:
