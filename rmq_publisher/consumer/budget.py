@@ -17,6 +17,7 @@ class Budget:
         self.is_limited = limit is not None
         self._left = limit or 0  # may be taken
         self._open = limit or 0  # not handled yet
+        self._waiting = 0  # threads in `wait`
         self._changed = threading.Condition()
 
     @property
@@ -49,6 +50,15 @@ class Budget:
     def wait(self, over: Callable[[], bool]) -> bool:
         """Wait until something may be received, or ``over()``; return whether all has been handled."""
         with self._changed:
+            self._waiting += 1
             while not self._left and self._open > 0 and not over():
                 self._changed.wait(LOOK_SECONDS)
+            self._waiting -= 1
             return self._open <= 0
+
+    def let_others(self) -> None:
+        """Give threads that wait a chance to take what was given back: their queues may not be empty."""
+        if self.is_limited:
+            with self._changed:
+                if self._waiting:
+                    self._changed.wait(LOOK_SECONDS)

@@ -198,11 +198,13 @@ class Lane:
         if not allowed:
             return not self._budget.wait(self._is_over)
         messages = self._receive(allowed)
-        self._budget.give(allowed - len(messages))
+        if len(messages) < allowed:
+            self._budget.give(allowed - len(messages))
         if messages:
             self._handle(run, messages)
         elif not self._is_over():
             self.work.idle()
+            self._budget.let_others()
         return True
 
     def _is_over(self) -> bool:

@@ -87,6 +87,8 @@ class Worker:
         try:
             if self._begin():
                 self._on_ready()
+                for lane in self.lanes:
+                    lane.start()
                 self._watch()
         except HandlerOverran:
             patience = 0.0
@@ -98,7 +100,7 @@ class Worker:
                 raise lane.crash
 
     def _begin(self) -> bool:
-        """Consume from all queues, then start the threads; return False for a stop."""
+        """Consume from all queues; return False for a stop."""
         for lane in self.lanes:
             backoff = Backoff()
             while not self._stopping:
@@ -110,11 +112,7 @@ class Worker:
                         raise
                     logger.warning("%s waits for the broker: %s", lane.work.name, error)
                     self._sleep(backoff.delay())
-        if self._stopping:
-            return False
-        for lane in self.lanes:
-            lane.start()
-        return True
+        return not self._stopping
 
     def _sleep(self, seconds: float) -> None:
         self._sleeper.sleep(seconds, *self._stop_on)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ class WorkerCommand(QuietableCommand):
         )
         self.fill(worker, options)
         try:
-            with _signals(worker.stop, ignore_interrupts=child is not None):
+            stop = partial(_stop, worker.stop, options["ready_file"])
+            with _signals(stop, ignore_interrupts=child is not None):
                 worker.run()
         except HandlerOverran:
             # Its threads cannot be ended otherwise.
@@ -159,7 +161,7 @@ class WorkerCommand(QuietableCommand):
             on_ready=lambda: _write(path) if path is not None else None,
         )
         try:
-            with _signals(pool.stop, at_once=pool.kill):
+            with _signals(partial(_stop, pool.stop, path), at_once=pool.kill):
                 pool.run()
         except PoolFailed as error:
             raise CommandError(str(error)) from error
@@ -265,6 +267,11 @@ def _write(path: Path) -> None:
         draft.replace(path)
     except OSError as error:
         raise CommandError(f"--ready-file {path}: {error.strerror}") from error
+
+
+def _stop(stop: Callable[[], None], ready_file: Path | None) -> None:
+    _remove(ready_file)  # at once: whoever looks at it sends nothing new here
+    stop()
 
 
 def _remove(path: Path | None) -> None:

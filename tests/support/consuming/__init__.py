@@ -1,0 +1,1 @@
+"""An app with a handler, and settings, for workers in processes of their own."""
