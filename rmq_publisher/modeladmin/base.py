@@ -62,6 +62,10 @@ class PageBase(Base):
         except (ValueError, ValidationError, OverflowError):
             return None  # not an id, or a number larger than the database's integers
 
+    def name_of(self, row: Any) -> str:
+        """Return what the user knows a row by."""
+        return str(row.message_id)
+
     # ---- addresses ----
 
     def url_name(self, what: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import gettext as _
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 # In units of the drawing.
 WIDTH = 960
@@ -28,10 +29,32 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What a chart is of.
+
+    Attributes:
+        up, down: headings of what is drawn above and below the line.
+        bar: of one bar: time, ``published`` above and ``failed`` below.
+    """
+
+    up: str | Promise
+    down: str | Promise
+    bar: str | Promise
+
+
+PUBLISHED = Words(
+    gettext_lazy("Published"),
+    gettext_lazy("Failed"),
+    gettext_lazy("%(time)s: %(published)d published, %(failed)d failed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """The drawing.
 
     Attributes:
+        words: what it is of.
         bars: of all buckets.
         rows: time, published and failed of each bucket that is not empty, the latest first.
         published, failed: of the whole period.
@@ -43,6 +66,7 @@ class Chart:
         height: of the drawing.
     """
 
+    words: Words
     bars: list[Bar]
     rows: list[tuple[str, int, int]]
     published: int
@@ -56,7 +80,7 @@ class Chart:
     height: int = HEIGHT
 
 
-def chart(buckets: Sequence[Any]) -> Chart:
+def chart(buckets: Sequence[Any], words: Words = PUBLISHED) -> Chart:
     """Return the chart of buckets (``start``, ``published``, ``failed``), the oldest first."""
     most_published = max((bucket.published for bucket in buckets), default=0)
     most_failed = max((bucket.failed for bucket in buckets), default=0)
@@ -68,7 +92,7 @@ def chart(buckets: Sequence[Any]) -> Chart:
         label = _label(bucket.start)
         up = min(line, _height(bucket.published, most))
         down = min(HEIGHT - line, _height(bucket.failed, most))
-        title = _("%(time)s: %(published)d published, %(failed)d failed") % {
+        title = str(words.bar) % {
             "time": label,
             "published": bucket.published,
             "failed": bucket.failed,
@@ -77,6 +101,7 @@ def chart(buckets: Sequence[Any]) -> Chart:
             bars.append(Bar(index * step, max(1, step - 2), line - up, up, down, title))
             rows.append((label, bucket.published, bucket.failed))
     return Chart(
+        words=words,
         bars=bars,
         rows=rows[::-1],
         published=sum(bucket.published for bucket in buckets),

@@ -52,7 +52,7 @@ def question(
         "title": title,
         "count": len(rows),
         "skipped": skipped,
-        "names": [formatting.name(row.message_id) for row in rows[:TOLD_MAX]],
+        "names": [formatting.name(page.name_of(row)) for row in rows[:TOLD_MAX]],
         "more": len(rows) > TOLD_MAX,
         "form": [*form, (ACTION_CHECKBOX_NAME, ids)] if form else (),
         "back": back,

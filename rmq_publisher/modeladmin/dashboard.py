@@ -1,25 +1,19 @@
 """The dashboard around the list: how many failures, whether a relay runs, whether RabbitMQ answers."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from rmq_publisher.modeladmin import formatting, tiles
+from rmq_publisher.modeladmin import formatting, periods, tiles
 from rmq_publisher.modeladmin.base import PageBase
-from rmq_publisher.modeladmin.bounded_list import PERIOD
 from rmq_publisher.modeladmin.chart import chart
 from rmq_publisher.modeladmin.filters import STATE, default_state
 from rmq_publisher.models import PendingMessage
 from rmq_publisher.monitoring import broker_status, outbox_stats
 
-PERIODS = {
-    "60m": gettext_lazy("60 minutes"),
-    "24h": gettext_lazy("24 hours"),
-    "7d": gettext_lazy("7 days"),
-}
 BROKER_STATES = {
     "up": pgettext_lazy("state of a broker", "up"),
     "down": pgettext_lazy("state of a broker", "down"),
@@ -41,23 +35,15 @@ def dashboard(page: PageBase, request: HttpRequest) -> dict[str, Any]:
     database = page.get_database()
     statuses = broker_status.statuses()
     summary = outbox_stats.summary(database, at_most=tiles.COUNTED_MAX)
-    chosen = request.GET.get(PERIOD, "")
-    period = chosen if chosen in get_args(outbox_stats.Period) else "60m"
+    period = periods.chosen(request)
     return {
         "tiles": _tiles(page, request, summary, statuses),
         **tiles.trouble(database, summary),
         "announcement": _announcement(summary),
-        "periods": [(_with_period(request, key), PERIODS[key], key == period) for key in PERIODS],
-        "chart": chart(outbox_stats.series(database, period)),  # type: ignore[arg-type]
+        "periods": periods.links(request, period),
+        "chart": chart(outbox_stats.series(database, period)),
         "brokers": [_broker(status) for status in statuses],
     }
-
-
-def _with_period(request: HttpRequest, period: str) -> str:
-    """Return the list's address with another period for the chart."""
-    query = request.GET.copy()
-    query[PERIOD] = period
-    return f"?{query.urlencode()}"
 
 
 def _tiles(

@@ -1,9 +1,9 @@
 """The outcomes of retrying and discarding, with the words in which a person reads them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from django.utils import translation
 from django.utils.functional import Promise
@@ -16,8 +16,41 @@ from rmq_publisher.outbox import retry_policy
 from rmq_publisher.outbox.manual_retry import Resent
 
 
-class Outcome(Enum):
-    """What happened to one message: a line about it, and the sentence that counts all like it."""
+class Words(Enum):
+    """What may happen to one row: a line about it, and the sentence that counts all like it."""
+
+    line: Promise
+    total: Promise
+
+    def __new__(cls, name: str, line: Promise, total: Promise) -> Self:
+        """Make a member whose value is its name."""
+        member = object.__new__(cls)
+        # Not the texts: Enum would compare them, and so translate them during the import.
+        member._value_ = name
+        member.line, member.total = line, total
+        return member
+
+
+class Told(Protocol):
+    """One row's outcome, for the user and for the log."""
+
+    @property
+    def id(self) -> Any:
+        """The row's."""
+
+    @property
+    def outcome(self) -> Words:
+        """What happened to it."""
+
+    def line(self) -> str:
+        """Return what the person reads about this row."""
+
+    def logged(self) -> str:
+        """Return what the admin's log keeps, in English; empty if nothing was tried or changed."""
+
+
+class Outcome(Words):
+    """What happened to one message."""
 
     SENT = ("sent", gettext_lazy("sent and confirmed by RabbitMQ"), gettext_lazy("Sent %d."))
     FAILED = ("failed", gettext_lazy("failed again: %s"), gettext_lazy("Failed again: %d."))
@@ -96,19 +129,7 @@ class Outcome(Enum):
         gettext_lazy("Skipped %d: already delivered, discarded or being sent."),
     )
 
-    line: Promise
-    total: Promise
 
-    def __new__(cls, name: str, line: Promise, total: Promise) -> Self:
-        """Make a member whose value is its name."""
-        member = object.__new__(cls)
-        # Not the texts: Enum would compare them, and so translate them during the import.
-        member._value_ = name
-        member.line, member.total = line, total
-        return member
-
-
-# Nothing was tried with these.
 _UNCHANGED = (
     Outcome.KEPT, Outcome.TAKEN, Outcome.GONE, Outcome.ENDED, Outcome.HOMELESS, Outcome.DECIDED,
 )  # fmt: skip
@@ -186,12 +207,13 @@ def _outcomes(resent: Resent) -> Iterator[tuple[int, Outcome, PublishError | Non
             yield id_, outcome, None
 
 
-def summary(results: Iterable[Result]) -> str:
+def summary(results: Sequence[Told]) -> str:
     """Return how many there are of each outcome, such as "Sent 3. Failed again: 1."."""
-    numbers: dict[Outcome, int] = {}
+    numbers: dict[Words, int] = {}
     for result in results:
         numbers[result.outcome] = numbers.get(result.outcome, 0) + 1
-    totals: list[Any] = [
-        str(outcome.total) % numbers[outcome] for outcome in Outcome if outcome in numbers
-    ]
-    return " ".join(totals) or _("Nothing was changed.")
+    if not numbers:
+        return _("Nothing was changed.")
+    kind = type(results[0].outcome)
+    totals: list[Any] = [str(each.total) % numbers[each] for each in kind if each in numbers]
+    return " ".join(totals)

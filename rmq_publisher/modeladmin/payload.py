@@ -52,6 +52,11 @@ def shown(body: bytes) -> Shown:
     return _text("text", text)
 
 
+def text(content: str) -> Shown:
+    """Return text without invisible characters, as far as a page shows it."""
+    return _text("text", content)
+
+
 def _text(kind: str, text: str) -> Shown:
     return Shown(kind, visible(text[:TEXT_MAX], keep="\n\t"), cut=len(text) > TEXT_MAX)
 

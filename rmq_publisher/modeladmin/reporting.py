@@ -10,14 +10,14 @@ from django.utils.translation import gettext as _
 
 from rmq_publisher.modeladmin import formatting
 from rmq_publisher.modeladmin.base import TOLD_MAX, PageBase
-from rmq_publisher.modeladmin.outcomes import Result, summary
+from rmq_publisher.modeladmin.outcomes import Told, summary
 
 
 def finish(
     page: PageBase,
     request: HttpRequest,
     rows: Sequence[Any],
-    results: Sequence[Result],
+    results: Sequence[Told],
     level: int,
 ) -> None:
     """Log what was tried, and tell the user about each row.
@@ -41,7 +41,7 @@ def finish(
     lines = format_html_join(
         "",
         '<span class="rmq-told">{}: {}</span>',
-        ((formatting.name(row.message_id), result.line()) for row, result in known[:TOLD_MAX]),
+        ((formatting.name(page.name_of(row)), result.line()) for row, result in known[:TOLD_MAX]),
     )
     if len(known) > TOLD_MAX:
         rest = _("For the other messages, see each one's history.")

@@ -25,12 +25,22 @@ class RowSelectionMixin(PageBase):
 
     listed_by: ClassVar[tuple[str, ...]] = ("pk", "message_id", "state", "size")
 
+    def read_id(self, text: str) -> Any:
+        """Return a row's id out of a form.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if text.isascii() and text.isdigit() and (number := int(text)) <= ID_MAX:
+            return number
+        raise ValueError("not an id")
+
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Run an action as Django does, after checking the ids that the form holds."""
         try:
-            ids = _selected_ids(request)
+            ids = self._selected_ids(request)
         except ValueError:
             text = _("The selection is not valid. Nothing was changed.")
             self.message_user(request, text, messages.ERROR)
@@ -47,7 +57,7 @@ class RowSelectionMixin(PageBase):
         """
         found = queryset.only(*self.listed_by)
         rows = list(found[: bounded_list.LISTED_MAX])
-        left = 0 if is_across(request) else len(_selected_ids(request)) - len(rows)
+        left = 0 if is_across(request) else len(self._selected_ids(request)) - len(rows)
         if left:
             text = ngettext(
                 "Left out %d selected message: it no longer matches the filters, or was deleted.",
@@ -60,6 +70,21 @@ class RowSelectionMixin(PageBase):
             self.message_user(request, text, messages.WARNING)
         return rows
 
+    def _selected_ids(self, request: HttpRequest) -> list[Any]:
+        """Return the ids that a form holds, in order and without duplicates.
+
+        One field may hold several, separated by commas: Django accepts a thousand fields at most.
+
+        Raises:
+            ValueError: something else than ids, or more than a list has.
+        """
+        fields = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        parts = [part for field in fields for part in field.split(",")]
+        ids = dict.fromkeys(self.read_id(part) for part in parts)
+        if len(ids) > bounded_list.LISTED_MAX:
+            raise ValueError("too many ids")
+        return list(ids)
+
 
 def confirmed(request: HttpRequest) -> bool:
     """Whether this is the answer to the question before discarding."""
@@ -70,25 +95,3 @@ def is_across(request: HttpRequest) -> bool:
     """Whether the whole list is selected, as Django's own form reads it."""
     field = forms.BooleanField(required=False)
     return bool(field.clean(request.POST.get("select_across")))
-
-
-def _selected_ids(request: HttpRequest) -> list[int]:
-    """Return the ids that a form holds, in order and without duplicates.
-
-    One field may hold several, separated by commas: Django accepts a thousand fields at most.
-
-    Raises:
-        ValueError: something else than ids, or more than a list has.
-    """
-    fields = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    parts = [part for field in fields for part in field.split(",")]
-    ids = dict.fromkeys(_id(part) for part in parts)
-    if len(ids) > bounded_list.LISTED_MAX:
-        raise ValueError("too many ids")
-    return list(ids)
-
-
-def _id(text: str) -> int:
-    if text.isascii() and text.isdigit() and (number := int(text)) <= ID_MAX:
-        return number
-    raise ValueError("not an id")

@@ -50,8 +50,15 @@ def asked(source):
 
 
 def sources():
-    for path in (*ROOT.glob("*.py"), *ROOT.glob("models/*.py"), *ROOT.glob("modeladmin/*.py")):
-        yield path.read_text("utf-8")
+    for folder in (
+        "",
+        "models",
+        "modeladmin",
+        "contrib/django_tasks",
+        "contrib/django_tasks/modeladmin",
+    ):
+        for path in (ROOT / folder).glob("*.py"):
+            yield path.read_text("utf-8")
     for path in ROOT.rglob("*.html"):
         # Python-like, for xgettext: the calls are what counts.
         yield "\n".join(CALL.findall(templatize(path.read_text("utf-8"))))
