@@ -79,6 +79,15 @@ class Chart:
     line: int
     height: int = HEIGHT
 
+    @property
+    def title(self) -> str:
+        """When the period begins, and the numbers of all of it."""
+        return str(self.words.bar) % {
+            "time": self.begins,
+            "published": self.published,
+            "failed": self.failed,
+        }
+
 
 def chart(buckets: Sequence[Any], words: Words = PUBLISHED) -> Chart:
     """Return the chart of buckets (``start``, ``published``, ``failed``), the oldest first."""

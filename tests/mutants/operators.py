@@ -7,6 +7,7 @@ from .mutant import Mutant
 FAILURES = ("management/test_failures_and_discard.py",)
 TESTS = ("modeladmin/test_operator.py",)
 PENDING = ("modeladmin/test_pending.py",)
+TASKS = ("contrib/django_tasks/test_admin.py",)
 OPERATIONS = "modeladmin/operations.py"
 FILTERS = "modeladmin/filters.py"
 DETAIL = "modeladmin/change_view.py"
@@ -147,6 +148,38 @@ MUTANTS = (
         "            tell_cancelled(message_id, database)\n",
         "            pass\n",
         PENDING,
+    ),
+    Mutant(
+        "whoever looks sees arguments",
+        "Arguments and results of tasks need the permission to view payloads.",
+        "contrib/django_tasks/modeladmin/task_page.py",
+        "        if not self.has_payload_permission(request):\n            return {}\n",
+        "",
+        TASKS,
+    ),
+    Mutant(
+        "whoever looks sees tracebacks",
+        "Tracebacks of tasks need the permission to view payloads.",
+        "contrib/django_tasks/modeladmin/task_page.py",
+        '            text = str(each.get("traceback", "")) if may_see else ""\n',
+        '            text = str(each.get("traceback", ""))\n',
+        TASKS,
+    ),
+    Mutant(
+        "tasks are deleted without a question",
+        "The page asks before selected tasks are deleted.",
+        "contrib/django_tasks/modeladmin/task_page.py",
+        "        if rows and (is_across(request) or not confirmed(request)):\n",
+        "        if False:\n",
+        TASKS,
+    ),
+    Mutant(
+        "the chart of tasks counts without end",
+        "The chart counts the latest finished tasks only, and says so.",
+        "contrib/django_tasks/modeladmin/dashboard.py",
+        "    return buckets, len(found) < CHARTED_MAX\n",
+        "    return buckets, True\n",
+        TASKS,
     ),
     Mutant(
         "everything is discarded without a filter",

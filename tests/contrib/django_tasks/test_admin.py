@@ -90,7 +90,7 @@ def test_the_chart_counts_what_finished() -> None:
     task("RUNNING", ago=120)
     page = shown()
     assert "3 successful, 1 failed" in page
-    assert "Successful 3, Failed 1" in page
+    assert re.search(r"Since .*: 3 successful, 1 failed</title>", page)
     assert "No task finished in this period." not in page
     finished = TaskRecord.objects.filter(finished_at__isnull=False)
     finished.update(finished_at=DatabaseNow(-7200))
