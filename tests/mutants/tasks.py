@@ -51,6 +51,14 @@ MUTANTS = (
         AMQP,
     ),
     Mutant(
+        "what unlocks a chord goes first",
+        "A task without priority has 0, as the others: it does not overtake them on RabbitMQ 4.3.",
+        "contrib/celery/amqp.py",
+        'priority = options.get("priority") or 0',
+        'priority = options.get("priority")',
+        AMQP,
+    ),
+    Mutant(
         "protocol 1 has no id",
         "Messages of Celery's protocol 1 are found by the task's id, too.",
         "contrib/celery/amqp.py",

@@ -168,7 +168,9 @@ def _message(
     reply_to = arguments.get("reply_to")
     if reply_to is not None and not isinstance(reply_to, str):
         arguments["reply_to"] = reply_to.name  # a queue
-    priority = options.get("priority", 0)  # kombu's default
+    # 0 is kombu's default. Without any, a quorum queue of RabbitMQ 4.3 takes it for a 4: what unlocks
+    # chords would keep the tasks that they wait for from ever running.
+    priority = options.get("priority") or 0
     if isinstance(priority, float) and priority.is_integer():
         priority = int(priority)
     return payload, {
