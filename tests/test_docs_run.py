@@ -329,6 +329,32 @@ def as_pattern(line: str) -> str:
     return re.sub(r"RabbitMQ\\ \d\S*", r"RabbitMQ \\S+", pattern)
 
 
+def test_tutorial_of_consuming(project, broker, amqp, names):
+    """It goes on from the project of the first one."""
+    told = {
+        "orders.handled": names.queue(),
+        "orders.dead": names.queue(),
+        "shop.dead": names.exchange(),
+    }
+    project.command("django-admin startproject mysite .")
+    project.command("python manage.py startapp shop")
+    for block in blocks("docs/tutorial.md", "python"):
+        if block.file not in ("shop/queues.py", "read.py"):
+            project.write(block, told, broker.url)
+    page = "docs/tutorial-consume.md"
+    parts = sorted(
+        (*blocks(page, "python"), *blocks(page, "console")), key=lambda block: block.line
+    )
+    for block in parts:
+        if block.file:
+            project.write(block, told, broker.url)
+            continue
+        for command, shown in re.findall(r"(?m)^\$ (.*)\n((?:(?!\$ ).+\n?)*)", block.text):
+            output = project.command(command)
+            for line in shown.splitlines():
+                assert line in output.splitlines(), f"{page}: {line!r} is not in {output!r}"
+
+
 @pytest.mark.disturbs
 def test_tutorial(project, node):
     page = "docs/tutorial.md"

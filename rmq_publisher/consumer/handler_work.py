@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 
 from rmq_publisher import signals
 from rmq_publisher.consumer import databases
@@ -15,9 +15,11 @@ from rmq_publisher.consumer.handler_options import HandlerOptions
 from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
 from rmq_publisher.consumer.once_batch import run_batch
 from rmq_publisher.consumer.outcomes import HANDLED, Ended, Outcome
+from rmq_publisher.consumer.retention import RetentionPruner
 from rmq_publisher.consumer.retries import Retries
 from rmq_publisher.consumer.worker import Worker
 from rmq_publisher.consumer.worker_queue import WorkerQueue
+from rmq_publisher.db.support import unfit
 
 Before = Callable[[HandlerOptions], object]
 
@@ -30,14 +32,18 @@ class HandlerWork:
     Args:
         options: the handler's.
         loop: the process's, for coroutine functions.
+        pruner: the process's; None where nothing is pruned.
     """
 
-    def __init__(self, options: HandlerOptions, loop: EventLoop) -> None:
+    def __init__(
+        self, options: HandlerOptions, loop: EventLoop, pruner: RetentionPruner | None = None
+    ) -> None:
         self.name = str(options)
         self.batch = options.once_batch or 1
         self.timeout = options.timeout
         self.keeps = options.is_stream
         self._options = options
+        self._pruner = pruner
         self._call = HandlerCall(options, loop)
         self._retries = Retries(options)
 
@@ -49,7 +55,12 @@ class HandlerWork:
                 return [self._one(messages[0], begun[0])]
             return self._many(messages, begun)
         finally:
+            self._prune()
             databases.tidy(idle=False)
+
+    def _prune(self) -> None:
+        if self._pruner is not None:
+            self._pruner.prune_if_due()
 
     def _one(self, message: ReceivedMessage, begun: Outcome | None) -> Outcome:
         if begun is not None:
@@ -129,6 +140,7 @@ class HandlerWork:
 
     def idle(self) -> None:
         """Close database connections that are not kept."""
+        self._prune()
         databases.tidy(idle=True)
 
     def thread_ends(self) -> None:
@@ -179,7 +191,10 @@ def add_handlers(
         before: called with each before its queue is consumed from for the first time.
     """
     loop = EventLoop()
+    handlers = list(handlers)
+    homes = {handler.database or DEFAULT_DB_ALIAS for handler in handlers}
+    pruner = RetentionPruner(database for database in homes if not unfit(database))
     for handler in handlers:
         count = threads or handler.threads
         queue = HandlerQueue(handler, count, before)
-        worker.add(queue, HandlerWork(handler, loop), count)
+        worker.add(queue, HandlerWork(handler, loop, pruner), count)
