@@ -1,6 +1,7 @@
 """What relays delete from time to time: finished messages, old counts, relays that are gone."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 
 from rmq_publisher.outbox import heartbeats, transitions
@@ -11,6 +12,11 @@ logger = logging.getLogger("rmq_publisher.relay")
 
 PRUNE_SECONDS = 3600.0
 MAX_PRUNED = 10_000  # in one run: no message is sent meanwhile
+
+
+# Of apps with tables of their own, by the option of `rmq_prune` that asks for them: called with database,
+# age (None for the configured one), batch= and dry_run=; they return how many rows.
+extra_pruners: dict[str, Callable[..., int]] = {}
 
 
 class Pruner:

@@ -1,6 +1,7 @@
 """What the rest of the package must know of tasks: their queues, and how they are cancelled."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from django.core import checks as django_checks
@@ -12,6 +13,7 @@ from rmq_publisher.contrib.django_tasks import checks, records
 from rmq_publisher.contrib.django_tasks.configured import backends
 from rmq_publisher.contrib.django_tasks.options import TAG
 from rmq_publisher.contrib.django_tasks.topology import all_queues
+from rmq_publisher.outbox.maintenance import extra_pruners
 from rmq_publisher.publisher.scheduling import cancellers
 from rmq_publisher.topology import registry
 
@@ -38,9 +40,27 @@ def cancel(message_id: str, database: str) -> bool:
     return kept_there and database in databases and records.cancel(database, message_id)
 
 
+def prune(database: str, older_than: timedelta | None, *, batch: int, dry_run: bool) -> int:
+    """Delete finished tasks of a database that are old enough; return how many."""
+    total = 0
+    for backend in backends():
+        options = backend.usable_options
+        if options.database != database:
+            continue
+        days = older_than / timedelta(days=1) if older_than else options.result_retention_days
+        while pruned := records.prune(
+            database, [backend.alias], days, most=batch, dry_run=dry_run
+        ):
+            total += pruned
+            if dry_run:
+                break
+    return total
+
+
 def connect() -> None:
     """Have the rest of the package know the tasks: `rmq_declare`, the checks and `cancel`."""
     registry.add_source("TASKS", queues)
+    extra_pruners["tasks"] = prune
     if cancel not in cancellers:
         cancellers.append(cancel)
     django_checks.register(check_sharing, TAG)

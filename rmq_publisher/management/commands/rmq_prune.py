@@ -11,11 +11,13 @@ from rmq_publisher.consumer import retention
 from rmq_publisher.management.arguments import check_database, duration, take_database
 from rmq_publisher.management.base import QuietableCommand
 from rmq_publisher.outbox import heartbeats, transitions
+from rmq_publisher.outbox.maintenance import extra_pruners
 from rmq_publisher.telemetry import publish_counts
 
 FINISHED = ("delivered", "discarded")
 UNFINISHED = ("pending", "failed")
 MOST_AT_ONCE = 10_000
+TASKS = "tasks"
 # Options that add a table: what deletes from it, the setting of its age, and what is printed.
 EXTRAS = (
     ("inbox", retention.prune_inbox, "inbox_retention_days", "handled messages of the inbox"),
@@ -68,6 +70,11 @@ class Command(QuietableCommand):
             action="store_true",
             help="Also delete dead letters that were sent back or discarded.",
         )
+        parser.add_argument(
+            "--tasks",
+            action="store_true",
+            help="Also delete finished tasks of Django's framework. Default age: result_retention_days.",
+        )
         parser.add_argument("--dry-run", action="store_true", help="Only print how many.")
         take_database(parser)
 
@@ -108,6 +115,8 @@ class Command(QuietableCommand):
                     batch=options["batch"],
                     dry_run=dry_run,
                 )
+        if options["tasks"]:
+            numbers["finished tasks"] = _prune_tasks(database, options)
         did = "would be deleted" if dry_run else "deleted"
         for what, number in numbers.items():
             self.stdout.write(f"{number} {what} {did}.")
@@ -120,3 +129,11 @@ def _age(given: timedelta | None, setting: str) -> timedelta:
         return timedelta(days=getattr(loader.outbox(), setting))
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
+
+
+def _prune_tasks(database: str, options: dict[str, Any]) -> int:
+    if TASKS not in extra_pruners:
+        raise CommandError("--tasks needs rmq_publisher.contrib.django_tasks in INSTALLED_APPS.")
+    return extra_pruners[TASKS](
+        database, options["older_than"], batch=options["batch"], dry_run=options["dry_run"]
+    )
