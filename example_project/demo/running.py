@@ -155,6 +155,28 @@ def _configure(broker: Broker, directory: Path) -> None:
     logging.getLogger("rmq_publisher").setLevel(logging.ERROR)
 
 
+@contextlib.contextmanager
+def relay() -> Iterator[None]:
+    """Run a relay for the shop's database."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "rmq_relay", "-v", "2"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # as the server
+    )
+    guarded = guard(process.pid)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        release_guard(guarded)
+
+
 def _hang_up() -> None:
     """Close this process's connection while the broker is still there."""
     from rmq_publisher import connections  # noqa: PLC0415

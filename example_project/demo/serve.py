@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 
-from .running import LOOKING, MEMORY, DemoError, broker, end_on_sigterm, shop
+from .running import LOOKING, MEMORY, DemoError, Site, broker, end_on_sigterm, relay, shop
 from .terminal import complain, note, say
 
 USUAL_PORT = 8000
@@ -36,8 +36,16 @@ def serve() -> int:
             say("broker", str(found))
         if found.rung in ("docker", "local"):  # one of our own, on the loopback address: no secret
             say("", f"{found.url}   queue: shop.orders")
-        note("Press Ctrl-C to stop everything.")
-        return site.server.wait()
+        if site.in_memory:  # it exists in this process only, and so do the messages
+            return _wait(site)
+        with relay():
+            say("relay", "sends what is stored, such as messages from while the broker was down")
+            return _wait(site)
+
+
+def _wait(site: Site) -> int:
+    note("Press Ctrl-C to stop everything.")
+    return site.server.wait()
 
 
 def port() -> int | None:

@@ -377,3 +377,26 @@ def test_no_argument_value_stands_in_a_text():
     queue = QueueConfig("q", bindings=[Binding("e", "k", {"token": "secret-1"})])
     shown = [str(queue), str(Bound(queue, queue.bindings[0])), *(s.entity for s in queue.steps())]
     assert "secret-1" not in " ".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        ({"x-match": "all", "weight": 1.5}, r"arguments\['weight'\]"),
+        ({"sizes": [1, 2.0]}, r"arguments\['sizes'\]\[1\]"),
+        ({"size": {"min": 0.1}}, r"arguments\['size'\]\['min'\]"),
+    ],
+)
+def test_a_float_is_refused_with_the_reason_and_its_place(arguments, where):
+    """AMQP has floats; it is pika that cannot send one, in a headers binding and elsewhere."""
+    reason = (
+        where + " is a float, which pika cannot send in a declaration: use a whole number or a str"
+    )
+    exchange = ExchangeConfig("by_headers", "headers")
+    for make in (
+        lambda: Binding(exchange, arguments=arguments),
+        lambda: QueueConfig("q", arguments=arguments),
+        lambda: ExchangeConfig("x", arguments=arguments),
+    ):
+        with pytest.raises(TopologyError, match=reason):
+            make()
