@@ -5,11 +5,11 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.modeladmin import formatting, tiles
 from rmq_publisher.modeladmin.base import PageBase
 from rmq_publisher.models import PublishFailure
 from rmq_publisher.monitoring import broker_status, outbox_stats
-from rmq_publisher.outbox import scheduled
 
 
 def pending_dashboard(page: PageBase, request: HttpRequest) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def pending_dashboard(page: PageBase, request: HttpRequest) -> dict[str, Any]:
     """
     database = page.get_database()
     summary = outbox_stats.summary(database, at_most=tiles.COUNTED_MAX)
-    oldest, following = summary.oldest_pending, scheduled.seconds_to_next(database)
+    oldest, following = summary.oldest_pending, _seconds_to_next(page)
     chosen = request.GET.get("time", "")
     failures = page.address_of(request, PublishFailure, "changelist")
     return {
@@ -57,3 +57,11 @@ def pending_dashboard(page: PageBase, request: HttpRequest) -> dict[str, Any]:
             ),
         ],
     }
+
+
+def _seconds_to_next(page: PageBase) -> float | None:
+    """Return in how many seconds the next scheduled message is due; None if there is none."""
+    later = {"available_at__gt": DatabaseNow(), "scheduled_at__gt": DatabaseNow()}
+    rows = page.rows().filter(ordering_key="", **later).order_by("ordering_key", "available_at")
+    row = rows.annotate(now=DatabaseNow()).only("scheduled_at").first()
+    return None if row is None else (row.scheduled_at - row.now).total_seconds()

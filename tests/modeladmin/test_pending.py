@@ -136,6 +136,12 @@ def test_without_a_relay_it_says_so_and_what_is_overdue() -> None:
     assert "1 scheduled message should have been sent" in text(failures)
 
 
+def test_the_next_one_is_scheduled_and_not_leased(relay: None) -> None:
+    pending(held=True)  # for an hour
+    pending(ahead=3 * HOUR + 60)
+    assert "next in 3 hours" in shown()
+
+
 def test_with_a_relay_nothing_is_overdue(relay: None) -> None:
     pending(ahead=-90)
     assert "should have been sent" not in shown()
