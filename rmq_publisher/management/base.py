@@ -111,7 +111,7 @@ class ConnectionsCommand(QuietableCommand):
             try:
                 complaint = self.examine(alias, found, **options)
             except BrokerUnavailable as error:
-                complaint = found["error"] = str(error)
+                complaint = found["error"] = error.reason
             if complaint:
                 complaints.append(f"{where}: {complaint}")
         complaints += self.examine_databases()

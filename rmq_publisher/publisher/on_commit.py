@@ -4,10 +4,12 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, transaction
 from django.db import connections as databases
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from rmq_publisher.db import support
+from rmq_publisher.db.errors import is_table_missing
 from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox import after_commit, transitions
@@ -65,9 +67,14 @@ def store(
     hook = CommitHook(_send_committed, database, using, (), timeout)
 
     def insert() -> Sequence[OutboxRow]:
-        return transitions.insert(
-            database, using, envelopes, ordering_keys=ordering_keys, timeout=timeout
-        )
+        try:
+            return transitions.insert(
+                database, using, envelopes, ordering_keys=ordering_keys, timeout=timeout
+            )
+        except DatabaseError as error:
+            if is_table_missing(error):
+                error.add_note(support.how_to_migrate(database))
+            raise
 
     if not _commits_by_itself(database):
         register(hook)  # first: if this raises, no row may have been written

@@ -217,7 +217,7 @@ def _judged(error: PublishError | None, blocked: str) -> tuple[str, str]:
         raise error
     if error is None or isinstance(error, Unroutable):
         return ALLOWED, ""
-    return UNKNOWN, str(error)
+    return UNKNOWN, error.reason
 
 
 def _ask(alias: str, entity: Entity) -> Rejected | None:

@@ -244,4 +244,12 @@ MUTANTS = (
         "        pass\n",
         ("transport/rabbitmq/test_pika_logs.py",),
     ),
+    Mutant(
+        "the outbox does not name migrate",
+        'The error of delivery="outbox" without its table names the command that makes it.',
+        "publisher/on_commit.py",
+        "                error.add_note(support.how_to_migrate(database))\n",
+        "                pass\n",
+        ("outbox/test_failed_publishes.py",),
+    ),
 )

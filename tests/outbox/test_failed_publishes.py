@@ -6,8 +6,8 @@ import pytest
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.db import DatabaseError, transaction
 from django.db import connections as databases
-from django.db import transaction
 from django.test import override_settings
 
 from rmq_publisher import publish, signals
@@ -131,6 +131,14 @@ def test_without_any_table_the_line_names_the_commands(never_migrated, settings,
     assert "DATABASE_ROUTERS keep rmq_publisher's table out of it" in line
     assert "run manage.py migrate rmq_publisher --database other" in line
     assert [one["will_retry"] for one in told] == [False]
+
+
+@both
+def test_without_the_table_the_error_of_the_outbox_names_the_command(never_migrated):
+    with pytest.raises(DatabaseError) as caught:
+        publish("x", queue="q", database="other", delivery="outbox")
+    [note] = caught.value.__notes__
+    assert "run manage.py migrate rmq_publisher --database other" in note
 
 
 @both
