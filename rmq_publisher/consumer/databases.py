@@ -12,12 +12,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 def tidy(*, idle: bool) -> None:
     """Close the connections of this thread that are unusable or older than CONN_MAX_AGE.
 
+    One in a transaction is its caller's: a handler runs in that of a `TestCase`, too.
+
     Args:
         idle: whether the thread waits for messages; a CONN_MAX_AGE of 0 counts only then.
     """
     reset_queries()
     for connection in databases.all(initialized_only=True):
-        if connection.settings_dict["CONN_MAX_AGE"] == 0 and not connection.in_atomic_block:
+        if connection.in_atomic_block:
+            continue
+        if connection.settings_dict["CONN_MAX_AGE"] == 0:
             if idle:
                 connection.close()
                 continue

@@ -15,6 +15,7 @@ from rmq_publisher.testing.assertions import (
     keep_counts_in_memory,
     memory_broker,
 )
+from rmq_publisher.testing.handlers import assert_idempotent, deliver
 
 if TYPE_CHECKING:
     from rmq_publisher.testing.django_tasks import run_tasks, tasks_run_immediately
@@ -24,10 +25,12 @@ __all__ = [
     "Published",
     "PublishedMessage",
     "Received",
+    "assert_idempotent",
     "assert_not_published",
     "assert_published",
     "assert_task_sent",
     "capture",
+    "deliver",
     "keep_counts_in_memory",
     "memory_broker",
     "run_tasks",

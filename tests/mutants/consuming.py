@@ -218,4 +218,28 @@ MUTANTS = (
         "",
         ("integration/test_consumer_faults.py",),
     ),
+    Mutant(
+        "idempotent after one delivery",
+        "assert_idempotent delivers a message a second time.",
+        "testing/handlers.py",
+        '("delivered twice", once, [(handle, first), (handle, first)])',
+        '("delivered twice", once, [(handle, first)])',
+        ("testing/test_handlers.py",),
+    ),
+    Mutant(
+        "a rehearsal stays",
+        "assert_idempotent leaves the database as it was.",
+        "testing/handlers.py",
+        "            transaction.set_rollback(True, using=database)\n",
+        "",
+        ("testing/test_handlers.py",),
+    ),
+    Mutant(
+        "a test transaction is closed",
+        "A connection in a transaction of its caller stays open after a handler.",
+        "consumer/databases.py",
+        "        if connection.in_atomic_block:\n            continue\n",
+        "",
+        ("testing/test_handlers.py",),
+    ),
 )
