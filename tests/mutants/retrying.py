@@ -197,8 +197,8 @@ MUTANTS = (
         "no row, no message",
         "A message whose row cannot be written is not acknowledged unless it waits in a level.",
         END,
-        "            if not self._levels.delays:\n                return why\n",
-        '            if not self._levels.delays:\n                message.ack()\n                return ""\n',
+        "                return why\n            longest",
+        '                message.ack()\n                return ""\n            longest',
         CONTRACT,
     ),
     Mutant(
