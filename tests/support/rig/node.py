@@ -25,6 +25,8 @@ from .ports import free_port, release_port
 START_TIMEOUT = 60.0
 # Light on a small machine: two schedulers, and no busy waiting next to the code under test.
 _ERL_ARGS = "-noinput -start_epmd false +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
+# What a queue did not take is dead-lettered again after this time; by default three minutes.
+_SOON = "-rabbit dead_letter_worker_publisher_confirm_timeout 500"
 _LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 _PLACES = (
     "/usr/lib/rabbitmq/bin/rabbitmq-server",
@@ -269,7 +271,7 @@ class PrivateNode(Admin):
             RABBITMQ_CONF_ENV_FILE="/dev/null",
             # Makes the script exec the machine, so that the pid we started is the machine's.
             RABBITMQ_ALLOW_INPUT="true",
-            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=f"{_ERL_ARGS} {_LOOPBACK}",
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=f"{_ERL_ARGS} {_LOOPBACK} {_SOON}",
         )
 
     def _write_files(self) -> None:
