@@ -14,6 +14,7 @@ from django.db import transaction  # noqa: E402
 
 from rmq_publisher import QueueConfig  # noqa: E402
 from rmq_publisher.contrib.celery import CeleryTask, chain, group  # noqa: E402
+from tests.celery_run.anything import Anything  # noqa: E402
 from tests.celery_run.expected import Expected, described  # noqa: E402
 from tests.celery_run.values import VALUES  # noqa: E402
 
@@ -34,6 +35,15 @@ def types(number: int) -> None:
     value = VALUES[number % len(VALUES)]
     equals(echo.delay(value, x=[value]), [[described(value)], {"x": [described(value)]}])
     equals(echo.delay(*VALUES), [described(VALUES), {}])
+
+
+def anything(number: int) -> None:
+    for seed in range(12 * number, 12 * number + 12):
+        made = Anything(seed)
+        args, kwargs = made.call()
+        equals(
+            echo.apply_async(args, kwargs, **made.options()), [described(args), described(kwargs)]
+        )
 
 
 def in_transactions(number: int) -> None:
@@ -97,7 +107,7 @@ def retried(number: int) -> None:
 
 
 KINDS: list[Callable[[int], None]] = [
-    types, in_transactions, options, times, expiring, links, chains, groups, retried,
+    types, anything, in_transactions, options, times, expiring, links, chains, groups, retried,
 ]  # fmt: skip
 
 for number, kind in enumerate(cycle(KINDS)):
