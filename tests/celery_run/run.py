@@ -133,7 +133,7 @@ class Run:
         deadline = time.monotonic() + patience
         while (missing := self._missing(expected)) and time.monotonic() < deadline:
             time.sleep(0.2)
-        wrong = [f"{app} {task}: no result" for app, task in missing]
+        wrong = [f"{app} {task}: no result of {expected[app][task]}" for app, task in missing]
         for app, of_app in expected.items():
             for task, (how, *value) in of_app.items():
                 found = self._result(app, task)

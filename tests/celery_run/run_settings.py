@@ -8,6 +8,7 @@ INSTALLED_APPS = ["django.contrib.contenttypes", "rmq_publisher"]
 if os.environ["RUN_BACKEND"] == "django-db":
     INSTALLED_APPS.append("django_celery_results")
 RMQ_URL = os.environ["RUN_BROKER"]
+RMQ_OUTBOX_GRACE = float(os.environ.get("RUN_GRACE", "30"))
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",

@@ -61,5 +61,5 @@ def given(value):
 @shared_task(name="run.retries", bind=True, max_retries=3)
 def retries(self, times):
     if self.request.retries < times:
-        raise self.retry(countdown=0.05)
+        raise self.retry(countdown=0.5)  # sooner, and RETRY may be stored after SUCCESS
     return self.request.retries

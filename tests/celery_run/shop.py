@@ -17,7 +17,7 @@ app.config_from_object(celery_conf)
 @transaction.atomic
 def retries_inside_atomic(self, times):
     if self.request.retries < times:
-        raise self.retry(countdown=0.05)
+        raise self.retry(countdown=0.5)
     return self.request.retries
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -143,6 +144,42 @@ def test_results_come_by_rpc(project: dict[str, Any]) -> None:
         "rolled back": False,
         "ours": 42,
     }
+
+
+KILLED = """
+import os, signal
+import django
+django.setup()
+from django.db import transaction
+from run_tasks import add
+from shop import app
+from rmq_publisher import QueueConfig
+from rmq_publisher.contrib.celery import CeleryTask
+ours = CeleryTask("run.add", queue=QueueConfig(os.environ["RUN_QUEUE"], max_priority=10))
+with transaction.atomic():
+    sent = [add.apply_async((1, 2), delivery="outbox").id, ours.apply_async((3, 4), delivery="outbox")]
+print(*sent, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_task_outlives_the_process_that_committed_it(
+    tmp_path: Path, broker: Broker, amqp: Any
+) -> None:
+    """The process is killed between the commit and the sending."""
+    celery = Run(tmp_path, broker.url, ("classic", "classic"))
+    celery.call("-m", "django", "migrate", "-v0")
+    environment = {**celery.client("shop"), "RUN_GRACE": "0"}  # it sends nothing itself
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], env=environment, cwd=tmp_path, capture_output=True,
+        text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    queue = environment["RUN_QUEUE"]
+    celery.call("-m", "django", "rmq_relay", "--once")
+    found = amqp.drain(queue, 2)
+    amqp.delete_queue(queue)
+    assert {message.properties.message_id for message in found} == {*killed.stdout.split()}
 
 
 @pytest.mark.parametrize("command", ["worker", "beat"])

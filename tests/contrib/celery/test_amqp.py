@@ -16,7 +16,14 @@ from kombu import Exchange, Queue
 from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 
-from rmq_publisher import ExchangeConfig, InvalidMessage, QueueConfig, Rejected, Unroutable
+from rmq_publisher import (
+    BrokerUnavailable,
+    ExchangeConfig,
+    InvalidMessage,
+    QueueConfig,
+    Rejected,
+    Unroutable,
+)
 from rmq_publisher.models import OutboxMessage
 from rmq_publisher.testing import assert_task_sent, capture
 
@@ -98,6 +105,17 @@ def test_a_failure_of_now_is_kombus(app: Celery) -> None:
     with capture(error=Unroutable(312, "NO_ROUTE")), pytest.raises(OperationalError) as caught:
         app.send_task("shop.add", delivery="now")
     assert isinstance(caught.value.__cause__, Unroutable)
+
+
+@pytest.mark.parametrize("delivery", ["on_commit", "outbox"])
+def test_an_outage_is_not_the_callers(
+    app: Celery, delivery: str, django_capture_on_commit_callbacks: Any
+) -> None:
+    outage = BrokerUnavailable("no connection")
+    with capture(on_commit="pending", error=outage):
+        with django_capture_on_commit_callbacks(execute=True):
+            result = app.send_task("shop.add", delivery=delivery)
+        assert OutboxMessage.objects.filter(message_id=result.id).exists()
 
 
 def test_an_event_loop(app: Celery, rmq_published: Any) -> None:
