@@ -32,10 +32,10 @@ logger = logging.getLogger("rmq_publisher")
 EVERY_SECONDS = 10.0  # between looks at one broker
 CONNECT_SECONDS = 3.0  # at most, for each node
 QUEUES_SECONDS = 3.0  # for all queues
-QUEUE_SECONDS = 1.0  # for one of them: an ill one must not hide the others
-ALARM_SECONDS = 1.0  # for an alarm to be told, and again for the answer that comes after it
-# What was seen longer ago says nothing of now. Until then it is told with its age: of many processes
-# that are asked in turn, each looks seldom.
+QUEUE_SECONDS = 1.0  # for one of them: one that does not answer must not hide the others
+ALARM_SECONDS = 1.0  # to wait for news of an alarm, and again for the answer that follows it
+# An older observation says nothing about the present. A younger one is shown with its age: where many
+# processes take turns in serving the page, each of them looks rarely.
 STALE_SECONDS = 600.0
 
 UP, DOWN, BLOCKED, UNKNOWN = "up", "down", "blocked", "unknown"
@@ -47,7 +47,7 @@ class QueueDepth:
 
     Attributes:
         messages: ready for consumers; None where the broker did not say.
-        consumers: likewise.
+        consumers: of the queue; None where the broker did not say.
         error: why it did not; empty where it did.
     """
 

@@ -65,7 +65,7 @@ class Bucket:
 
 
 def summary(database: str, *, at_most: int | None = AT_MOST) -> Summary:
-    """Return where a database stands. What is delivered or discarded is never looked at.
+    """Return the state of a database. Delivered and discarded rows are never read.
 
     Args:
         database: Django alias.

@@ -202,7 +202,7 @@ def waiting_keys(
 
     Args:
         database: Django alias.
-        rows: that somebody who holds them is about to send; they may stand before each other.
+        rows: that somebody who holds them is about to send; one may come before another.
         besides: ids of rows that do not count: the holder sends them before these.
     """
     keyed = {row.id: row.ordering_key for row in rows if row.ordering_key}

@@ -123,7 +123,7 @@ class Relay:
         try:
             return self._cycle()
         except (DatabaseError, InterfaceError) as error:
-            # A missing table is an OperationalError on SQLite, but waiting does not mend it.
+            # A missing table is an OperationalError on SQLite, but waiting does not fix it.
             is_outage = isinstance(error, UNAVAILABLE) and not is_table_missing(error)
             may_wait = is_outage and not self._once
             if not (may_wait or is_contention(error)):

@@ -68,7 +68,7 @@ Outcome: TypeAlias = tuple[OutboxRow, PublishError | _NotSent | None]  # None: c
 
 
 def new_token() -> int:
-    """Return a random token; 0 stands for nobody's."""
+    """Return a random token; 0 means that nobody holds the row."""
     return secrets.randbelow(2**63 - 1) + 1
 
 
@@ -208,7 +208,7 @@ def _entity_table(entity: Entity) -> dict[str, Any]:
             "internal": entity.internal,
         }
     else:
-        raise TypeError(f"{entity!r} stands in no message")
+        raise TypeError(f"{entity!r} cannot be part of a message")
     return {
         **own,
         "name": entity.name,

@@ -1,6 +1,6 @@
 """What happens to messages inside the memory broker: routing, limits, expiry, dead letters.
 
-No thread, no lock and no clock of its own: its time goes on when it is told to.
+No thread, no lock and no clock of its own: its time advances only by `advance`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ class Core:
         return self.catalogue.reached(message.exchange, message.keys, message.headers)
 
     def _put(self, queue: MemoryQueue, message: Stored) -> bool:
-        """Put a message into a queue, and out what there is no more room for."""
+        """Put a message into a queue, and remove what exceeds its limits."""
         if queue.refuses(message):
             if queue.overflow == "reject-publish-dlx":
                 self._bury(queue, message, MAXLEN)

@@ -145,7 +145,7 @@ class MemoryQueue:
 
     @property
     def next_expiry(self) -> float | None:
-        """When the head expires; what stands behind it expires only at the head."""
+        """When the head expires; what is behind it expires only at the head."""
         return self._ready[0][1].expires_at if self._ready else None
 
     def pop(self) -> Entry:
