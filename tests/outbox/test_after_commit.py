@@ -31,6 +31,7 @@ from tests.support.rig.proxy import Proxy
 from tests.support.rows import change, column, store_rows
 
 ON_POSTGRES = pytest.mark.parametrize("store", ["postgres"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -323,6 +324,24 @@ def test_what_does_not_fit_is_given_to_the_relay(
     assert received(amqp, queue, 3) == [*sent[:2], sent[-1]]
 
 
+@ON_SQLITE
+@pytest.mark.parametrize("bound", [("MAX_ROWS", 2), ("MAX_BYTES", 2)], ids=str)
+def test_what_is_held_leaves_less_room_for_the_next_transaction(
+    store: str, send: Any, by_proxy: Proxy, bound: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_sender, *bound)
+    send()
+    assert after_commit.flush(PATIENCE)
+    silence = by_proxy.stall("client")
+    send()
+    send()
+    left = send()
+    eventually(lambda: column(store, "message_id", token=0) == [left])
+    silence.disarm()
+    assert after_commit.flush(PATIENCE)
+    assert column(store, "message_id") == [left]
+
+
 def test_it_does_not_rest_before_all_is_given_to_the_relay(
     store: str, queue: str, rmq: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +499,20 @@ def test_relays_are_told_of_what_is_left_to_them(rmq: Any, send: Any, heard: Any
     rmq.RMQ_OUTBOX_GRACE = 0
     send()
     assert heard(PATIENCE)
+
+
+@ON_POSTGRES
+def test_relays_are_not_told_before_the_commit(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes rows due in a transaction tells them too early: they would look in vain."""
+    told: list[str] = []
+    monkeypatch.setattr(after_commit._sender, "notify", told.append)
+    with transaction.atomic(using=store):
+        after_commit.notify(store)
+    assert told == []
+    after_commit.notify(store)
+    assert told == [store]
 
 
 @ON_POSTGRES

@@ -81,6 +81,16 @@ def test_it_looks_again_and_again(store: str, start: Any, amqp: Amqp, queue: str
     eventually(lambda: column(store, "id") == [])
 
 
+@ON_SQLITE
+def test_it_sleeps_until_the_next_one_is_due(
+    store: str, start: Any, amqp: Amqp, queue: str
+) -> None:
+    """A message that was scheduled is sent at its time, not at the next poll."""
+    store_rows(store, queue=queue, available_at=DatabaseNow(0.5))
+    start(poll_interval=3600)
+    assert len(ids(amqp, queue, 1)) == 1
+
+
 def test_what_had_failed_is_kept_as_delivered(store: str, amqp: Amqp, queue: str) -> None:
     store_rows(store, queue=queue, state="failed", failed_at=DatabaseNow(-60))
     once(store)

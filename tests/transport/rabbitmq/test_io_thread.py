@@ -8,6 +8,8 @@ import pytest
 from rmq_publisher import BrokerUnavailable
 from rmq_publisher.conf import loader
 from rmq_publisher.transport.rabbitmq.io_thread import IOThread
+from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Request
+from tests.support.calls import PATIENCE
 from tests.support.deliveries import Told
 
 
@@ -117,3 +119,27 @@ def test_what_comes_when_the_thread_has_just_ended_has_its_outcome(engine: Playe
     delivery = Told()
     assert engine.submit([delivery.message])
     assert isinstance(delivery.error, BrokerUnavailable)
+
+
+def test_a_question_is_answered_when_the_thread_dies() -> None:
+    thread, request = IOThread(loader.connection("default")), Request(())
+
+    def dies() -> None:
+        thread.ask(request)
+        raise ZeroDivisionError
+
+    thread.connection.connect = dies  # type: ignore[method-assign]
+    thread.start()
+    assert request.answered.wait(PATIENCE)
+    assert request.refusal == (LOST, "the I/O thread died of ZeroDivisionError")
+    thread.close(0)
+
+
+def test_a_question_to_a_thread_that_has_ended_is_answered() -> None:
+    thread, request = IOThread(loader.connection("default")), Request(())
+    thread.connection.connect = lambda: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    thread.start()
+    thread.close(PATIENCE)
+    thread.ask(request)
+    assert request.answered.is_set()
+    assert request.refusal == (LOST, "the I/O thread has ended")
