@@ -1,6 +1,7 @@
 """Closed channels, messages that end the connection, topology, and destinations that answer nothing."""
 
 from rmq_publisher.exceptions import (
+    BrokerUnavailable,
     ConfirmTimeout,
     Rejected,
 )
@@ -369,3 +370,46 @@ def test_another_channel_is_not_waited_for_long(channel: Channel) -> None:
     assert channel.send(Told("w", ("", "third"))) == []
     assert channel.later(SICK_SECONDS) == ["w"]
     assert channel.renewals == 0
+
+
+# -- no channel to verify on -----------------------------------------------------------------------
+
+
+def test_without_a_channel_to_verify_on_what_needs_one_is_told_and_the_rest_is_sent(
+    channel: Channel,
+) -> None:
+    batch = object()
+    first, plain = needing("q", Told("first", batch=batch)), Told("plain", batch=batch)
+    assert channel.send(first, plain) == []
+    channel.dispatcher.cannot_verify(channel.asked[-1], "530 NOT_ALLOWED")
+    assert channel.pump() == ["plain"]
+    assert outcome(first) is BrokerUnavailable
+    assert "530 NOT_ALLOWED" in str(first.error)
+
+
+def test_that_no_channel_can_be_opened_is_known_for_a_while(channel: Channel) -> None:
+    """Each attempt costs everybody the connection."""
+    channel.send(needing("q", Told("first")))
+    channel.dispatcher.cannot_verify(channel.asked[-1], "530 NOT_ALLOWED")
+    second, third = needing("other", Told("second")), needing("other", Told("third"))
+    channel.send(second)
+    assert outcome(second) is BrokerUnavailable
+    assert len(channel.asked) == 1
+    channel.now += REFUSAL_SECONDS
+    channel.send(third)
+    assert not third.done
+    assert len(channel.asked) == 2
+
+
+# -- draining --------------------------------------------------------------------------------------
+
+
+def test_idle_is_who_has_nobody_waiting(channel: Channel) -> None:
+    written, waiting = Told("written"), needing("q", Told("waiting"))
+    channel.send(written, waiting)
+    assert not channel.dispatcher.idle
+    channel.give_up(written)
+    assert not channel.dispatcher.idle
+    channel.give_up(waiting)
+    assert channel.dispatcher.idle
+    assert channel.dispatcher.unanswered == 1

@@ -105,6 +105,7 @@ def test_where_no_node_can_be_reached_nobody_waits(watched: Watched) -> None:
 def test_after_an_alarm_and_a_loss_the_first_reconnection_is_waited_for(watched: Watched) -> None:
     robust = watched.connection
     robust.on_blocked("low on memory")
+    assert robust.status(brought=0).blocked == "low on memory"
     robust.dispatcher.reap()  # a caller's deadline has passed
     refused, waiting = Told("refused"), Told("waiting")
     robust.dispatcher.add([refused.message])

@@ -145,3 +145,17 @@ def test_one_that_is_not_answered_keeps_its_channel_and_not_its_place(
     assert connection.numbers == opened[:most]
     loop.turn(wait=False)
     assert connection.numbers == opened
+
+
+def test_where_one_channel_is_allowed_nothing_is_waited_for(loop: Loop) -> None:
+    connection = PlayedConnection()
+    connection.params = SimpleNamespace(channel_max=1)
+    channels = TopologyChannels(connection, 2, 32, loop, crashed, lambda: False)
+    told: list[Refusal | None] = []
+    channels.add(ExchangeConfig("exchange").steps(), lambda _, refusal: told.append(refusal))
+    loop.turn(wait=False)
+    [refusal] = told
+    assert refusal is not None
+    assert refusal[0] == NO_CHANNEL
+    assert "channel_max" in refusal[1]
+    assert connection.numbers == []
