@@ -182,7 +182,7 @@ MUTANTS = (
         ("test_checks.py::test_grace_and_lease_exceed_the_publish_timeout",),
     ),
     Mutant(
-        "one attempt too many",
+        "one attempt too many for a row",
         "A message is dead after RMQ_MAX_ATTEMPTS answers.",
         "outbox/retry_policy.py",
         "attempts >= settings.max_attempts",
