@@ -8,6 +8,7 @@ from . import (
     commits,
     connection,
     consuming,
+    django_tasks,
     links,
     memory,
     operators,
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "Consumers": consuming.MUTANTS,
     "Retries": retrying.MUTANTS,
     "Tasks for Celery workers": tasks.MUTANTS,
+    "Tasks of Django's framework": django_tasks.MUTANTS,
     "The admin's page": operators.MUTANTS,
     "The memory broker, and what is never shown": memory.MUTANTS,
 }

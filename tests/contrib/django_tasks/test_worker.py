@@ -11,7 +11,7 @@ from django.db import OperationalError
 
 from rmq_publisher import publish
 from rmq_publisher.consumer import lane
-from rmq_publisher.contrib.django_tasks import records, workers
+from rmq_publisher.contrib.django_tasks import execution, records, workers
 from rmq_publisher.contrib.django_tasks.framework import TaskResultStatus
 from rmq_publisher.contrib.django_tasks.models import TaskWorker
 from rmq_publisher.models import DeadLetter
@@ -150,7 +150,11 @@ def test_a_database_that_is_away_is_waited_for(
             raise OperationalError("away")
         return succeed(*args)
 
+    started = []
     monkeypatch.setattr(records, "succeed", unreliable)
+    monkeypatch.setattr(
+        execution.task_started, "send_robust", lambda **options: started.append(options)
+    )
     result = add.enqueue(1, 2)
     with working():
         wait_for(lambda: len(tries) > 2)
@@ -159,6 +163,7 @@ def test_a_database_that_is_away_is_waited_for(
         failing.clear()
         wait_for(lambda: is_finished(result))
     assert (result.return_value, result.attempts) == (3, 1)
+    assert len(started) == 1  # the function ran once
 
 
 def test_max_tasks(configure: Any, store: str) -> None:

@@ -1,0 +1,93 @@
+"""Breakages of tasks of Django's framework: the backend, and what a delivery means."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+CLAIMS = ("contrib/django_tasks/test_claims.py",)
+BACKEND = ("contrib/django_tasks/test_backend.py",)
+EXECUTION = ("contrib/django_tasks/test_execution.py",)
+WORKER = ("contrib/django_tasks/test_worker.py",)
+
+MUTANTS = (
+    Mutant(
+        "a duplicate of a running task is put back",
+        "What is RUNNING and was not delivered before is a duplicate.",
+        "contrib/django_tasks/claims.py",
+        "    if not redelivered:\n",
+        "    if False:\n",
+        CLAIMS,
+    ),
+    Mutant(
+        "a lost connection is taken for a death",
+        "A delivery that comes again waits while the worker of its task is alive.",
+        "contrib/django_tasks/claims.py",
+        "    if not who.may_judge or workers.is_alive(who.database, last):\n",
+        "    if not who.may_judge:\n",
+        CLAIMS,
+    ),
+    Mutant(
+        "a task takes every worker along",
+        "After max_deaths workers a task has failed.",
+        "contrib/django_tasks/claims.py",
+        "    if row.deaths < max(1, max_deaths):\n",
+        "    if True:\n",
+        CLAIMS,
+    ),
+    Mutant(
+        "an earlier run writes its outcome",
+        "A run writes its outcome only while it is the row's last.",
+        "contrib/django_tasks/records.py",
+        "    return row.status == RUNNING and row.attempts == attempt\n",
+        "    return row.status == RUNNING\n",
+        CLAIMS,
+    ),
+    Mutant(
+        "a retry does not wait",
+        "A failed task does not run again before its time, though its message is there.",
+        "contrib/django_tasks/claims.py",
+        "        if left > EARLY_SECONDS:\n",
+        "        if False:\n",
+        CLAIMS,
+    ),
+    Mutant(
+        "a copy is taken for a duplicate",
+        "A copy of a message that was put back is no duplicate.",
+        "contrib/django_tasks/work.py",
+        "        redelivered = message.redelivered or bool(message.headers.get(PUT_BACK))\n",
+        "        redelivered = message.redelivered\n",
+        WORKER,
+    ),
+    Mutant(
+        "the result of a database's absence is lost",
+        "An outcome is written as soon as the database is there again.",
+        "contrib/django_tasks/persistence.py",
+        "            if self._stopping.wait(backoff.delay()):\n",
+        "            if True:\n",
+        WORKER,
+    ),
+    Mutant(
+        "the task is not in its own transaction",
+        "Without a transaction a task and its message are committed together.",
+        "contrib/django_tasks/backend.py",
+        "        return transaction.atomic(using=database)\n",
+        "        return nullcontext()\n",
+        BACKEND,
+    ),
+    Mutant(
+        "results of other backends are found",
+        "A backend finds the results of its own alias only.",
+        "contrib/django_tasks/records.py",
+        "    return rows(database).filter(id=id, backend=backend).first()\n",
+        "    return rows(database).filter(id=id).first()\n",
+        BACKEND,
+    ),
+    Mutant(
+        "any function is a task",
+        "Only functions that are decorated as tasks are run.",
+        "contrib/django_tasks/results.py",
+        "    if not isinstance(found, Task):\n",
+        "    if found is None:\n",
+        EXECUTION,
+    ),
+)
