@@ -39,15 +39,12 @@ def close_all() -> None:
 def unusable_database() -> str | None:
     """Return the alias of a database that this thread can no longer use; None if there is none.
 
-    Only connections on which an error occurred are asked. A connection that is lost counts although
-    another one may be had: the message that was being handled is not to blame.
+    Every open connection is asked: a rollback on a lost one succeeds, and clears Django's note of an
+    error. A lost connection counts although another one may be had: the message is not to blame.
     """
     for connection in databases.all(initialized_only=True):
-        if (
-            connection.errors_occurred
-            and not connection.in_atomic_block
-            and not _works(connection)
-        ):
+        is_in_doubt = connection.connection is not None or connection.errors_occurred
+        if is_in_doubt and not connection.in_atomic_block and not _works(connection):
             return connection.alias
     return None
 

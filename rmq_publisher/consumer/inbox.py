@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, transaction
 from django.db import connections as databases
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -50,8 +50,16 @@ class Inbox:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Open the transaction of the row and of the handler's work, in which only the outbox will do."""
-        with transaction.atomic(using=self.database), only_outbox():
-            yield
+        connection, used = databases[self.database], None
+        try:
+            with transaction.atomic(using=self.database), only_outbox():
+                used = connection.connection
+                yield
+        except (DatabaseError, InterfaceError) as error:
+            if used is not None and connection.connection is used:
+                raise
+            # Django has connected again: the loss cannot be seen any more afterwards.
+            raise InboxUnavailable(f"database {self.database!r}") from error
 
     def add(self, message: ReceivedMessage) -> bool:
         """Write the row of a message, in the transaction; return False where it was handled before.

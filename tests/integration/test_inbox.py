@@ -24,6 +24,7 @@ from rmq_publisher.models import InboxMessage, OutboxMessage
 from rmq_publisher.transport.memory.transport import broker_of
 from tests.support.calls import eventually
 from tests.support.configured import configurer
+from tests.support.rig.dbserver import DatabaseServer
 from tests.support.sides import send
 from tests.support.workers import handle_all, ran, running, worker_of
 
@@ -167,6 +168,27 @@ def test_a_swallowed_error_of_raw_sql_neither(store: str, effects: Any) -> None:
     put("a", "1")
     assert ran(handle_all(handler)) == {Ended.FAILED: 1}
     assert effects() == []
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+def test_a_connection_that_was_cut_is_no_attempt(
+    store: str, effects: Any, postgres: DatabaseServer
+) -> None:
+    attempts: list[int] = []
+
+    @consume("orders", once=True, database=store, max_attempts=1)
+    def handler(body: Any, message: Any) -> None:
+        attempts.append(message.attempts)
+        write(store, body)
+        if len(attempts) == 1:
+            postgres.terminate_all()
+            write(store, body)
+
+    put("a", "1")
+    assert ran(handle_all(handler)) == {Ended.NOT_AN_ATTEMPT: 1, Ended.HANDLED: 1}
+    assert attempts == [1, 1]
+    connections[store].close()  # the test's own was cut as well
+    assert effects() == ["a"]
 
 
 def test_two_threads_with_one_message_do_its_work_once(store: str, effects: Any) -> None:

@@ -158,6 +158,7 @@ def test_it_pauses_for_what_is_not_the_messages_own_failure(side: Side) -> None:
     with running(desk.worker, desk.ready):
         eventually(lambda: desk.worker.counts[Ended.NOT_AN_ATTEMPT] >= 1)
         depth_becomes(side, desk.queue.name, 6)  # all of them went back
+        eventually(lambda: desk.work.asked >= 3)
         assert desk.worker.counts[Ended.NOT_AN_ATTEMPT] <= 2  # nobody ran again meanwhile
         is_away.clear()
         desk.work.possible.set()

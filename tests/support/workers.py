@@ -31,6 +31,7 @@ class TestWork:
         self.overran_messages: list[ReceivedMessage] = []
         self.idled = threading.Event()
         self.ended = 0
+        self.asked = 0
         self.closed = False
         self._handle = handle
 
@@ -49,6 +50,7 @@ class TestWork:
         return HANDLED
 
     def is_possible(self, outcome: Outcome) -> bool:
+        self.asked += 1
         return self.possible.is_set()
 
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
