@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from rmq_publisher import QueueConfig, publish
+from rmq_publisher import QueueConfig, consume, publish
+from rmq_publisher.consumer import handlers
 from rmq_publisher.management import commands
 from rmq_publisher.testing import memory_broker
 
@@ -24,7 +25,10 @@ ARGUMENTS = {
 @pytest.mark.django_db(transaction=True, databases="__all__")
 @pytest.mark.parametrize("verbosity", [0, 1])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_verbosity_0_is_silent(name, verbosity, settings, capsys):
+def test_verbosity_0_is_silent(name, verbosity, settings, capsys, monkeypatch):
+    monkeypatch.setattr(handlers, "_registered", {})
+    if name == "rmq_consume":
+        consume("orders", max_attempts=1)(print)
     settings.RMQ_URL = "memory://"
     settings.RMQ_QUEUES = [QueueConfig("orders")]
     call_command(name, *ARGUMENTS.get(name, []), verbosity=verbosity)

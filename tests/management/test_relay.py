@@ -100,6 +100,7 @@ class PlayedRelay:
     """One whose database fails, or that works until it is stopped."""
 
     failing = ""
+    left = ""
 
     def __init__(self, database: str, **_: Any) -> None:
         self.database, self.sent, self.unreachable = database, 0, []
