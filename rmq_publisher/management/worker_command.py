@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils import autoreload
@@ -34,6 +34,7 @@ class WorkerCommand(QuietableCommand):
     """
 
     command = ""  # its name, for the children
+    failures: ClassVar[tuple[type[Exception], ...]] = (PublishError, NotReady)  # end it with their text
     requires_system_checks: list[str] = []  # noqa: RUF012 (Django's name)
 
     def fill(self, worker: Worker, options: dict[str, Any]) -> None:
@@ -131,7 +132,7 @@ class WorkerCommand(QuietableCommand):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(REPLACE)
-        except (PublishError, NotReady) as error:
+        except self.failures as error:
             raise CommandError(str(error)) from error
         finally:
             _remove(options["ready_file"])

@@ -2,8 +2,15 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import CommandError, CommandParser
+from django.db import router
 
+from rmq_publisher.consumer.dead_letter_work import (
+    DeadLettersStuckError,
+    add_dead_letters,
+    without_table,
+)
 from rmq_publisher.consumer.handler_options import HandlerOptions
 from rmq_publisher.consumer.handler_problems import handler_problems, without_inbox
 from rmq_publisher.consumer.handler_work import add_handlers
@@ -19,9 +26,11 @@ class Command(WorkerCommand):
 
     help = (
         "Handle the messages of queues by the functions that are decorated with @consume in each app's "
-        "consumers.py, until SIGTERM or SIGINT: what is at hand is finished, the rest goes back."
+        "consumers.py, until SIGTERM or SIGINT: what is at hand is finished, the rest goes back. "
+        "With --dead-letters, store what dead-letter queues hold as rows that the admin shows."
     )
     command = "rmq_consume"
+    failures = (*WorkerCommand.failures, DeadLettersStuckError)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add which handlers run, and when it ends by itself."""
@@ -35,8 +44,12 @@ class Command(WorkerCommand):
             help="Only handlers of this queue; may be repeated.",
         )
         parser.add_argument(
-            "--using", metavar="A", help="Only handlers of this RabbitMQ connection."
+            "--dead-letters",
+            action="append",
+            metavar="Q",
+            help="Run no handler: store the messages of this dead-letter queue; may be repeated.",
         )
+        parser.add_argument("--using", metavar="A", help="Only this RabbitMQ connection.")
         parser.add_argument(
             "--limit", type=_positive, metavar="N", help="Stop after so many messages."
         )
@@ -48,11 +61,21 @@ class Command(WorkerCommand):
         super().add_arguments(parser)
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Check which handlers are to run."""
-        self._chosen(options)
+        """Check which handlers are to run, or where dead letters are to be stored."""
+        if options["dead_letters"]:
+            self._check_dead_letters(options)
+        else:
+            self._chosen(options)
 
     def fill(self, worker: Worker, options: dict[str, Any]) -> None:
-        """Add each handler's queue to a worker."""
+        """Add each handler's queue to a worker, or the dead-letter queues."""
+        if options["dead_letters"]:
+            database = self._check_dead_letters(options)
+            for queue in dict.fromkeys(options["dead_letters"]):
+                add_dead_letters(
+                    worker, queue, options["using"], database, options["threads"] or 1
+                )
+            return
         handlers = self._chosen(options)
         missing = [text for handler in handlers if (text := without_inbox(handler))]
         if missing:
@@ -60,13 +83,31 @@ class Command(WorkerCommand):
         add_handlers(worker, handlers, options["threads"], require)
 
     def child_arguments(self, options: dict[str, Any]) -> list[str]:
-        """Return which handlers a child runs."""
+        """Return which handlers a child runs, or which dead-letter queues it empties."""
         using = [] if options["using"] is None else [f"--using={options['using']}"]
         return [
             *options["names"],
             *(f"--queue={queue}" for queue in options["queue"] or ()),
+            *(f"--dead-letters={queue}" for queue in options["dead_letters"] or ()),
             *using,
         ]
+
+    def _check_dead_letters(self, options: dict[str, Any]) -> str:
+        """Return the alias of the database in which dead letters are stored.
+
+        Raises:
+            CommandError: an option is wrong, or the table is missing.
+        """
+        if options["names"] or options["queue"]:
+            raise CommandError("--dead-letters runs no handlers: leave out NAME and --queue.")
+        if len(chosen_aliases(options["using"])) > 1:
+            raise CommandError(
+                "--dead-letters: there are several RabbitMQ connections; name one with --using."
+            )
+        database = router.db_for_write(apps.get_model("rmq_publisher", "DeadLetter"))
+        if problem := without_table(database):
+            raise CommandError(problem)
+        return database
 
     def _chosen(self, options: dict[str, Any]) -> list[HandlerOptions]:
         """Return the handlers that are to run.

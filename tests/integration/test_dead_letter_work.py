@@ -1,15 +1,20 @@
 """A dead-letter queue is emptied into the table: committed before the ack, and nothing is dropped."""
 
 import logging
-import threading
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, ProgrammingError
+from django.db import DatabaseError, OperationalError
 
 from rmq_publisher import QueueConfig, Rejected
-from rmq_publisher.consumer import dead_letter_collector, dead_letters
-from rmq_publisher.consumer.dead_letter_collector import DeadLetterCollector, DeadLettersStuckError
+from rmq_publisher.consumer import dead_letter_work, dead_letters
+from rmq_publisher.consumer.dead_letter_work import (
+    DeadLettersStuckError,
+    DeadLetterWork,
+    add_dead_letters,
+)
+from rmq_publisher.consumer.message import ReceivedMessage
+from rmq_publisher.consumer.worker import Worker
 from rmq_publisher.publisher.send_back import send_back
 from tests.support.sides import Side, send
 
@@ -31,8 +36,12 @@ def kill(side: Side, queue: QueueConfig, *bodies: bytes, **options: Any) -> list
     return ids
 
 
-def collector(queue: str) -> DeadLetterCollector:
-    return DeadLetterCollector(queue, using=None, database="default")
+def collect(queue: str, *, limit: int | None = None) -> DeadLetterWork:
+    """Store what the queue holds, until it is empty or so many are stored."""
+    worker = Worker(limit=limit, once=True)
+    work = add_dead_letters(worker, queue, None, "default")
+    worker.run()
+    return work
 
 
 def rows() -> list[Any]:
@@ -44,9 +53,7 @@ def test_what_died_becomes_rows_and_leaves_the_queue(
 ) -> None:
     queue, dead = queues
     ids = kill(side, queue, b"1", b"2", headers={"h": 1})
-    one = collector(dead)
-    one.run(until_empty=True)
-    assert one.stored == 2
+    assert collect(dead).stored == 2
     assert [(row.message_id, bytes(row.body)) for row in rows()] == list(
         zip(ids, [b"1", b"2"], strict=True)
     )
@@ -67,30 +74,30 @@ def test_a_row_is_committed_before_its_message_is_acknowledged(
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(dead_letter_collector, "store", killed)
+        patched.setattr(dead_letters, "store", killed)
         with pytest.raises(SystemExit):
-            collector(dead).run(until_empty=True)
+            collect(dead)
     assert rows() == []
-    collector(dead).run(until_empty=True)
+    collect(dead)
     assert len(rows()) == 1
 
 
-def test_a_lost_ack_stores_nothing_twice(side: Side, queues: tuple[QueueConfig, str]) -> None:
+def test_a_lost_ack_stores_nothing_twice(
+    side: Side, queues: tuple[QueueConfig, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue, dead = queues
     kill(side, queue, b"1")
-    one = collector(dead)
-    one._acknowledge = lambda _: None  # type: ignore[method-assign]
-    one.run(until_empty=True)
-    again = collector(dead)
-    again.run(until_empty=True)
-    assert (one.stored, again.stored, len(rows())) == (1, 0, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(ReceivedMessage, "ack", lambda _: None)
+        assert collect(dead).stored == 1
+    assert (collect(dead).stored, len(rows())) == (0, 1)
     assert side.stays_empty(dead)
 
 
 def test_a_limit_leaves_the_rest_in_the_queue(side: Side, queues: tuple[QueueConfig, str]) -> None:
     queue, dead = queues
     kill(side, queue, b"1", b"2", b"3")
-    collector(dead).run(limit=2)
+    collect(dead, limit=2)
     assert [bytes(row.body) for row in rows()] == [b"1", b"2"]
     assert side.take(dead).body == b"3"
 
@@ -105,17 +112,20 @@ def test_it_waits_for_the_database(
     kill(side, queue, b"1")
     failures = [OperationalError("gone away"), OperationalError("still away")]
 
+    real = dead_letters.store
+
     def store(database: str, letters: Any) -> int:
         if failures:
             raise failures.pop(0)
-        return dead_letters.store(database, letters)
+        return real(database, letters)
 
-    monkeypatch.setattr(dead_letter_collector, "store", store)
+    monkeypatch.setattr(dead_letters, "store", store)
     with caplog.at_level(logging.ERROR, "rmq_publisher.consumer"):
-        collector(dead).run(until_empty=True)
+        collect(dead)
     assert len(rows()) == 1
     told = [each.getMessage() for each in caplog.records if dead in each.getMessage()]
-    assert [text.rpartition(": ")[2] for text in told] == ["gone away", "still away"]
+    reasons = [text.rpartition(": ")[2] for text in told if "wait for database" in text]
+    assert reasons == ["gone away", "still away"]
 
 
 def test_a_row_that_the_database_refuses_stays_in_the_queue(
@@ -124,13 +134,15 @@ def test_a_row_that_the_database_refuses_stays_in_the_queue(
     queue, dead = queues
     kill(side, queue, b"1", b"bad", b"3")
 
+    real = dead_letters.store
+
     def store(database: str, letters: Any) -> int:
         if any(bytes(letter.body) == b"bad" for letter in letters):
             raise DatabaseError("refused")
-        return dead_letters.store(database, letters)
+        return real(database, letters)
 
-    monkeypatch.setattr(dead_letter_collector, "store", store)
-    collector(dead).run(until_empty=True)
+    monkeypatch.setattr(dead_letters, "store", store)
+    collect(dead)
     assert [bytes(row.body) for row in rows()] == [b"1", b"3"]
     assert side.take(dead).body == b"bad"
 
@@ -141,43 +153,17 @@ def test_a_body_over_the_limit_stays_in_the_queue(
     queue, dead = queues
     kill(side, queue, b"x" * 2000, b"2")
     settings.RMQ_MAX_BODY_SIZE = 1024
-    collector(dead).run(until_empty=True)
+    collect(dead)
     assert [bytes(row.body) for row in rows()] == [b"2"]
-    monkeypatch.setattr(dead_letter_collector, "HELD_MAX", 0)
+    monkeypatch.setattr(dead_letter_work, "LEFT_MAX", 0)
     with pytest.raises(DeadLettersStuckError, match="RMQ_MAX_BODY_SIZE allows 1024"):
-        collector(dead).run(until_empty=True)
+        collect(dead)
     assert len(side.take(dead).body) == 2000
-
-
-def test_a_missing_table_ends_it(
-    side: Side, queues: tuple[QueueConfig, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue, dead = queues
-    kill(side, queue, b"1")
-
-    def store(*_: object) -> int:
-        error = ProgrammingError("no such table: rmq_publisher_deadletter")
-        error.__cause__ = Exception(1146, "no table")
-        raise error
-
-    monkeypatch.setattr(dead_letter_collector, "store", store)
-    with pytest.raises(ProgrammingError):
-        collector(dead).run(until_empty=True)
-    assert side.take(dead).body == b"1"
-
-
-def test_stop_ends_it(queues: tuple[QueueConfig, str]) -> None:
-    one = collector(queues[1])
-    thread = threading.Thread(target=one.run)
-    thread.start()
-    one.stop()
-    thread.join(30)
-    assert not thread.is_alive()
 
 
 def test_a_queue_that_does_not_exist_is_refused(side: Side) -> None:
     with pytest.raises(Rejected, match="404"):
-        collector(side.unused_queue()).run(until_empty=True)
+        collect(side.unused_queue())
 
 
 def test_sent_back_it_is_handled_as_if_new_and_can_die_again(
@@ -189,7 +175,7 @@ def test_sent_back_it_is_handled_as_if_new_and_can_die_again(
     queue, dead = queues
     (message_id,) = kill(side, queue, b"1", headers={"h": 1})
     for round_ in (1, 2):
-        collector(dead).run(limit=1)
+        collect(dead, limit=1)
         assert len(rows()) == round_
         assert send_back("default", [rows()[-1].pk]).sent == [rows()[-1].pk]
         message = side.take(queue.name)
