@@ -34,7 +34,10 @@ class WorkerCommand(QuietableCommand):
     """
 
     command = ""  # its name, for the children
-    failures: ClassVar[tuple[type[Exception], ...]] = (PublishError, NotReady)  # end it with their text
+    failures: ClassVar[tuple[type[Exception], ...]] = (
+        PublishError,
+        NotReady,
+    )  # end it with their text
     requires_system_checks: list[str] = []  # noqa: RUF012 (Django's name)
 
     def fill(self, worker: Worker, options: dict[str, Any]) -> None:

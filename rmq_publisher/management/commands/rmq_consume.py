@@ -6,6 +6,7 @@ from django.apps import apps
 from django.core.management.base import CommandError, CommandParser
 from django.db import router
 
+from rmq_publisher.conf import loader
 from rmq_publisher.consumer.dead_letter_work import (
     DeadLettersStuckError,
     add_dead_letters,
@@ -100,7 +101,7 @@ class Command(WorkerCommand):
         """
         if options["names"] or options["queue"]:
             raise CommandError("--dead-letters runs no handlers: leave out NAME and --queue.")
-        if len(chosen_aliases(options["using"])) > 1:
+        if options["using"] is None and len(loader.aliases()) > 1:
             raise CommandError(
                 "--dead-letters: there are several RabbitMQ connections; name one with --using."
             )
