@@ -1,25 +1,13 @@
 """The tutorial of Django's tasks, run as it is printed."""
 
-import dataclasses
 import re
 
-import django
-
-from tests.support.pages import Block, blocks
-from tests.test_docs_run import Project, as_pattern, project
+from tests.support.pages import blocks
+from tests.test_docs_run import Project, as_pattern, for_this_django, project
 
 __all__ = ["project"]
 
 PAGE = "docs/tutorial-tasks.md"
-
-
-def for_this_django(block: Block) -> Block:
-    """What the page tells the readers with Django 5.2 to write."""
-    if django.VERSION >= (6, 0):
-        return block
-    text = block.text.replace("from django.tasks", "from django_tasks")
-    text = text.replace('["rmq_publisher",', '["django_tasks", "rmq_publisher",')
-    return dataclasses.replace(block, text=text)
 
 
 def test_tutorial(project: Project, broker) -> None:

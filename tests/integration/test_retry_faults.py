@@ -55,7 +55,7 @@ def restarted(node: PrivateNode) -> None:
 
 
 @pytest.mark.parametrize("end", [restarted])
-def test_nothing_that_waits_is_lost_with_the_broker(
+def test_what_waits_survives_a_restart_of_the_broker(
     on_node: PrivateNode, end: Callable[[PrivateNode], None]
 ) -> None:
     queues = [QueueConfig("classic"), QueueConfig("quorum", queue_type="quorum")]
