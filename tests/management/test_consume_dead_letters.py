@@ -9,7 +9,6 @@ from django.db import OperationalError
 
 from rmq_publisher import QueueConfig, publish
 from rmq_publisher.consumer import dead_letter_work, dead_letters
-from rmq_publisher.management.commands import rmq_consume
 from rmq_publisher.testing import MemoryBroker, memory_broker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,10 +54,8 @@ def test_it_runs_no_handlers_besides(broker: MemoryBroker) -> None:
             run("--dead-letters", "dead", *arguments)
 
 
-def test_with_several_connections_it_wants_to_know_which(
-    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rmq_consume, "chosen_aliases", lambda using: ("a", "b"))
+def test_with_several_connections_it_wants_to_know_which(settings: Any) -> None:
+    settings.RMQ_CONNECTIONS = {"a": {"URL": "memory://"}, "b": {"URL": "memory://"}}
     with pytest.raises(CommandError, match="name one with --using"):
         run("--dead-letters", "dead")
 
