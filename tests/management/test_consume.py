@@ -22,7 +22,7 @@ def consuming(
     rmq: Any, broker: Broker, amqp: Amqp, store: str, tmp_path: Path
 ) -> Iterator[Consuming]:
     queue = amqp.declare_queue(durable=True, arguments={"x-queue-type": "quorum"})
-    it = Consuming(broker.url, queue, store, tmp_path)
+    it = Consuming(broker.url, amqp, queue, store, tmp_path)
     yield it
     it.end()
 

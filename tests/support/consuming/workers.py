@@ -12,21 +12,26 @@ from django.db import connections
 
 from rmq_publisher import connections as brokers
 from rmq_publisher import publish
+from rmq_publisher.consumer.retry_levels import RetryLevels
 from tests.support.calls import eventually
 from tests.support.rig import PATIENCE
+from tests.support.rig.amqp import Amqp
 from tests.support.rig.processes import children
 
 ROOT = Path(__file__).parents[3]
+BACKOFF = (1, 1)  # a single retry queue
 _KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
 
 
 class Consuming:
     """A queue, a database, and the workers that handle the one and write into the other."""
 
-    def __init__(self, url: str, queue: str, store: str, directory: Path) -> None:
+    def __init__(self, url: str, amqp: Amqp, queue: str, store: str, directory: Path) -> None:
         self.queue, self.directory = queue, directory
+        self._amqp = amqp
         self._store, self._url = store, url
         self.processes: list[subprocess.Popen[str]] = []
+        self._declared: set[str] = set()
         self.run("CREATE TABLE effects (body varchar(20))")
 
     def run(self, sql: str) -> Any:
@@ -43,7 +48,10 @@ class Consuming:
             publish(body, queue=self.queue, message_id=f"m{number}", delivery="now")
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-        """Start a worker; ``options`` are the handler's."""
+        """Declare its retry queue and start a worker; ``options`` are the handler's."""
+        levels = RetryLevels.of(self.queue, 2, BACKOFF).configs()
+        brokers["default"].declare(levels, PATIENCE)
+        self._declared.update(level.name for level in levels)
         given = connections[self._store].settings_dict
         environment = {
             **os.environ,
@@ -53,7 +61,7 @@ class Consuming:
             "CONSUMING_URL": self._url,
             "CONSUMING_QUEUE": self.queue,
             "CONSUMING_DIRECTORY": str(self.directory),
-            "CONSUMING_OPTIONS": json.dumps(options),
+            "CONSUMING_OPTIONS": json.dumps({"backoff": BACKOFF, **options}),
         }
         self.processes.append(
             subprocess.Popen(
@@ -87,6 +95,8 @@ class Consuming:
                     os.kill(pid, 9)
             process.communicate()
         self.run("DROP TABLE effects")
+        for level in self._declared:
+            self._amqp.delete_queue(level)
         brokers.close()
 
 
