@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pika
 import pytest
-from pika.exceptions import AMQPConnectionError, AMQPError, ConnectionClosedByBroker
+from pika.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+)
 
+from tests.support.calls import eventually
 from tests.support.plain_clients import beside, client, confirming, publish
 from tests.support.rig import PATIENCE, wire
 from tests.support.rig.amqp import Amqp, Names
@@ -229,10 +235,19 @@ def test_kill_and_restart_keep_durable_messages(node: PrivateNode, names: Names)
     assert not node.running
     node.restart()
     assert node.pid != pid
-    # It takes clients before it has recovered every queue: a passive declare waits for the queue.
+    # It takes clients before it has recovered every queue, and says 404 until then.
+    eventually(lambda: depth_of(node, queue) == 1)
+
+
+def depth_of(node: PrivateNode, queue: str) -> int | None:
+    """None where there is no such queue, or not yet."""
     with client(node.url()) as connection:
-        found = connection.channel().queue_declare(queue, passive=True)
-    assert found.method.message_count == 1
+        try:
+            declared = connection.channel().queue_declare(queue, passive=True)
+        except ChannelClosedByBroker:
+            return None
+    count: int = declared.method.message_count
+    return count
 
 
 def test_freeze_and_thaw(node: PrivateNode, node_amqp: Amqp) -> None:
