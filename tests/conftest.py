@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from rmq_publisher import connections
+from rmq_publisher.consumer import handlers
 from rmq_publisher.telemetry import outages
 from rmq_publisher.transport.memory import transport
 from tests.support.rig.ladder import Broker
@@ -39,6 +40,12 @@ def rmq(settings, broker: Broker):
     settings.RMQ_URL = broker.url
     yield settings
     connections.close()
+
+
+@pytest.fixture(autouse=True)
+def _handlers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test, or the page that it runs, registers with `consume` is gone after it."""
+    monkeypatch.setattr(handlers, "_registered", dict(handlers._registered))
 
 
 @pytest.fixture(autouse=True)
