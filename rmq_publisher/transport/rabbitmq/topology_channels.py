@@ -150,7 +150,7 @@ class TopologyChannel:
 class TopologyChannels:
     """Those of one connection: so many at a time, each on a channel of its own.
 
-    One of them may make the broker end the connection (before RabbitMQ 4.3 by an exchange type that it
+    One of them may make the broker end the connection (before RabbitMQ 4.0 by an exchange type that it
     does not know: 503). Where one alone was under way it is that one; where there were several, the
     next connection runs one at a time.
 
