@@ -367,6 +367,7 @@ def test_a_silent_broker_leaves_room_for_another(
     start()
     store_rows(store, queue=queue)
     assert len(ids(amqp, queue, 1)) == 1  # it is connected
+    eventually(lambda: not column(store, "id"))  # and has its confirm: the window is open
     silence = by_proxy.stall("client")
     store_rows(store, 30, queue=queue, key=lambda number: f"k{number}" if keyed else "")
     assert by_proxy.wait_for_publishes(2)
