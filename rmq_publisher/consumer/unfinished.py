@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rmq_publisher.consumer import databases
 from rmq_publisher.consumer.message import MessageStateError, ReceivedMessage
 from rmq_publisher.consumer.starts import label
 from rmq_publisher.timing import Backoff, monotonic
@@ -97,14 +98,21 @@ class Unfinished:
             thread.join()
 
     def _run(self) -> None:
-        while not self._closed:
-            with self._changed:
-                if not self._closed:
-                    self._changed.wait(self._pause())
-                due = [job for job in self._jobs if job.due <= monotonic()]
-            for job in due:
-                if not self._closed:
-                    self._try(job)
+        try:
+            while not self._closed:
+                self._cycle()
+        finally:
+            databases.close_all()
+
+    def _cycle(self) -> None:
+        with self._changed:
+            if not self._closed:
+                self._changed.wait(self._pause())
+            due = [job for job in self._jobs if job.due <= monotonic()]
+        for job in due:
+            if not self._closed:
+                self._try(job)
+        databases.tidy(idle=not self._jobs)
 
     def _pause(self) -> float | None:
         """Return the seconds until the next try; None where nothing is left to do."""

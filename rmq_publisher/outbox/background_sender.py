@@ -134,6 +134,7 @@ class BackgroundSender:
                 type(error).__name__,
             )
         finally:
+            databases.close_all()  # this thread's
             with self._lock:
                 self._forget()
                 self._thread = None

@@ -221,8 +221,8 @@ MUTANTS = (
         "never tried again",
         "A hand-over that failed is tried again.",
         UNFINISHED,
-        "            for job in due:\n                if not self._closed:\n",
-        "            for job in due:\n                if False:\n",
+        "        for job in due:\n            if not self._closed:\n",
+        "        for job in due:\n            if False:\n",
         CONTRACT,
     ),
     Mutant(

@@ -82,14 +82,6 @@ def _scaled(priority: int, most: int) -> int:
     return round((priority - LOWEST) * most / (HIGHEST - LOWEST))
 
 
-def has_priorities(options: BackendOptions, product: str) -> bool:
-    """Return whether the broker heeds priorities, as far as that is known."""
-    if options.queue_type == "classic":
-        return options.max_priority is not None
-    version = broker_version(product)
-    return version is None or version >= (4, 0)
-
-
 def broker_version(product: str) -> tuple[int, int] | None:
     """Return major and minor version of ``"RabbitMQ 4.3.6"``; None of anything else."""
     found = re.fullmatch(r"RabbitMQ (\d+)\.(\d+)\b.*", product)

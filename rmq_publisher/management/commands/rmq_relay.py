@@ -128,6 +128,8 @@ class _Run(threading.Thread):
         except BaseException as error:  # noqa: BLE001 (reported by the command)
             self.error = error
             self.on_failure()
+        finally:
+            databases.close_all()  # this thread's
 
     def complaints(self) -> list[str]:
         """Return the problems that the command reports."""
