@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -46,6 +48,21 @@ def rmq(settings, broker: Broker):
 def _handlers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test, or the page that it runs, registers with `consume` is gone after it."""
     monkeypatch.setattr(handlers, "_registered", dict(handlers._registered))
+
+
+@pytest.fixture(autouse=True)
+def _celery_apps_of_its_own() -> Iterator[None]:
+    """A later test's checks see no Celery app that a test, or the page that it runs, made."""
+    before = _celery_apps()
+    yield
+    for app in _celery_apps() - before:
+        app.close()
+        sys.modules["celery._state"]._deregister_app(app)
+
+
+def _celery_apps() -> set[Any]:
+    state = sys.modules.get("celery._state")
+    return set() if state is None else set(state._get_active_apps())
 
 
 @pytest.fixture(autouse=True)
