@@ -8,7 +8,7 @@ from rmq_publisher.contrib.celery import checks as celery_checks
 from rmq_publisher.exceptions import BrokerAnswer
 from rmq_publisher.topology.advice import advice
 from rmq_publisher.topology.registry import declaration_order
-from rmq_publisher.transport.memory.transport import declare_on_first_use
+from rmq_publisher.transport import project
 
 
 class RmqPublisherConfig(AppConfig):
@@ -19,8 +19,8 @@ class RmqPublisherConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, what memory brokers declare by themselves, and errors' advice."""
+        """Register the system checks, how to find the project's topology, and errors' advice."""
         register_checks()
         celery_checks.register_checks()
-        declare_on_first_use(declaration_order)
+        project.found_by(declaration_order)
         BrokerAnswer.advice = staticmethod(advice)

@@ -4,7 +4,14 @@ import pytest
 
 from rmq_publisher import Binding, ExchangeConfig, QueueConfig
 from rmq_publisher.amqp.entities import ExchangeName, QueueName, Topology
-from rmq_publisher.amqp.routes import declares_exchange, expects_route, names
+from rmq_publisher.amqp.routes import (
+    Config,
+    contradicts,
+    declares_exchange,
+    expects_route,
+    names,
+    with_route,
+)
 
 
 def bound(kind: str, key: str = "a.#") -> Topology:
@@ -73,3 +80,44 @@ def test_names_declare_nothing() -> None:
         ExchangeName("y"),
         ExchangeName("x"),
     )
+
+
+X, Y = ExchangeConfig("x", "topic"), ExchangeConfig("y", "fanout", bindings=[Binding("x", "a.*")])
+Z = ExchangeConfig("z", bindings=[Binding("y")])
+Q = QueueConfig("q", bindings=[Binding("y"), Binding("z")])
+R = QueueConfig("r", bindings=[Binding("x", "b")])
+ALL = (X, Y, Z, Q, R)
+
+
+@pytest.mark.parametrize(
+    ("topology", "project", "exchange", "key", "expected"),
+    [
+        ((), ALL, "x", "a.b", (X, Y, Z, Q)),
+        ((), ALL, "x", "b", (X, R)),
+        ((), ALL, "", "r", (X, R)),
+        ((), ALL, "", "x", ()),
+        ((), ALL, "other", "b", ()),
+        # Also where nothing is bound to it: it may be the exchange that is gone
+        ((), (X,), "x", "b", (X,)),
+        ((ExchangeName("x"),), ALL, "x", "b", (X, R)),
+        ((QueueName("other"), QueueName("r")), ALL, "", "r", (QueueName("other"), X, R)),
+        ((X,), ALL, "x", "b", (X, R)),
+        ((X, QueueConfig("s", bindings=[Binding("x", "b")])), (), "x", "b", None),
+    ],
+)
+def test_with_the_route_of_the_project(
+    topology: Topology,
+    project: tuple[Config, ...],
+    exchange: str,
+    key: str,
+    expected: Topology | None,
+) -> None:
+    wanted = topology if expected is None else expected
+    assert with_route(topology, project, exchange, key) == wanted
+
+
+def test_what_a_broker_lacks_contradicts_configs() -> None:
+    assert contradicts((X,), "x", "k", no_exchange=True)
+    assert not contradicts((X,), "x", "k", no_exchange=False)
+    assert contradicts((X, R), "x", "b", no_exchange=False)
+    assert not contradicts((R,), "x", "b", no_exchange=True)

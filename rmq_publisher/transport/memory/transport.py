@@ -5,12 +5,12 @@ the process; another process (a worker, xdist's, ``test --parallel``'s) has othe
 declare the project's topology there: each process does it by itself, on first use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
-from rmq_publisher.amqp.entities import Entity, Topology
+from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import NO_ROUTE, NOT_FOUND
-from rmq_publisher.amqp.routes import declares_exchange, expects_route
+from rmq_publisher.amqp.routes import contradicts, with_route
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
@@ -19,6 +19,7 @@ from rmq_publisher.exceptions import (
     Unroutable,
 )
 from rmq_publisher.messages.envelope import Envelope
+from rmq_publisher.transport import project
 from rmq_publisher.transport.base import Status, closing_seconds
 from rmq_publisher.transport.consuming import Source
 from rmq_publisher.transport.memory.broker import MemoryBroker
@@ -27,17 +28,6 @@ from rmq_publisher.transport.memory.source import MemorySource
 from rmq_publisher.transport.outcome import Declared, Delivery, nacked
 
 _brokers: dict[str, MemoryBroker] = {}
-
-
-class _Project:
-    """What the project declares for an alias; the app says so when Django starts."""
-
-    topology: Callable[[str], Sequence[Entity]] = staticmethod(lambda _: ())
-
-
-def declare_on_first_use(topology: Callable[[str], Sequence[Entity]]) -> None:
-    """Have every memory broker that has no topology yet declare what this returns for its alias."""
-    _Project.topology = staticmethod(topology)
 
 
 def broker_of(alias: str) -> MemoryBroker:
@@ -59,7 +49,8 @@ class MemoryTransport:
         self._open = False
         self._verified: set[tuple[int, Topology]] = set()
         # A broker of somebody else's, such as a test's own, has what its owner declared.
-        self._declared = -1 if broker is None else self.broker.epoch
+        self._is_foreign = broker is not None
+        self._declared = self.broker.epoch if self._is_foreign else -1
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.alias}>"
@@ -113,28 +104,35 @@ class MemoryTransport:
         Raises:
             Rejected: as over AMQP.
         """
-        where, user = (envelope.topology, *envelope.destination), self.settings.username
+        user = self.settings.username
         try:
             routed = self.broker.publish(envelope, user, timeout)
         except Rejected as refusal:
             is_missing = refusal.reply_code == NOT_FOUND
-            if not (known and is_missing and declares_exchange(*where[:2])):
+            if not (is_missing and (topology := self._gone(envelope, known, no_exchange=True))):
                 raise
         else:
             lost = not routed.queues and envelope.mandatory
-            if not (known and lost and expects_route(*where)):
+            if not (lost and (topology := self._gone(envelope, known, no_exchange=False))):
                 return routed
-        self._verified.discard((self.broker.epoch, envelope.topology))
+        self._verified.discard((self.broker.epoch, topology))
         with suppress(Rejected):  # then the answer stays what it was
-            self._verify(envelope.topology, timeout)
+            self._verify(topology, timeout)
         return self.broker.publish(envelope, user, timeout)
+
+    def _gone(self, envelope: Envelope, known: bool, *, no_exchange: bool) -> Topology:
+        """Return the topology to declare anew: the message's, and the project's with it."""
+        configs = () if self._is_foreign else project.configs(self.settings.alias)
+        topology = with_route(envelope.topology, configs, *envelope.destination)
+        is_gone = contradicts(topology, *envelope.destination, no_exchange=no_exchange)
+        return topology if is_gone and (known or topology != envelope.topology) else ()
 
     def _declare_project(self, timeout: float) -> None:
         """Declare the project's topology, once, and again after the broker was emptied."""
         epoch = self.broker.epoch
         if self._declared == epoch:
             return
-        for entity in _Project.topology(self.settings.alias):
+        for entity in project.entities(self.settings.alias):
             # What RabbitMQ would refuse, `rmq_declare` tells.
             with suppress(Rejected):
                 self.broker.run([*entity.steps()], timeout)

@@ -1,8 +1,6 @@
 """When each message is written, and what each answer means. No I/O; only the I/O thread calls it.
 
-The rules are those of docs/explanation/engine.md: a window shared by all threads, one
-message at a time after a reconnect and after a closed channel, silent destinations set aside, one
-message of an id in flight, and what was lost sent first on the next connection.
+The rules are those of docs/explanation/engine.md.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +16,7 @@ from rmq_publisher.transport.rabbitmq.dispatcher_states import Flow, State
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.publisher_confirms import PublisherConfirms
 from rmq_publisher.transport.rabbitmq.send_queue import SendQueue
+from rmq_publisher.transport.rabbitmq.topology_repair import Find
 
 
 class Dispatcher:
@@ -31,6 +30,7 @@ class Dispatcher:
         clock: monotonic seconds.
         deciding: whether a topology may still make the broker end the connection, as one has before.
         note: takes a line for the log.
+        find: begins to find the project's configs; what it is called with gets them, on the I/O thread.
     """
 
     def __init__(
@@ -42,12 +42,13 @@ class Dispatcher:
         clock: Callable[[], float] = monotonic,
         deciding: Callable[[], bool] = lambda: False,
         note: Callable[[str], None] = lambda _: None,
+        find: Find = lambda found: found(()),
     ) -> None:
         self.refusal = ""  # why messages end at once, unsent; read by calling threads
         self.flow = Flow(max_in_flight)
         self.answers = 0  # of this connection
         self._renew, self._clock, self._deciding = renew, clock, deciding
-        self._queue = SendQueue(verify, note)
+        self._queue = SendQueue(verify, find, note, clock)
         self.set_aside = self._queue.set_aside
         self._confirms = PublisherConfirms()
         self._writer = BatchWriter(write, self._confirms, self._queue.same_ids)

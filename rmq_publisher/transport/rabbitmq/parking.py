@@ -36,6 +36,7 @@ class TopologyParking:
         self._verified: dict[Topology, float] = {}  # when
         self._parked: dict[Topology, list[OutgoingMessage]] = {}
         self._batches: dict[object, Topology] = {}
+        self._due: set[Topology] = set()  # to be verified before the next message
 
     def admits(self, message: OutgoingMessage) -> bool:
         """Return whether it may go on; else it is parked and its topology is being verified."""
@@ -56,6 +57,7 @@ class TopologyParking:
 
     def answered(self, topology: Topology, now: float, *, verified: bool) -> list[OutgoingMessage]:
         """Return what was parked for it, in order; remember it if it was verified."""
+        self._due.discard(topology)
         if verified:
             self._verified[topology] = now
         self._batches = {
@@ -66,13 +68,16 @@ class TopologyParking:
         return self._parked.pop(topology, [])
 
     def forget(self, topology: Topology, *, since: float = math.inf) -> bool:
-        """Verify it again before the next message; return whether it was verified.
+        """Verify it again before the next message; return whether that is news.
 
-        Not where that was later than the clock's time ``since``.
+        Not where it was verified later than the clock's time ``since``.
         """
-        if self._verified.get(topology, math.inf) > since:
+        if self._verified.get(topology, -math.inf) > since:
             return False
-        return self._verified.pop(topology, None) is not None
+        is_news = topology not in self._due and topology not in self._parked
+        self._verified.pop(topology, None)
+        self._due.add(topology)
+        return is_news
 
     def reset(self) -> list[OutgoingMessage]:
         """Forget everything, as a new connection must; return what was parked."""
@@ -80,6 +85,7 @@ class TopologyParking:
         self._verified.clear()
         self._parked.clear()
         self._batches.clear()
+        self._due.clear()
         return waiting
 
     def __iter__(self) -> Iterator[OutgoingMessage]:

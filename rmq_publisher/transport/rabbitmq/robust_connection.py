@@ -8,6 +8,7 @@ from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import monotonic
+from rmq_publisher.transport import project
 from rmq_publisher.transport.base import Status
 from rmq_publisher.transport.rabbitmq.connection import Connection
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
@@ -23,6 +24,7 @@ from rmq_publisher.transport.rabbitmq.topology_channels import (
     Refusal,
     Replies,
 )
+from rmq_publisher.transport.rabbitmq.topology_repair import OnFound
 
 logger = logging.getLogger("rmq_publisher.transport")
 
@@ -55,6 +57,7 @@ class RobustConnection:
             self._renew_channel,
             deciding=lambda: self._open_connection.deciding,
             note=self._note,
+            find=self._find_project,
         )
 
     def status(self, brought: int) -> Status:
@@ -235,6 +238,9 @@ class RobustConnection:
 
     def _note(self, text: str) -> None:
         logger.warning("%s: %s", self._settings.alias, text)
+
+    def _find_project(self, found: OnFound) -> None:
+        project.find(self._settings.alias, lambda it: self._loop.add_callback(lambda: found(it)))
 
     def _renew_channel(self) -> None:
         logger.info("%s: all is nacked: another channel is tried", self._settings.alias)

@@ -5,17 +5,18 @@ another message with the same id, or for a destination that does not answer.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import NOT_FOUND
-from rmq_publisher.exceptions import Rejected
+from rmq_publisher.amqp.routes import Config
+from rmq_publisher.exceptions import PublishError, Rejected
 from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.transport.outcome import nacked
 from rmq_publisher.transport.rabbitmq.circuit_breakers import DestinationBreaker, RefusalCache
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.parking import SameIdParking, TopologyParking, in_order
-from rmq_publisher.transport.rabbitmq.topology_repair import TopologyRepair
+from rmq_publisher.transport.rabbitmq.topology_repair import Find, TopologyRepair, Verdict
 
 
 class SendQueue:
@@ -29,14 +30,19 @@ class SendQueue:
     """
 
     def __init__(
-        self, verify: Callable[[Topology], None], note: Callable[[str], None] = lambda _: None
+        self,
+        verify: Callable[[Topology], None],
+        find: Find,
+        note: Callable[[str], None],
+        clock: Callable[[], float],
     ) -> None:
         self.pending: deque[OutgoingMessage] = deque()
         self.set_aside = DestinationBreaker()
         self.same_ids = SameIdParking()
         self.refusals = RefusalCache()
         self._topology = TopologyParking(verify)
-        self._repair = TopologyRepair(self._topology, verify, note)
+        self._repair = TopologyRepair(self._topology, verify, find, self._found, note)
+        self._clock = clock
         self._sequence = 0
 
     def __len__(self) -> int:
@@ -69,7 +75,7 @@ class SendQueue:
         if message.delivery.claimed:
             return False
         if self.refusals and (denied := self.refusals.answer(message.envelope, now)):
-            message.delivery.resolve(denied)
+            message.delivery.resolve(message.contradicted or denied)
             return False
         return self._topology.admits(message)
 
@@ -98,10 +104,19 @@ class SendQueue:
     def refused(self, message: OutgoingMessage, now: float) -> None:
         """A message came back or was nacked: that is its outcome, or its topology is declared anew."""
         answer = message.returned or nacked(message.envelope)
-        if not self._repair.takes(message, answer, now):
+        verdict = self._repair.judge(message, answer, now)
+        if verdict is Verdict.FINAL:
             message.delivery.resolve(answer)
-        elif message.returned is not None and self._topology.admits(message):
+        elif verdict is Verdict.AGAIN and self._topology.admits(message):
             self.put_back((message,))  # its topology was declared anew while it was on the wire
+
+    def _found(self, project: Sequence[Config]) -> None:
+        """What was answered may go again by the project's configs; else the answer is its outcome."""
+        now = self._clock()
+        again, final = self._repair.found(project, now)
+        self.put_back(again)
+        for message, answer in final:
+            self._end(message, answer, now)
 
     def verified(self, topology: Topology, error: tuple[int, str] | None, now: float) -> None:
         """Let go on what waited for a topology; what needs it and cannot have it is rejected."""
@@ -112,6 +127,8 @@ class SendQueue:
                 if message.envelope.topology == topology:
                     refusal = Rejected(error[0], error[1], **message.envelope.names)
                     message.delivery.resolve(message.contradicted or refusal)
+                    if message.contradicted is not None:
+                        self._repair.was_futile(message, now)
         missing = error is not None and error[0] == NOT_FOUND
         missed = self._repair.verified(topology, now, missing=missing)
         self.put_back(item for item in (*parked, *missed) if not item.delivery.claimed)
@@ -133,14 +150,18 @@ class SendQueue:
 
         Where that is because an exchange of its configs is gone, it is declared anew, once.
         """
-        envelope = culprit.envelope
-        answer = Rejected(code, text, **envelope.names)
-        if self._repair.takes(culprit, answer, now):
+        answer = Rejected(code, text, **culprit.envelope.names)
+        verdict = self._repair.judge(culprit, answer, now)
+        if verdict is Verdict.AGAIN:
             self.put_back((culprit,))
-            return
-        self.refusals.remember(envelope, code, text, now)
-        self._topology.forget(envelope.topology)
-        culprit.delivery.resolve(answer)
+        elif verdict is Verdict.FINAL:
+            self._end(culprit, answer, now)
+
+    def _end(self, message: OutgoingMessage, answer: PublishError, now: float) -> None:
+        if isinstance(answer, Rejected):
+            self.refusals.remember(message.envelope, answer.reply_code, answer.reply_text, now)
+            self._topology.forget(message.envelope.topology)
+        message.delivery.resolve(answer)
 
     def fail(self, reason: str) -> None:
         """End all that waits; what is parked is dropped when its turn comes."""

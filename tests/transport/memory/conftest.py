@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from rmq_publisher.topology.registry import declaration_order
-from rmq_publisher.transport.memory.transport import declare_on_first_use
+from rmq_publisher.transport import project
 
 
 @pytest.fixture(autouse=True)
 def _nothing_by_itself() -> Iterator[None]:
-    declare_on_first_use(lambda _: ())
+    project.found_by(lambda _: ())
     yield
-    declare_on_first_use(declaration_order)
+    project.found_by(declaration_order)

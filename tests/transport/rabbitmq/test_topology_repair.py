@@ -4,8 +4,9 @@ import pytest
 
 from rmq_publisher import Binding, ExchangeConfig, QueueConfig
 from rmq_publisher.amqp.entities import ExchangeName, QueueName, Topology
+from rmq_publisher.amqp.routes import Config
 from rmq_publisher.exceptions import BrokerAnswer, BrokerUnavailable, Nacked, Rejected, Unroutable
-from rmq_publisher.transport.rabbitmq.topology_repair import FUTILE_SECONDS
+from rmq_publisher.transport.rabbitmq.topology_repair import FUTILE_SECONDS, OnFound
 from tests.support.deliveries import Told
 from tests.support.fake_channel import Channel, outcome
 
@@ -289,3 +290,164 @@ def test_it_is_noted_once_and_without_a_value(monkeypatch: pytest.MonkeyPatch) -
     assert note.startswith("exchange 'x', routing key 'k', message a: returned by the broker")
     assert "312 NO_ROUTE: " in note
     assert "secret" not in note
+
+
+# -- what only the project's configs know ------------------------------------------------------------
+
+
+class Project:
+    """What is asked for the project's configs, and answers when the test says so."""
+
+    def __init__(self, channel: Channel, *configs: Config) -> None:
+        self.channel, self.configs = channel, configs
+        self.asked: list[OnFound] = []
+        channel.dispatcher._queue._repair._find = self.asked.append
+
+    def answer(self) -> list[str]:
+        """The configs are found; return what is written then."""
+        self.asked[-1](self.configs)
+        return self.channel.pump()
+
+
+@pytest.fixture
+def project(channel: Channel) -> Project:
+    return Project(channel, X, QueueConfig("q", bindings=[Binding(X)]))
+
+
+NAMED: Topology = (ExchangeName("x"),)
+
+
+@pytest.mark.parametrize("topology", [(), NAMED, (X,)], ids=["none", "name", "config"])
+def test_the_projects_configs_are_declared(
+    channel: Channel, project: Project, topology: Topology
+) -> None:
+    message = made("m", topology)
+    sent(channel, message)
+    assert returned(channel, "m") == []
+    assert not message.done
+    assert project.answer() == []
+    assert set(channel.asked[-1]) == set(BOUND)
+    assert verified(channel) == ["m"]
+    channel.ack("m")
+    assert outcome(message) is None
+
+
+def test_what_came_back_together_is_one_question_and_one_declaration(
+    channel: Channel, project: Project
+) -> None:
+    notes: list[str] = []
+    channel.dispatcher._queue._repair._note = notes.append
+    sent(channel, made("a", ()), made("b", ()))
+    returned(channel, "a")
+    returned(channel, "b")
+    project.answer()
+    assert (len(project.asked), len(channel.asked), len(notes)) == (1, 1, 1)
+    assert verified(channel) == ["a", "b"]
+
+
+def test_where_the_project_knows_no_route_it_is_asked_once_a_second(
+    channel: Channel, project: Project
+) -> None:
+    project.configs = (X,)
+    first, second, third = made("a", ()), made("b", ()), made("c", ())
+    sent(channel, first)
+    returned(channel, "a")
+    project.answer()
+    sent(channel, second)
+    returned(channel, "b")
+    assert (outcome(first), outcome(second)) == (Unroutable, Unroutable)
+    channel.now += FUTILE_SECONDS
+    sent(channel, third)
+    returned(channel, "c")
+    assert len(project.asked) == 2
+
+
+def test_an_exchange_that_only_the_project_knows_is_gone(
+    channel: Channel, project: Project
+) -> None:
+    message = made("m", ())
+    sent(channel, message)
+    assert channel.close(*NOT_FOUND) == []
+    project.answer()
+    assert verified(channel) == ["m"]
+    channel.ack("m")
+    assert outcome(message) is None
+
+
+def test_an_exchange_that_nobody_declares_is_refused_from_memory(
+    channel: Channel, project: Project
+) -> None:
+    project.configs = ()
+    first, second = made("a", ()), made("b", ())
+    sent(channel, first)
+    channel.close(*NOT_FOUND)
+    project.answer()
+    channel.send(second)
+    assert (outcome(first), outcome(second)) == (Rejected, Rejected)
+
+
+def test_another_refusal_says_nothing_of_topology(channel: Channel, project: Project) -> None:
+    message = made("m", ())
+    sent(channel, message)
+    channel.close(403, "ACCESS_REFUSED")
+    assert outcome(message) is Rejected
+    assert not project.asked
+
+
+def test_a_nack_has_the_projects_queues_looked_for(channel: Channel, project: Project) -> None:
+    message = made("m", ())
+    sent(channel, message)
+    channel.ack("m", nack=True)
+    project.answer()
+    assert set(channel.asked[-1]) == {ExchangeName("x"), QueueName("q")}
+    assert verified(channel, (404, "NOT_FOUND - no queue 'q'")) == []
+    assert verified(channel) == ["m"]
+
+
+def test_refused_the_answer_stays_and_the_next_one_has_its_own(
+    channel: Channel, project: Project
+) -> None:
+    first, second = made("a", ()), made("b", ())
+    sent(channel, first)
+    returned(channel, "a")
+    project.answer()
+    verified(channel, (503, "COMMAND_INVALID"))
+    sent(channel, second)
+    returned(channel, "b")
+    assert (outcome(first), outcome(second)) == (Unroutable, Unroutable)
+    channel.now += FUTILE_SECONDS
+    third = made("c", ())
+    sent(channel, third)
+    returned(channel, "c")
+    project.answer()
+    assert outcome(third) is Unroutable  # the declaration is refused from memory
+
+
+def test_a_connection_that_is_lost_while_the_project_is_asked(
+    channel: Channel, project: Project
+) -> None:
+    back, refused = made("back", ()), made("refused", ())
+    sent(channel, back, refused)
+    returned(channel, "back")
+    channel.ack("refused", nack=True)
+    channel.lose()
+    assert outcome(refused) is Nacked
+    assert project.answer() == []
+    channel.open(warm=False)
+    channel.pump()
+    assert verified(channel) == ["back"]
+    channel.ack("back")
+    assert outcome(back) is None
+
+
+def test_given_up_while_the_project_is_asked_it_is_known_not_to_be_there(
+    channel: Channel, project: Project
+) -> None:
+    message = made("m", ())
+    sent(channel, message)
+    returned(channel, "m")
+    assert channel.dispatcher.waiting == 1
+    message.fail("the deadline")
+    assert outcome(message) is BrokerUnavailable
+    project.answer()
+    assert channel.asked == []
