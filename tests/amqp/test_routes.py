@@ -95,6 +95,7 @@ ALL = (X, Y, Z, Q, R)
         ((), ALL, "x", "a.b", (X, Y, Z, Q)),
         ((), ALL, "x", "b", (X, R)),
         ((), ALL, "", "r", (X, R)),
+        ((), ALL, "", "q", (X, Y, Z, Q)),
         ((), ALL, "", "x", ()),
         ((), ALL, "other", "b", ()),
         # Also where nothing is bound to it: it may be the exchange that is gone
