@@ -7,7 +7,7 @@ body, a header value or a password: only names, sizes, ids and reply codes.
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from rmq_publisher.amqp.reply_codes import NOT_FOUND
+from rmq_publisher.amqp.reply_codes import NO_ROUTE, NOT_FOUND
 
 
 class PublishError(Exception):
@@ -71,6 +71,16 @@ class InvalidMessage(PublishError, ValueError):
     retryable = False
 
 
+def _without_the_app(error: "BrokerAnswer") -> str:
+    """Return what to do about a missing queue or exchange while nothing is known of the project's."""
+    if error.reply_code not in (NOT_FOUND, NO_ROUTE):
+        return ""
+    return (
+        "if the project declares it: Django has not loaded the app that reads its declarations, "
+        'add "rmq_publisher" to INSTALLED_APPS'
+    )
+
+
 class BrokerAnswer(PublishError):
     """Base class of the outcomes that carry the broker's reply code and reply text.
 
@@ -78,7 +88,7 @@ class BrokerAnswer(PublishError):
         advice: what to do about it, from what the project declares; the app sets it when Django starts.
     """
 
-    advice: ClassVar[Callable[["BrokerAnswer"], str]] = staticmethod(lambda _: "")
+    advice: ClassVar[Callable[["BrokerAnswer"], str]] = staticmethod(_without_the_app)
     words: ClassVar[str] = "refused"
     answered = True
 

@@ -271,6 +271,14 @@ MUTANTS = (
         ADVICE_TESTS,
     ),
     Mutant(
+        "a forgotten app is not named",
+        "Where the app is not installed an error about what is missing says so.",
+        "exceptions.py",
+        "    if error.reply_code not in (NOT_FOUND, NO_ROUTE):\n",
+        "    if error.reply_code != 1:\n",
+        ADVICE_TESTS,
+    ),
+    Mutant(
         "a producer remembers what is gone",
         "maybe_declare() declares again what an answer has shown to be gone.",
         "publisher/producer.py",

@@ -1,5 +1,8 @@
 """Errors about what is missing name the command that declares it, or the name that was meant."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from rmq_publisher.exceptions import BrokerAnswer
 from rmq_publisher.outbox.retry_policy import words
 from rmq_publisher.topology import registry
 
+ROOT = Path(__file__).parents[2]
 RUN = "; RMQ_QUEUES declares it: run manage.py rmq_declare"
 MEANT = "; did you mean 'ledgers' (RMQ_QUEUES)?"
 
@@ -66,6 +70,29 @@ def test_of_several_connections_the_command_names_the_one(settings: Any) -> None
     settings.RMQ_CONNECTIONS = {"a": {"URL": "memory://"}, "b": {"URL": "memory://"}}
     settings.RMQ_QUEUES = [QueueConfig("ledgers", using="b")]
     assert after(missing("ledgers")) == f"{RUN} --using b"
+
+
+PROGRAM = """
+from django.conf import settings
+settings.configure(RMQ_URL="memory://", INSTALLED_APPS=[])
+import django
+django.setup()
+from rmq_publisher import PublishError, publish
+for place in ({"routing_key": "q"}, {"queue": "q"}, {"exchange": "x"}):
+    try:
+        publish("x", delivery="now", **place)
+    except PublishError as error:
+        print(error)
+"""
+
+
+def test_without_the_app_an_error_names_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all('add "rmq_publisher" to INSTALLED_APPS' in line for line in lines)
 
 
 @pytest.mark.usefixtures("project")
