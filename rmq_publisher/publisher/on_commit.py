@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, transaction
@@ -41,7 +42,7 @@ def on_commit(
     Raises:
         TransactionManagementError: Django's own, with autocommit off outside ``atomic``.
     """
-    connections[using]  # bad settings raise here, not after the commit
+    _check_settings(using)
     hook = CommitHook(_send_committed, database, using, envelopes, timeout, many=many)
     if _commits_by_itself(database):
         # transaction.on_commit() would connect to the database first.
@@ -63,7 +64,7 @@ def store(
         TransactionManagementError: as in `on_commit`.
         DatabaseError: Django's own, from the insert.
     """
-    connections[using]  # as in on_commit()
+    _check_settings(using)
     hook = CommitHook(_send_committed, database, using, (), timeout)
 
     def insert() -> Sequence[OutboxRow]:
@@ -86,6 +87,12 @@ def store(
         with transaction.atomic(using=database):
             hook.rows = insert()
     hook()
+
+
+def _check_settings(using: str) -> None:
+    """Let bad settings raise now, not after the commit; what else is wrong then is kept."""
+    with suppress(BrokerUnavailable):
+        connections[using]
 
 
 def _commits_by_itself(database: str) -> bool:
@@ -144,7 +151,7 @@ class _Sending:
             self._batch = Batch(using, envelopes)
             self._batch.submit()
         except Exception as error:  # noqa: BLE001 (the view must never see it)
-            ours = isinstance(error, ImproperlyConfigured)
+            ours = isinstance(error, ImproperlyConfigured | PublishError)
             self._trouble = str(error) if ours else type(error).__name__
         except BaseException as error:  # noqa: BLE001 (raised again later)
             self._interrupted(error)

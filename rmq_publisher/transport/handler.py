@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from rmq_publisher.conf import loader
+from rmq_publisher.exceptions import BrokerUnavailable
 from rmq_publisher.process.lifecycle import AtExit, InChild, register
 from rmq_publisher.transport.base import Transport
 from rmq_publisher.transport.broker_guard import check_allowed
@@ -37,6 +38,7 @@ class ConnectionHandler:
         Raises:
             ImproperlyConfigured: no such alias, its settings are wrong, or no I/O thread can live
                 in this process; the text says what to set.
+            BrokerUnavailable: its code cannot be read.
         """
         settings = loader.connection(alias)
         if self._stand_ins:
@@ -66,7 +68,10 @@ class ConnectionHandler:
     def _renew(self, alias: str, settings: loader.ConnectionSettings) -> Transport:
         """Make the transport, or another one where its settings have changed."""
         # Outside the lock: an import may wait for another thread, which may be waiting for the lock.
-        make: MakeTransport = import_string(MEMORY if settings.memory else RABBITMQ)
+        try:
+            make: MakeTransport = import_string(MEMORY if settings.memory else RABBITMQ)
+        except OSError as error:  # there is no descriptor left to read the module with
+            raise BrokerUnavailable(f"no connection {alias!r}: {error.strerror}") from error
         with self._lock:
             old = self._transports.get(alias)
             if old is not None and old.settings == settings:

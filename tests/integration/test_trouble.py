@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rmq_publisher import BrokerUnavailable, connections, publish, publish_many, signals
 from rmq_publisher.outbox import transitions
+from rmq_publisher.transport import handler
 from tests.support.rig.amqp import Amqp
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -293,3 +295,24 @@ def test_no_descriptor_left_is_told_in_the_systems_words(
     SITES["socketpair"](monkeypatch, Once(FILES))
     with pytest.raises(BrokerUnavailable, match="no connection 'default': Too many open files"):
         publish("x", routing_key="q", delivery="now")
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_no_descriptor_left_to_read_the_code_with(
+    rmq: Any, amqp: Amqp, told: list[Any], monkeypatch: Any, in_transaction: bool
+) -> None:
+    """The first publish of a process imports what it sends with."""
+    queue = amqp.declare_queue()
+    connections.close()
+    monkeypatch.setattr(connections, "_transports", {})
+    with pytest.MonkeyPatch.context() as patch:
+        breaking(handler, "import_string")(patch, Once(FILES, times=3))
+        with pytest.raises(
+            BrokerUnavailable, match="no connection 'default': Too many open files"
+        ):
+            publish("x", routing_key=queue, delivery="now")
+        with transaction.atomic() if in_transaction else nullcontext():
+            kept = publish("x", routing_key=queue)
+    again = publish("y", routing_key=queue)
+    assert [one for one in told if one[0] in (kept, again)] == [(kept, True), (again, None)]
+    assert stored() == [kept]

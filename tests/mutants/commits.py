@@ -13,6 +13,22 @@ PUBLISHING = "publisher/databases.py"
 
 MUTANTS = (
     Mutant(
+        "code that cannot be read breaks the view",
+        "A view never sees that no descriptor is left to read the transport's code with.",
+        COMMIT,
+        "    with suppress(BrokerUnavailable):\n",
+        "    with suppress(LookupError):\n",
+        ("integration/test_trouble.py::test_no_descriptor_left_to_read_the_code_with",),
+    ),
+    Mutant(
+        "code that cannot be read is an error of another class",
+        "No descriptor to read the transport's code with is BrokerUnavailable.",
+        "transport/handler.py",
+        "        except OSError as error:",
+        "        except LookupError as error:",
+        ("integration/test_trouble.py::test_no_descriptor_left_to_read_the_code_with",),
+    ),
+    Mutant(
         "sent before the commit",
         "The message leaves after the transaction commits.",
         COMMIT,
