@@ -256,8 +256,8 @@ MUTANTS = (
         "a transport found too late",
         "A transport that cannot be imported is an error of the call, before the commit.",
         "publisher/on_commit.py",
-        "    connections[using]  # as in on_commit()\n",
-        "",
+        "    _check_settings(using)\n    hook = CommitHook(_send_committed, database, using, (), timeout)\n",
+        "    hook = CommitHook(_send_committed, database, using, (), timeout)\n",
         ("transport/test_handler.py",),
     ),
     Mutant(
@@ -352,8 +352,8 @@ MUTANTS = (
         "refused after the commit",
         "A process in which no thread can live is refused at the call, not after the commit.",
         "publisher/on_commit.py",
-        "    connections[using]  # bad settings raise here, not after the commit\n",
-        "",
+        "    _check_settings(using)\n    hook = CommitHook(_send_committed, database, using, envelopes,",
+        "    hook = CommitHook(_send_committed, database, using, envelopes,",
         ("integration/test_servers.py::test_it_is_refused_before_the_commit",),
     ),
     Mutant(
