@@ -256,8 +256,8 @@ MUTANTS = (
         "a transport found too late",
         "A transport that cannot be imported is an error of the call, before the commit.",
         "publisher/on_commit.py",
-        "    _check_settings(using)\n    hook = CommitHook(_send_committed, database, using, (), timeout)\n",
-        "    hook = CommitHook(_send_committed, database, using, (), timeout)\n",
+        "    _check_settings(using)\n    hook = CommitHook(_send_committed, database, using, (),",
+        "    hook = CommitHook(_send_committed, database, using, (),",
         ("transport/test_handler.py",),
     ),
     Mutant(
