@@ -357,6 +357,7 @@ def as_pattern(line: str) -> str:
     return re.sub(r"RabbitMQ\\ \d\S*", r"RabbitMQ \\S+", pattern)
 
 
+@pytest.mark.thorough
 def test_tutorial_of_consuming(project, broker, amqp, names):
     """It goes on from the project of the first one."""
     told = {
@@ -383,6 +384,7 @@ def test_tutorial_of_consuming(project, broker, amqp, names):
                 assert line in output.splitlines(), f"{page}: {line!r} is not in {output!r}"
 
 
+@pytest.mark.thorough
 @pytest.mark.disturbs
 def test_tutorial(project, node):
     page = "docs/tutorial.md"
@@ -435,6 +437,7 @@ def connected_again(project: Project) -> bool:
     return True
 
 
+@pytest.mark.thorough
 def test_testing_goes_on_from_the_tutorial(project):
     """As a reader makes its project; tests/test_testing.py runs the examples in more ways."""
     testing = "docs/how-to/testing.md"

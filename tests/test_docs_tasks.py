@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.support.pages import blocks
 from tests.test_docs_run import Project, as_pattern, for_this_django, project
 
@@ -10,6 +12,7 @@ __all__ = ["project"]
 PAGE = "docs/tutorial-tasks.md"
 
 
+@pytest.mark.thorough
 def test_tutorial(project: Project, broker) -> None:
     files = blocks(PAGE, "python")
     for block in sorted((*files, *blocks(PAGE, "console")), key=lambda block: block.line):

@@ -342,7 +342,11 @@ def demo(**environment):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("named", [{}, {"RMQ_URL": "memory://"}], ids=["none", "memory"])
+@pytest.mark.parametrize(
+    "named",
+    [{}, pytest.param({"RMQ_URL": "memory://"}, marks=pytest.mark.thorough)],
+    ids=["none", "memory"],
+)
 def test_the_demo_needs_no_broker(named):
     done = demo(**named)
 

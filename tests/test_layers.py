@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,16 +33,27 @@ HANDS_ON = {
     "models.__init__",
 }  # their names are public
 
-TREES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text("utf-8"))
-    for path in ROOT.rglob("*.py")
-}
-INITS = {name: tree for name, tree in TREES.items() if name.split(".")[-1] == "__init__"}
-MODULES = {
-    name: tree
-    for name, tree in TREES.items()
-    if name not in INITS and not name.startswith("migrations.")
-}
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every module, parsed once for all tests."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text("utf-8"))
+        for path in ROOT.rglob("*.py")
+    }
+
+
+def inits() -> dict[str, ast.Module]:
+    return {name: tree for name, tree in trees().items() if name.split(".")[-1] == "__init__"}
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    return {
+        name: tree
+        for name, tree in trees().items()
+        if name.split(".")[-1] != "__init__" and not name.startswith("migrations.")
+    }
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -58,11 +70,13 @@ def imported(tree: ast.AST) -> set[str]:
 
 def modules_used(tree: ast.AST) -> set[str]:
     inner = (name.removeprefix("rmq_publisher.") for name in imported(tree))
-    names = [name for name in inner if name in MODULES or name.rpartition(".")[0] in MODULES]
-    return {name if name in MODULES else name.rpartition(".")[0] for name in names}
+    names = [name for name in inner if name in modules() or name.rpartition(".")[0] in modules()]
+    return {name if name in modules() else name.rpartition(".")[0] for name in names}
 
 
-USES = {name: modules_used(tree) for name, tree in MODULES.items()}
+@cache
+def uses() -> dict[str, set[str]]:
+    return {name: modules_used(tree) for name, tree in modules().items()}
 
 
 def place(name: str) -> str:
@@ -70,14 +84,14 @@ def place(name: str) -> str:
 
 
 def test_every_place_has_its_layer() -> None:
-    assert {place(name) for name in TREES} == set(LAYER), TABLE.name
+    assert {place(name) for name in trees()} == set(LAYER), TABLE.name
 
 
 def test_imports_go_down_only() -> None:
     """Between places, by the order of the table; `test_no_cycles` sees to what a folder holds."""
     up = [
         (name, used)
-        for name, all_used in USES.items()
+        for name, all_used in uses().items()
         for used in all_used
         if place(used) != place(name) and LAYER[place(used)] >= LAYER[place(name)]
     ]
@@ -85,13 +99,13 @@ def test_imports_go_down_only() -> None:
 
 
 def test_no_cycles() -> None:
-    TopologicalSorter(USES).prepare()
+    TopologicalSorter(uses()).prepare()
 
 
 def test_the_longest_chain_of_imports_is_short() -> None:
     depth: dict[str, int] = {}
-    for name in TopologicalSorter(USES).static_order():
-        depth[name] = 1 + max((depth[used] for used in USES[name]), default=0)
+    for name in TopologicalSorter(uses()).static_order():
+        depth[name] = 1 + max((depth[used] for used in uses()[name]), default=0)
     deepest = max(depth, key=depth.__getitem__)
     assert depth[deepest] <= LONGEST_CHAIN, deepest
 
@@ -105,7 +119,7 @@ def test_modules_are_few_at_the_root_and_short_everywhere() -> None:
 def test_nothing_is_imported_inside_functions() -> None:
     functions = [
         (name, node.name)
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         if name not in LAZY
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and imported(node)
@@ -115,9 +129,11 @@ def test_nothing_is_imported_inside_functions() -> None:
 
 def test_packages_import_nothing_and_nobody_goes_through_the_front_door() -> None:
     """The front door (PEP 562) names its modules for the type checker only."""
-    assert [name for name, tree in INITS.items() if name not in HANDS_ON and imported(tree)] == []
+    assert [
+        name for name, tree in inits().items() if name not in HANDS_ON and imported(tree)
+    ] == []
     front = {f"rmq_publisher.{name}" for name in rmq_publisher.__all__}
-    assert [name for name, tree in MODULES.items() if imported(tree) & front] == []
+    assert [name for name, tree in modules().items() if imported(tree) & front] == []
 
 
 def test_only_one_module_makes_pikas_connections() -> None:
@@ -126,5 +142,5 @@ def test_only_one_module_makes_pikas_connections() -> None:
             name.startswith(known) for known in CONNECTIONS
         ) or ("pika.adapters." in name and "_connection" in name)  # fmt: skip
 
-    users = {name for name, tree in MODULES.items() if any(map(touches, imported(tree)))}
+    users = {name for name, tree in modules().items() if any(map(touches, imported(tree)))}
     assert users == {"transport.rabbitmq.connection"}

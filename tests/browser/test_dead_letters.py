@@ -49,7 +49,7 @@ def long_names() -> DeadLetter:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_a_phone_never_scrolls_sideways(window: Any, dark: bool) -> None:
     phone = window(phone=True, dark=dark)
     page = phone.open(letters_url("changelist"))

@@ -116,7 +116,9 @@ def test_a_phone_shows_what_one_decides_by(look: Look) -> None:
     expect(page.locator("#action-toggle")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1280, 1440, 1920])
+@pytest.mark.parametrize(
+    "width", [1280, *(pytest.param(width, marks=pytest.mark.thorough) for width in (1440, 1920))]
+)
 def test_a_screen_shows_all_columns(look: Look, width: int) -> None:
     """With the sidebar open, as it is at first."""
     failure(
@@ -228,7 +230,7 @@ def within(page: Page, what: Any) -> None:
 # -- discarding -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scripts", [True, False])
+@pytest.mark.parametrize("scripts", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_discarding_asks_first(look: Look, scripts: bool) -> None:
     for number in range(3):
         failure(message_id=f"m{number}", state="dead")

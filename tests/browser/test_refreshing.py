@@ -14,7 +14,8 @@ from tests.support.admin_rows import failure, url
 from .chromium import Window
 from .conftest import Look
 
-pytestmark = pytest.mark.usefixtures("memory")
+# tests/browser/test_pending.py looks at the same script in every run of the suite.
+pytestmark = [pytest.mark.usefixtures("memory"), pytest.mark.thorough]
 
 TICKED = "Paused while rows are selected."
 TYPING = "Paused while you are typing or choosing."

@@ -13,7 +13,7 @@ from tests.support.task_rows import TASKS, task, task_operator, task_url
 from .conftest import Look, sign_in
 from .test_accessibility import faults, opened
 from .test_page import WIDTHS, within
-from .test_pending import PHONE, VIEWS, rows
+from .test_pending import EACH_VIEW, PHONE, rows
 
 pytestmark = pytest.mark.usefixtures("memory")
 
@@ -27,7 +27,7 @@ def window(look: Look, site: str, settings: Any, request: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("window", VIEWS.values(), ids=VIEWS, indirect=True)
+@pytest.mark.parametrize("window", EACH_VIEW, indirect=True)
 def test_nothing_is_wrong_with_its_looks(window: Any) -> None:
     """No complaint of the policy or of axe, and nothing is wider than the screen."""
     for status in ("READY", "RUNNING", "SUCCESSFUL"):

@@ -24,7 +24,7 @@ def shows(stage: Stage, name: str) -> None:
 
 @pytest.mark.disturbs
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["postgres", "order"])
+@pytest.mark.parametrize("name", ["postgres", pytest.param("order", marks=pytest.mark.thorough)])
 def test_scenario(stage: Stage, name: str) -> None:
     shows(stage, name)
 

@@ -130,6 +130,7 @@ def test_workers_run_all_that_is_sent(tmp_path: Path, broker: Broker, amqp: Any)
     assert not wrong, celery.logs()
 
 
+@pytest.mark.thorough
 def test_results_come_by_rpc(project: dict[str, Any]) -> None:
     """The reply queue is kombu's; the tasks that answer to it are sent by us."""
     head = f"PATIENCE, QUEUE, KIND = {PATIENCE}, {project['queue']!r}, {project['kind']!r}\n"

@@ -265,7 +265,7 @@ def told_to_end(
 
 
 @pytest.mark.parametrize("window", [64, 1000])
-@pytest.mark.parametrize("daemon", [True, False])
+@pytest.mark.parametrize("daemon", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_sigterm_with_a_thousand_in_flight(
     start: Any, proxy: Proxy, amqp: Amqp, queue: str, window: int, daemon: bool
 ) -> None:

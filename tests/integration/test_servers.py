@@ -94,6 +94,7 @@ def test_gunicorn_preloaded_with_eight_workers(proxy: Proxy, amqp: Amqp, queue: 
     assert expected - set(arrived) == set()
 
 
+@pytest.mark.thorough
 def test_gunicorn_with_gevent_workers(proxy: Proxy, amqp: Amqp, queue: str) -> None:
     """Many greenlets of a worker share its connection."""
     command = [
@@ -279,6 +280,7 @@ def test_half_patched_by_gevent_is_refused(proxy: Proxy, queue: str, half: str) 
     assert proxy.connections_made == 0
 
 
+@pytest.mark.thorough
 def test_unpatched_beside_gevent(proxy: Proxy, amqp: Amqp, queue: str) -> None:
     """Neither threads nor poll() are gevent's: all is as it is without."""
     before = PATCHED.format("thread=False, select=False")
@@ -307,6 +309,7 @@ say(connects=status().connects)
 """
 
 
+@pytest.mark.thorough
 def test_idle_past_three_heartbeats(broker: Broker, amqp: Amqp, queue: str) -> None:
     """The connection is alive, with real threads, with greenlets, and between uWSGI's requests."""
     options: dict[str, Any] = {"RMQ_HEARTBEAT": 2}

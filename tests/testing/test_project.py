@@ -121,12 +121,13 @@ def test_the_how_to_with_pytest(project: Path, broker: Broker) -> None:
     assert re.search(r"^1[0-9] passed", output, re.MULTILINE), output
 
 
+@pytest.mark.thorough
 def test_the_how_to_with_xdist(project: Path) -> None:
     output = run(project, *PYTEST, *WITHOUT_RABBITMQ, "-n", "3")
     assert re.search(r"^1[0-9] passed", output, re.MULTILINE), output
 
 
-@pytest.mark.parametrize("processes", ["1", "3"])
+@pytest.mark.parametrize("processes", ["1", pytest.param("3", marks=pytest.mark.thorough)])
 def test_the_how_to_with_manage_py_test(project: Path, processes: str) -> None:
     output = run(project, "manage.py", "test", "--parallel", processes)
     assert re.search(r"Ran 1[0-9] tests", output), output
