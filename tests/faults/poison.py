@@ -21,6 +21,7 @@ from .stage import PATIENCE, Stage
 THREADS = 16
 SECONDS = 10  # of a call: none comes near it
 NEIGHBOURS = 12  # so that some are on the wire when the channel is closed
+MORE = 20  # rounds at most, until a channel is closed while a neighbour's message is on the wire
 VIEW_PAUSE = 0.01  # seconds between two calls of the view that may not
 SLOWED = 0.9
 _USER, _PASSWORD = "writer", "writes"
@@ -156,7 +157,7 @@ def _neighbour(stage: Stage, result: Result) -> None:
     rates: dict[bool, list[float]] = {False: [], True: []}
     refused: list[Attempt] = []
     with (
-        _exchanges(stage, queue.name, "maynot", 1) as (exchange,),
+        _exchanges(stage, queue.name, "maynot", 1 + MORE) as (exchange, *others),
         stage.proxy() as proxy,
         stage.library(_login(proxy.url), PUBLISH_TIMEOUT=SECONDS),
         Ledger() as ledger,
@@ -173,6 +174,13 @@ def _neighbour(stage: Stage, result: Result) -> None:
             if number:  # the first warms up
                 confirmed = len(ledger.confirms) - before
                 rates[beside].append(confirmed / (time.monotonic() - began))
+        for number, other in enumerate(others):
+            if any(over > 1 for over in closes.closed_over):
+                break  # besides the culprit
+            load = Load(ledger, NEIGHBOURS, lambda _: {"queue": queue}, prefix=f"m{number}.")
+            load.start()
+            refused += _view(ledger, f"w{number}.", other, size.round_seconds, publishing=True)
+            came_back = load.stop(PATIENCE) and came_back
     for over in closes.closed_over:
         result.struck(what, over - 1)
     result.must_hit(what)

@@ -19,6 +19,16 @@ SETS = [
     for number in range(len(PERMISSIONS) + 1)
     for chosen in itertools.combinations(PERMISSIONS, number)
 ]
+# None or one of them, one with the right to look, all but one, and all: the rest in `make thorough`.
+EACH_SET = [
+    pytest.param(
+        chosen,
+        id="+".join(sorted(chosen)) or "none",
+        marks=[pytest.mark.thorough]
+        * (len(chosen) == 3 or (len(chosen) == 2 and VIEW not in chosen)),
+    )
+    for chosen in SETS
+]
 ACTIONS = {"retry_selected": RETRY, "discard_selected": DISCARD, "export_json": EXPORT}
 # Address, whether it takes a row, method, and what it needs besides `VIEW`; None: nobody may.
 ADDRESSES = [
@@ -59,9 +69,7 @@ def allowed(permissions, needed):
     return needed is not None and VIEW in permissions and needed - {"405"} <= permissions
 
 
-@pytest.mark.parametrize(
-    "permissions", SETS, ids=lambda chosen: "+".join(sorted(chosen)) or "none"
-)
+@pytest.mark.parametrize("permissions", EACH_SET)
 def test_addresses(permissions):
     browser = client(*permissions)
     for what, of_row, method, needed in ADDRESSES:
@@ -85,9 +93,7 @@ def test_addresses(permissions):
         row.delete()
 
 
-@pytest.mark.parametrize(
-    "permissions", SETS, ids=lambda chosen: "+".join(sorted(chosen)) or "none"
-)
+@pytest.mark.parametrize("permissions", EACH_SET)
 def test_actions(permissions):
     browser = client(*permissions)
     offered = text(browser.get(url("changelist")))
@@ -113,9 +119,7 @@ def test_actions(permissions):
         row.delete()
 
 
-@pytest.mark.parametrize(
-    "permissions", SETS, ids=lambda chosen: "+".join(sorted(chosen)) or "none"
-)
+@pytest.mark.parametrize("permissions", EACH_SET)
 def test_only_what_is_allowed_is_offered(permissions):
     if VIEW not in permissions:
         return

@@ -13,6 +13,7 @@ from rmq_publisher import (
     publish,
     publish_many,
 )
+from tests.support.examples import examples
 from tests.support.publishing import bodies
 from tests.support.transactions import HookError, Undo
 
@@ -201,11 +202,12 @@ class Runner:
 
 
 @both
-def test_any_tree_of_blocks_sends_exactly_what_was_committed(rmq, amqp):
+@examples(300)
+def test_any_tree_of_blocks_sends_exactly_what_was_committed(rmq, amqp, examples):
     """exactly the committed ones arrive, once, in order within a transaction"""
     queue = amqp.declare_queue()
 
-    @hypothesis_settings(max_examples=300, deadline=None)
+    @hypothesis_settings(max_examples=examples, deadline=None)
     @given(trees(ALIASES))
     def check(tree):
         Runner(amqp, queue).run(tree)
@@ -214,11 +216,14 @@ def test_any_tree_of_blocks_sends_exactly_what_was_committed(rmq, amqp):
 
 
 @pytest.mark.django_db(databases=["default", "other"])
-def test_any_tree_under_a_test_case_sends_each_once(rmq, amqp, django_capture_on_commit_callbacks):
+@examples(150)
+def test_any_tree_under_a_test_case_sends_each_once(
+    rmq, amqp, django_capture_on_commit_callbacks, examples
+):
     """``TestCase`` never commits: hooks run only under ``captureOnCommitCallbacks(execute=True)``"""
     queue = amqp.declare_queue()
 
-    @hypothesis_settings(max_examples=150, deadline=None)
+    @hypothesis_settings(max_examples=examples, deadline=None)
     @given(trees(["default"], hooks=publishes))
     def check(tree):
         runner = Runner(amqp, queue)
