@@ -69,6 +69,13 @@ def declares_exchange(topology: Topology, name: str) -> bool:
     return name in _types(_configs(topology))
 
 
+def lacks_named_exchange(topology: Topology, exchange: str, reply_text: str) -> bool:
+    """Return whether a broker says that an exchange is missing which a topology has only by name."""
+    return (
+        ExchangeName(exchange) in topology and f"no exchange '{exchange}' in vhost" in reply_text
+    )
+
+
 def names(topology: Iterable[object]) -> Topology:
     """Return what verifies that the configs of a topology exist, and declares nothing."""
     return tuple(

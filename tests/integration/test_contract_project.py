@@ -14,6 +14,7 @@ from rmq_publisher import (
     QueueConfig,
     Rejected,
     Unroutable,
+    connections,
     publish_many,
 )
 from rmq_publisher.amqp.entities import QueueName
@@ -90,6 +91,20 @@ def test_all_that_lies_between(side: Side, project: Declared) -> None:
     send(exchange=first.name, routing_key="a")
     send(exchange=beside.name)
     assert len(side.bodies(queue.name, 2)) == 2
+
+
+def test_an_exchange_that_is_missing_at_the_look_up(side: Side, project: Declared) -> None:
+    exchange, queue = bound(side)
+    project(queue)
+    side.delete_queue(queue.name)
+    side.delete_exchange(exchange.name)
+    connections.close()
+    send(exchange=exchange.name, routing_key="a")
+    assert side.bodies(queue.name, 1) == [b"x"]
+    side.delete_queue(queue.name)
+    connections.close()
+    with pytest.raises(Rejected, match="404"):  # it is the queue that the call wants to be there
+        send(exchange=exchange.name, routing_key="a", queue=queue.name)
 
 
 def test_nothing_else_is_declared(side: Side, project: Declared) -> None:

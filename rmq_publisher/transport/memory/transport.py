@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import NO_ROUTE, NOT_FOUND
-from rmq_publisher.amqp.routes import contradicts, with_route
+from rmq_publisher.amqp.routes import contradicts, lacks_named_exchange, with_route
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.exceptions import (
     BrokerUnavailable,
@@ -84,7 +84,7 @@ class MemoryTransport:
         timeout = self.settings.publish_timeout  # nobody tells a transport the call's own
         try:
             self._declare_project(timeout)
-            known = self._verify(envelope.topology, timeout)
+            known = self._verify_or_declare(envelope, timeout)
             routed = self._routed(envelope, timeout, known=known)
         except BrokerUnavailable as busy:
             raise BrokerUnavailable(busy.reason, **envelope.names) from None
@@ -109,18 +109,43 @@ class MemoryTransport:
             routed = self.broker.publish(envelope, user, timeout)
         except Rejected as refusal:
             is_missing = refusal.reply_code == NOT_FOUND
-            if not (is_missing and (topology := self._gone(envelope, known, no_exchange=True))):
+            if not (
+                is_missing and (topology := self._gone(envelope, known=known, no_exchange=True))
+            ):
                 raise
         else:
             lost = not routed.queues and envelope.mandatory
-            if not (lost and (topology := self._gone(envelope, known, no_exchange=False))):
+            if not (lost and (topology := self._gone(envelope, known=known, no_exchange=False))):
                 return routed
         self._verified.discard((self.broker.epoch, topology))
         with suppress(Rejected):  # then the answer stays what it was
             self._verify(topology, timeout)
         return self.broker.publish(envelope, user, timeout)
 
-    def _gone(self, envelope: Envelope, known: bool, *, no_exchange: bool) -> Topology:
+    def _verify_or_declare(self, envelope: Envelope, timeout: float) -> bool:
+        """Verify the topology of a message; declare an exchange that it has by name if the project does.
+
+        Returns:
+            Whether all was verified before.
+
+        Raises:
+            Rejected: as over AMQP.
+        """
+        try:
+            return self._verify(envelope.topology, timeout)
+        except Rejected as refusal:
+            by_name = lacks_named_exchange(
+                envelope.topology, envelope.exchange, refusal.reply_text
+            )
+            if not (by_name and (topology := self._gone(envelope, known=False, no_exchange=True))):
+                raise
+            with suppress(Rejected):
+                self._verified.discard((self.broker.epoch, topology))
+                self._verify(topology, timeout)
+                return False
+            raise
+
+    def _gone(self, envelope: Envelope, *, known: bool, no_exchange: bool) -> Topology:
         """Return the topology to declare anew: the message's, and the project's with it."""
         configs = () if self._is_foreign else project.configs(self.settings.alias)
         topology = with_route(envelope.topology, configs, *envelope.destination)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.reply_codes import NOT_FOUND
-from rmq_publisher.amqp.routes import Config
+from rmq_publisher.amqp.routes import Config, lacks_named_exchange
 from rmq_publisher.exceptions import PublishError, Rejected
 from rmq_publisher.messages.envelope import Destination
 from rmq_publisher.transport.outcome import nacked
@@ -123,15 +123,28 @@ class SendQueue:
         parked = self._topology.answered(topology, now, verified=error is None)
         if error is not None:
             self.refusals.remember_topology(topology, *error, now)
-            for message in parked:
-                if message.envelope.topology == topology:
-                    refusal = Rejected(error[0], error[1], **message.envelope.names)
-                    message.delivery.resolve(message.contradicted or refusal)
-                    if message.contradicted is not None:
-                        self._repair.was_futile(message, now)
+            parked = [
+                message
+                for message in parked
+                if message.envelope.topology != topology or self._goes_on(message, *error, now)
+            ]
         missing = error is not None and error[0] == NOT_FOUND
         missed = self._repair.verified(topology, now, missing=missing)
         self.put_back(item for item in (*parked, *missed) if not item.delivery.claimed)
+
+    def _goes_on(self, message: OutgoingMessage, code: int, text: str, now: float) -> bool:
+        """Return whether a message is to be sent although its topology was refused; end it if not.
+
+        A missing exchange that is named by a string may be one of the project's configs.
+        """
+        refusal, verdict = Rejected(code, text, **message.envelope.names), Verdict.FINAL
+        if lacks_named_exchange(message.envelope.topology, message.envelope.exchange, text):
+            verdict = self._repair.judge(message, refusal, now)
+        elif message.contradicted is not None:
+            self._repair.was_futile(message, now)
+        if verdict is Verdict.FINAL:
+            message.delivery.resolve(message.contradicted or refusal)
+        return verdict is Verdict.AGAIN
 
     def cannot_verify(self, topology: Topology, reason: str, now: float) -> None:
         """End what needs topology, now and for a while: there is no channel to verify it on."""
@@ -158,7 +171,8 @@ class SendQueue:
             self._end(culprit, answer, now)
 
     def _end(self, message: OutgoingMessage, answer: PublishError, now: float) -> None:
-        if isinstance(answer, Rejected):
+        # One that was not written has closed no channel: to ask again costs nobody anything.
+        if isinstance(answer, Rejected) and message.written_at:
             self.refusals.remember(message.envelope, answer.reply_code, answer.reply_text, now)
             self._topology.forget(message.envelope.topology)
         message.delivery.resolve(answer)

@@ -451,3 +451,48 @@ def test_given_up_while_the_project_is_asked_it_is_known_not_to_be_there(
     assert outcome(message) is BrokerUnavailable
     project.answer()
     assert channel.asked == []
+
+
+def test_an_exchange_that_is_missing_when_its_name_is_looked_up(
+    channel: Channel, project: Project
+) -> None:
+    message = made("m", NAMED)
+    channel.send(message)
+    assert verified(channel, NOT_FOUND) == []
+    assert not message.done
+    project.answer()
+    assert set(channel.asked[-1]) == set(BOUND)
+    assert verified(channel) == ["m"]
+
+
+def test_an_exchange_that_nobody_declares_is_looked_for_again(
+    channel: Channel, project: Project
+) -> None:
+    project.configs = ()
+    first, second = made("a", NAMED), made("b", NAMED)
+    channel.send(first)
+    verified(channel, NOT_FOUND)
+    project.answer()
+    channel.send(second)
+    assert len(channel.asked) == 2
+    verified(channel, NOT_FOUND)
+    assert (outcome(first), outcome(second)) == (Rejected, Rejected)
+    assert len(project.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("topology", "text"),
+    [
+        ((QueueName("q"),), "NOT_FOUND - no queue 'q' in vhost '/'"),
+        ((*NAMED, QueueName("q")), "NOT_FOUND - no queue 'q' in vhost '/'"),
+        ((*NAMED, ExchangeName("y")), "NOT_FOUND - no exchange 'y' in vhost '/'"),
+    ],
+)
+def test_what_else_is_named_and_missing_is_not_declared(
+    channel: Channel, project: Project, topology: Topology, text: str
+) -> None:
+    message = made("m", topology)
+    channel.send(message)
+    verified(channel, (404, text))
+    assert outcome(message) is Rejected
+    assert not project.asked
