@@ -308,8 +308,8 @@ MUTANTS = (
         "refused topology hurts others",
         "Refused topology rejects what needs it and nothing else.",
         SEND_QUEUE,
-        "                if message.envelope.topology == topology:\n",
-        "                if True:\n",
+        "                if message.envelope.topology != topology or self",
+        "                if self",
         DISPATCHER,
     ),
     Mutant(

@@ -5,6 +5,7 @@ verified all of it before, and only the broker's answer about a message shows th
 configs are those of the message or, where these lead it nowhere, of the project.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from typing import TypeAlias
@@ -128,7 +129,8 @@ class TopologyRepair:
 
     def _declare_anew(self, message: OutgoingMessage, answer: PublishError) -> None:
         topology = message.envelope.topology
-        if self._parking.forget(topology, since=message.written_at):
+        # One that was not written was refused over what it named, and that is news of this moment.
+        if self._parking.forget(topology, since=message.written_at or math.inf):
             # Not str(answer): that may import the project's modules, for its advice.
             self._note(
                 "exchange {exchange!r}, routing key {routing_key!r}, message {message_id}: ".format(
