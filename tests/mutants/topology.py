@@ -18,8 +18,8 @@ MUTANTS = (
         "what is gone stays gone",
         "A message that came back although its configs say where it goes has them declared anew.",
         "transport/rabbitmq/send_queue.py",
-        "        if verdict is Verdict.FINAL:\n            message.delivery.resolve(answer)\n        elif",
-        "        if True:\n            message.delivery.resolve(answer)\n        elif",
+        "        verdict = self._repair.judge(message, answer, now)\n",
+        "        verdict = Verdict.FINAL\n",
         TESTS,
     ),
     Mutant(
