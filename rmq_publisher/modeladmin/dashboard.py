@@ -79,9 +79,12 @@ def _tiles(
             "value": tiles.number(summary, "scheduled"),
             "query": f"{pending}?time=scheduled" if pending else "",
         },
-        {"label": _("Published, 24 h"), "value": tiles.number(summary, "published_24h")},
         {
-            "label": _("Failed, 24 h"),
+            "label": _("Published, 24\N{NO-BREAK SPACE}h"),
+            "value": tiles.number(summary, "published_24h"),
+        },
+        {
+            "label": _("Failed, 24\N{NO-BREAK SPACE}h"),
             "value": tiles.number(summary, "failed_24h"),
             "tone": "bad" if summary.failed_24h else "",
         },

@@ -232,8 +232,8 @@ def test_the_tiles():
     assert values["Unresolved"] == "3"
     assert values["Dead"] == "2"
     assert values["Pending"] == "0"
-    assert values["Published, 24 h"] == "1\u202f234"
-    assert values["Failed, 24 h"] == "3"
+    assert values["Published, 24\N{NO-BREAK SPACE}h"] == "1\u202f234"
+    assert values["Failed, 24\N{NO-BREAK SPACE}h"] == "3"
     assert values["Relay"] == "1 running"
     notes = {tile["label"]: tile.get("note") for tile in shown["tiles"]}
     assert re.fullmatch(r"seen [567] seconds ago", notes["Relay"])
