@@ -121,6 +121,7 @@ class ExchangeConfig(Value):
     x_arguments: Arguments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.keep_plain()
         self.keep(name=check_name("ExchangeConfig(name)", self.name))
         what = f"ExchangeConfig({self.name!r})"
         check_flags(
@@ -208,6 +209,7 @@ class QueueConfig(Value):
     x_arguments: Arguments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.keep_plain()
         self.keep(name=check_name("QueueConfig(name)", self.name))
         what = f"QueueConfig({self.name!r})"
         check_flags(what, durable=self.durable, single_active_consumer=self.single_active_consumer)

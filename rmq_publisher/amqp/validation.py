@@ -103,6 +103,12 @@ class Value:
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
 
+    def keep_plain(self) -> None:
+        """Make plain strings of those attributes that are members of an enum or of another subclass."""
+        for name, value in list(vars(self).items()):
+            if isinstance(value, str):
+                self.keep(**{name: plain_str(value)})
+
     def seal(self, *parts: Any) -> None:
         """Set the parts that decide about equality."""
         key = (type(self).__name__, *(_frozen(part) for part in parts))

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from datetime import timedelta
+from enum import Enum
 from types import MappingProxyType
 
 import pytest
@@ -400,3 +401,28 @@ def test_a_float_is_refused_with_the_reason_and_its_place(arguments, where):
     ):
         with pytest.raises(TopologyError, match=reason):
             make()
+
+
+class Name(str, Enum):
+    A = "a"
+    TOPIC = "topic"
+    QUORUM = "quorum"
+    OVERFLOW = "reject-publish"
+
+
+def test_members_of_enums_become_plain_names_everywhere():
+    exchange = ExchangeConfig(Name.A, Name.TOPIC, alternate_exchange=Name.A, using=Name.A)
+    queue = QueueConfig(
+        Name.A,
+        queue_type=Name.QUORUM,
+        overflow=Name.OVERFLOW,
+        dead_letter_exchange=Name.A,
+        dead_letter_routing_key=Name.A,
+        arguments={Name.A: Name.A},
+        bindings=[Binding(Name.A, Name.A, {Name.A: Name.A}), Binding(exchange, Name.A)],
+        using=Name.A,
+    )
+    assert "Name" not in f"{queue!r} {queue} {exchange!r} {exchange} {list(queue.steps())}"
+    assert queue.using == exchange.using == "a"
+    with pytest.raises(TopologyError, match="not 'topic'"):
+        QueueConfig("q", queue_type=Name.TOPIC)

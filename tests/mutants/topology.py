@@ -311,6 +311,14 @@ MUTANTS = (
         ADVICE_TESTS,
     ),
     Mutant(
+        "members of enums as options",
+        "Names become plain strings where they enter a config, whatever option they are.",
+        "amqp/validation.py",
+        "                self.keep(**{name: plain_str(value)})\n",
+        "                pass\n",
+        ("amqp/test_entities.py",),
+    ),
+    Mutant(
         "a producer remembers what is gone",
         "maybe_declare() declares again what an answer has shown to be gone.",
         "publisher/producer.py",
