@@ -3,7 +3,7 @@
 import copy
 import pickle
 from datetime import timedelta
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 
 import pytest
@@ -403,7 +403,7 @@ def test_a_float_is_refused_with_the_reason_and_its_place(arguments, where):
             make()
 
 
-class Name(str, Enum):
+class Name(StrEnum):
     A = "a"
     TOPIC = "topic"
     QUORUM = "quorum"
