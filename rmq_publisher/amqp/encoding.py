@@ -136,7 +136,9 @@ def _mapping(what: str, value: Mapping[str, Any], depth: int) -> bytes:
 def _sequence(what: str, value: Sequence[Any], depth: int) -> bytes:
     if depth > _DEPTH_MAX:
         raise FieldError(f"{what} is nested more than {_DEPTH_MAX} deep")
-    return b"A" + _sized(what, (_value(f"{what}[]", item, depth + 1) for item in value))
+    return b"A" + _sized(
+        what, (_value(f"{what}[{place}]", item, depth + 1) for place, item in enumerate(value))
+    )
 
 
 # bool comes before int: it is a subclass.

@@ -293,8 +293,7 @@ class Bound:
 
     def steps(self) -> Iterable[Step]:
         """Yield the step that binds, without the declaration of a source given as a config."""
-        *_, bind = _binding_steps(self.target, (self.binding,))
-        yield bind
+        yield [*_binding_steps(self.target, (self.binding,))][-1]
 
 
 Entity: TypeAlias = QueueConfig | ExchangeConfig | QueueName | ExchangeName | Bare | Bound

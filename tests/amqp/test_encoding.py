@@ -2,6 +2,7 @@
 
 import decimal
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -302,3 +303,8 @@ def test_no_more_is_read_than_it_takes_to_know() -> None:
     with pytest.raises(FieldError, match=f"more than {TABLE_MAX} bytes"):
         table("headers", headers)
     assert headers.read <= TABLE_MAX // 1000 + 1
+
+
+def test_what_cannot_be_sent_is_named_by_its_place():
+    with pytest.raises(FieldError, match=re.escape("headers['a'][1]['b'] is a object")):
+        table("headers", {"a": [0, {"b": object()}]})
