@@ -306,5 +306,5 @@ def test_no_more_is_read_than_it_takes_to_know() -> None:
 
 
 def test_what_cannot_be_sent_is_named_by_its_place():
-    with pytest.raises(FieldError, match=re.escape("headers['a'][1]['b'] is a object")):
+    with pytest.raises(FieldError, match=re.escape("headers['a'][1]['b'] is of type object")):
         table("headers", {"a": [0, {"b": object()}]})

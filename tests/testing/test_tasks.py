@@ -102,7 +102,7 @@ def test_a_failed_assertion_shows_tasks_as_calls() -> None:
 
 def test_what_cannot_be_asked_for() -> None:
     create_invoice.delay(1)
-    with pytest.raises(InvalidMessage, match=r"args\[0\] is a object"):
+    with pytest.raises(InvalidMessage, match=r"args\[0\] is of type object"):
         assert_task_sent("shop.tasks.create_invoice", args=[object()])
     with pytest.raises(ValueError, match="count must be 1 or more"):
         assert_task_sent("shop.tasks.create_invoice", count=0)

@@ -92,10 +92,10 @@ def _problems_of(where: str, value: Any, depth: int) -> Iterator[str]:
             yield f"{where} is a dict with the keys __type__ and __value__, which workers take for a mark"
         for key, item in value.items():
             if not isinstance(key, str | int | float | None):
-                yield f"a key of {where} is a {type(key).__name__}"
+                yield f"a key of {where} is of type {type(key).__name__}"
             yield from _problems_of(f"{where}[{key!r}]", item, depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _problems_of(f"{where}[{index}]", item, depth + 1)
     elif not isinstance(value, (str, int, float, bytes, Promise, type(None), *_MARKS)):
-        yield f"{where} is a {type(value).__name__}"
+        yield f"{where} is of type {type(value).__name__}"
