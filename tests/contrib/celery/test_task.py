@@ -97,7 +97,7 @@ def test_a_task_receives_what_was_passed(published: Any, name: str) -> None:
     [
         (lambda: add.delay(object()), r"args\[0\] is of type object"),
         (lambda: add.delay(a={"b": [1, {2}]}), r"kwargs\['a'\]\['b'\]\[1\] is of type set"),
-        (lambda: add.delay({(1, 2): 3}), r"a key of args\[0\] is a tuple"),
+        (lambda: add.delay({(1, 2): 3}), r"a key of args\[0\] is of type tuple"),
         (lambda: add.delay({"__type__": "x", "__value__": 1}), "take for a mark"),
         (lambda: add.apply_async("abc"), "args must be a list or tuple"),
         (lambda: add.apply_async((), [1]), "kwargs must be a dict"),
