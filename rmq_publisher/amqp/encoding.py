@@ -70,7 +70,9 @@ def _value(what: str, value: Any, depth: int) -> bytes:
     for kind, encode in _ENCODERS:
         if isinstance(value, kind):
             return encode(what, value, depth)
-    raise FieldError(f"{what} is of type {type(value).__name__}, which an AMQP header cannot carry")
+    raise FieldError(
+        f"{what} is of type {type(value).__name__}, which an AMQP header cannot carry"
+    )
 
 
 def _str(what: str, value: str, _: int) -> bytes:

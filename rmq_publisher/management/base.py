@@ -1,6 +1,7 @@
 """The bases of the commands: silent with ``--verbosity 0``; one RabbitMQ connection after the other."""
 
 import json
+from collections.abc import Iterable
 from io import StringIO
 from typing import Any
 
@@ -53,6 +54,16 @@ class QuietableCommand(BaseCommand):
         if options.get("verbosity") == 0:
             options["stdout"] = StringIO()
         return super().execute(*args, **options)
+
+
+def tell_of_memory(command: BaseCommand, aliases: Iterable[str], verbosity: int) -> None:
+    """Say on standard error, apart from what scripts read, that nobody else sees a memory broker."""
+    found = [alias for alias in aliases if loader.connection(alias).memory]
+    if verbosity and found:
+        command.stderr.write(
+            f"RabbitMQ connection {', '.join(map(repr, found))}: memory:// lives inside each process. "
+            "What this command sends ends with it, and it receives nothing from others."
+        )
 
 
 class ConnectionsCommand(QuietableCommand):

@@ -32,8 +32,10 @@ def test_verbosity_0_is_silent(name, verbosity, settings, capsys, monkeypatch):
     settings.RMQ_URL = "memory://"
     settings.RMQ_QUEUES = [QueueConfig("orders")]
     call_command(name, *ARGUMENTS.get(name, []), verbosity=verbosity)
-    said = capsys.readouterr().out
+    said, aside = capsys.readouterr()
     assert bool(said) == bool(verbosity) or name == "rmq_relay"
+    ends_here = name in ("rmq_publish", "rmq_relay", "rmq_consume")
+    assert ("What this command sends ends with it" in aside) == (bool(verbosity) and ends_here)
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")

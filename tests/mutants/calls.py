@@ -322,6 +322,14 @@ MUTANTS = (
         ("publisher/test_event_loop.py",),
     ),
     Mutant(
+        "a command seems to reach others by memory",
+        "A command that sends by memory:// says that nobody else sees it.",
+        "management/base.py",
+        "    if verbosity and found:\n",
+        "    if False:\n",
+        ("management/test_quiet.py::test_verbosity_0_is_silent",),
+    ),
+    Mutant(
         "quiet commands speak",
         "--verbosity 0 is silent in every command.",
         "management/base.py",

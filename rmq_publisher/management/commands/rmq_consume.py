@@ -18,7 +18,7 @@ from rmq_publisher.consumer.handler_work import add_handlers
 from rmq_publisher.consumer.handlers import registered_handlers
 from rmq_publisher.consumer.retry_topology import require
 from rmq_publisher.consumer.worker import Worker
-from rmq_publisher.management.base import chosen_aliases
+from rmq_publisher.management.base import chosen_aliases, tell_of_memory
 from rmq_publisher.management.worker_command import WorkerCommand
 
 
@@ -72,6 +72,7 @@ class Command(WorkerCommand):
         """Add each handler's queue to a worker, or the dead-letter queues."""
         if options["dead_letters"]:
             database = self._check_dead_letters(options)
+            tell_of_memory(self, [loader.alias_for(options["using"])], options["verbosity"])
             for queue in dict.fromkeys(options["dead_letters"]):
                 add_dead_letters(
                     worker, queue, options["using"], database, options["threads"] or 1
@@ -81,6 +82,8 @@ class Command(WorkerCommand):
         missing = [text for handler in handlers if (text := without_inbox(handler))]
         if missing:
             raise CommandError("\n".join(missing))
+        aliases = dict.fromkeys(handler.alias for handler in handlers)
+        tell_of_memory(self, aliases, options["verbosity"])
         add_handlers(worker, handlers, options["threads"], require)
 
     def child_arguments(self, options: dict[str, Any]) -> list[str]:

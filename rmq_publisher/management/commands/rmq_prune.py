@@ -90,7 +90,7 @@ class Command(QuietableCommand):
         if wrong := [state for state in states if state in UNFINISHED]:
             raise CommandError(
                 f"Messages that are {' or '.join(wrong)} still have to be sent and are never deleted by "
-                "age. To give one up, discard it in the admin first."
+                "age. To give one up, discard it first: in the admin or, a failed one, with rmq_discard."
             )
         if not 1 <= options["batch"] <= MOST_AT_ONCE:
             raise CommandError(f"--batch must be from 1 to {MOST_AT_ONCE}.")

@@ -7,8 +7,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
+from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import PublishError
-from rmq_publisher.management.base import QuietableCommand
+from rmq_publisher.management.base import QuietableCommand, tell_of_memory
 from rmq_publisher.publisher.producer import Producer
 
 OPTIONS = ("content_type", "message_id", "correlation_id", "type", "priority", "expiration")
@@ -83,9 +84,11 @@ class Command(QuietableCommand):
                 message_id = producer.publish(body, routing_key=options["routing_key"], **given)
                 sent += 1
                 self.stdout.write(message_id)
+            alias = loader.alias_for(options["using"])
         except (PublishError, ImproperlyConfigured) as error:
             before = f"{sent} of {repeat} published, then: " if sent else ""
             raise CommandError(f"{before}{type(error).__name__}: {error}") from error
+        tell_of_memory(self, [alias], options["verbosity"])
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.db import connections as databases
 
 from rmq_publisher.db.errors import is_table_missing
-from rmq_publisher.management.base import QuietableCommand, chosen_aliases
+from rmq_publisher.management.base import QuietableCommand, chosen_aliases, tell_of_memory
 from rmq_publisher.outbox.relay import Relay
 
 ENDS = (signal.SIGTERM, signal.SIGINT)
@@ -54,7 +54,7 @@ class Command(QuietableCommand):
         Raises:
             CommandError: a relay failed, or with ``--once`` something could not be reached.
         """
-        chosen_aliases(None)
+        tell_of_memory(self, chosen_aliases(None), options["verbosity"])
         aliases = dict.fromkeys(options["database"] or [DEFAULT_DB_ALIAS])
         runs = [_Run(self._relay(alias, **options)) for alias in aliases]
         if not options["once"]:
