@@ -10,6 +10,7 @@ from django.db import connections as databases
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db.errors import is_contention, is_table_missing, reason, retried
+from rmq_publisher.db.support import how_to_migrate
 from rmq_publisher.outbox.broker_watch import BrokerWatch
 from rmq_publisher.outbox.claimer import Claimer
 from rmq_publisher.outbox.database_guard import UNAVAILABLE, DatabaseGuard
@@ -127,6 +128,10 @@ class Relay:
             is_outage = isinstance(error, UNAVAILABLE) and not is_table_missing(error)
             may_wait = is_outage and not self._once
             if not (may_wait or is_contention(error)):
+                if is_table_missing(error):
+                    logger.error(
+                        "relay of database %r: %s", self.database, how_to_migrate(self.database)
+                    )
                 raise
             self._wait_for_database(self._database.on_failure(error))
             return True
@@ -211,13 +216,14 @@ class Relay:
             self.sent += confirmed
             retried(self.database, self._heartbeat.end)
         except UNAVAILABLE as error:
-            logger.error(
-                "relay of database %r: database unavailable: %s; %d claimed messages will be released "
-                "when their lease expires",
-                self.database,
-                reason(error),
-                len(self._sender.completer),
-            )
+            if not is_table_missing(error):  # which has its line
+                logger.error(
+                    "relay of database %r: database unavailable: %s; %d claimed messages will be "
+                    "released when their lease expires",
+                    self.database,
+                    reason(error),
+                    len(self._sender.completer),
+                )
         if self._once:
             self.unreachable = self._brokers.unreachable()
         databases[self.database].close()

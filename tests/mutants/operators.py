@@ -198,6 +198,14 @@ MUTANTS = (
         FAILURES,
     ),
     Mutant(
+        "the log of a relay does not name migrate",
+        "A relay without its table logs the command that makes it.",
+        "outbox/relay.py",
+        "                if is_table_missing(error):\n                    logger",
+        "                if False:\n                    logger",
+        ("management/test_missing_table.py::test_a_relay_without_its_table_names_migrate",),
+    ),
+    Mutant(
         "a relay waits for a table that is missing",
         "A relay without its table ends at once and names `migrate`.",
         "outbox/relay.py",
