@@ -44,7 +44,7 @@ def find(alias: str, found: Callable[[tuple[Config, ...]], object]) -> None:
         result: tuple[Config, ...] = ()
         try:
             result = configs(alias)
-        except Exception as error:  # noqa: BLE001 (the project's own; the checks tell)
+        except BaseException as error:  # noqa: BLE001 (the project's own, even SystemExit; the checks tell)
             logger.debug("%s: the project's topology: %s", alias, type(error).__name__)
         found(result)
 

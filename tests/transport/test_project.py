@@ -32,7 +32,7 @@ def found() -> tuple[tuple[Config, ...], threading.Thread]:
         is_there.set()
 
     project.find("default", take)
-    assert is_there.wait(PATIENCE)
+    assert is_there.wait(PATIENCE), "it was not called"
     return answers[0]
 
 
@@ -43,9 +43,10 @@ def test_configs_in_their_order_and_on_another_thread() -> None:
     assert thread is not threading.current_thread()
 
 
-def test_a_project_that_cannot_be_imported_declares_nothing() -> None:
+@pytest.mark.parametrize("kind", [ImportError, SystemExit])
+def test_a_project_that_cannot_be_imported_declares_nothing(kind: type[BaseException]) -> None:
     def fails(_: str) -> Sequence[Entity]:
-        raise ImportError("of the project's own module")
+        raise kind("of the project's own module")
 
     project.found_by(fails)
     assert found()[0] == ()

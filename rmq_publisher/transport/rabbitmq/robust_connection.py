@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from rmq_publisher.amqp.entities import Topology
+from rmq_publisher.amqp.routes import Config
 from rmq_publisher.amqp.validation import Step
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.telemetry import outages
@@ -28,6 +29,8 @@ from rmq_publisher.transport.rabbitmq.topology_repair import OnFound
 
 logger = logging.getLogger("rmq_publisher.transport")
 
+FIND_SECONDS = 1.0  # for the project's configs, which may have to be imported
+
 
 class RobustConnection:
     """One connection after the other, and the dispatcher of what they carry; all on the I/O thread.
@@ -47,6 +50,7 @@ class RobustConnection:
         self._connects = 0
         self._last_error = ""
         self._connection: Connection | None = None
+        self._is_finding = False  # the project's configs, on a thread of its own
         self._one_by_one = False  # a verification ended the last connection, not known which
         self._nodes = NodeSelection(settings.nodes, settings.publish_timeout)
         self._received = (0, 0.0)  # bytes, and since when no more came
@@ -240,7 +244,27 @@ class RobustConnection:
         logger.warning("%s: %s", self._settings.alias, text)
 
     def _find_project(self, found: OnFound) -> None:
-        project.find(self._settings.alias, lambda it: self._loop.add_callback(lambda: found(it)))
+        """Have the project's configs found; an import that takes long counts as none."""
+        if self._is_finding:
+            found(())
+            return
+        self._is_finding = True
+
+        def late() -> None:
+            waiting.pop()(())
+
+        def came(configs: Sequence[Config]) -> None:
+            self._is_finding = False
+            self._loop.remove_timeout(timer)
+            if waiting:
+                waiting.pop()(configs)
+
+        waiting = [found]
+        timer = self._loop.call_later(FIND_SECONDS, late)
+        project.find(
+            self._settings.alias,
+            lambda configs: self._loop.add_callback(lambda: came(configs)),
+        )
 
     def _renew_channel(self) -> None:
         logger.info("%s: all is nacked: another channel is tried", self._settings.alias)

@@ -5,13 +5,15 @@ from typing import Any, cast
 
 import pytest
 
-from rmq_publisher import BrokerUnavailable
+from rmq_publisher import BrokerUnavailable, QueueConfig
+from rmq_publisher.amqp.routes import Config
 from rmq_publisher.conf import loader
 from rmq_publisher.messages.envelope import FRAME_MAX
 from rmq_publisher.transport.outcome import Delivery
 from rmq_publisher.transport.rabbitmq import robust_connection as module
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.robust_connection import RobustConnection
+from rmq_publisher.transport.rabbitmq.topology_repair import OnFound
 from tests.support.deliveries import Told
 
 
@@ -38,6 +40,7 @@ class Watched:
     """A RobustConnection with one unanswered message, its line and its clock."""
 
     def __init__(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loop = loop
         self.time = 1000.0
         monkeypatch.setattr(module, "monotonic", lambda: self.time)
         self.line = Line()
@@ -114,3 +117,41 @@ def test_after_an_alarm_and_a_loss_the_first_reconnection_is_waited_for(watched:
     robust.dispatcher.add([waiting.message])
     assert not waiting.done
     assert robust.status(brought=0).blocked == ""
+
+
+class Finding:
+    """A project whose configs are found when the test says so."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.asked: list[OnFound] = []
+        patch.setattr(module.project, "find", lambda _, found: self.asked.append(found))
+        self.answers: list[Sequence[Config]] = []
+
+
+def test_the_projects_configs_are_found_on_the_loop(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = Finding(monkeypatch)
+    for asked in (1, 2):
+        watched.connection._find_project(finding.answers.append)
+        finding.asked[-1]((QueueConfig("q"),))
+        assert len(finding.answers) == asked - 1  # it was another thread
+        watched.loop.turn(wait=False)
+        assert finding.answers == [(QueueConfig("q"),)] * asked
+
+
+def test_an_import_that_takes_long_counts_as_none(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = Finding(monkeypatch)
+    monkeypatch.setattr(module, "FIND_SECONDS", 0.0)
+    watched.connection._find_project(finding.answers.append)
+    watched.loop.turn(wait=False)
+    assert finding.answers == [()]
+    watched.connection._find_project(finding.answers.append)  # not a second thread beside it
+    assert (finding.answers, len(finding.asked)) == ([(), ()], 1)
+    finding.asked[0]((QueueConfig("q"),))
+    watched.loop.turn(wait=False)
+    assert finding.answers == [(), ()]
+    watched.connection._find_project(finding.answers.append)
+    assert len(finding.asked) == 2
