@@ -184,8 +184,8 @@ MUTANTS = (
     Mutant(
         "everything is discarded without a filter",
         "`rmq_discard` of all messages must be asked for.",
-        "management/commands/rmq_discard.py",
-        '        if not chosen and not options["state"]:\n',
+        "management/failure_command.py",
+        "        if not chosen and not states:\n",
         "        if False:\n",
         FAILURES,
     ),

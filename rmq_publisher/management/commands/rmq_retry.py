@@ -2,17 +2,16 @@
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.db import DatabaseError
+from django.db.models import QuerySet
 
-from rmq_publisher.management import failure_filter
-from rmq_publisher.management.arguments import check_database, take_database
-from rmq_publisher.management.base import QuietableCommand
+from rmq_publisher.management.failure_command import FailureCommand
 from rmq_publisher.outbox import heartbeats, transitions
 from rmq_publisher.outbox.notifier import notify
 
 
-class Command(QuietableCommand):
+class Command(FailureCommand):
     """Makes messages due; a relay sends them."""
 
     help = (
@@ -20,56 +19,25 @@ class Command(QuietableCommand):
         "keep their message id and start counting attempts afresh; a relay sends them. Messages that "
         "are being sent right now are skipped."
     )
+    done, would = "due now", "would be due"
+    examples = "with --all-dead, or with a filter such as --state failed, --error Unroutable or --since 1h"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add ids and filters; a message must match all that are given."""
-        failure_filter.add_filters(parser)
+        super().add_arguments(parser)
         parser.add_argument("--all-dead", action="store_true", help="Same as --state dead.")
-        parser.add_argument("--dry-run", action="store_true", help="Only print how many.")
-        take_database(parser)
 
-    def handle(self, *_: Any, **options: Any) -> None:
-        """Make the chosen messages due, and print how many.
+    def states(self, options: dict[str, Any]) -> set[str]:
+        """Return the states that were asked for."""
+        return super().states(options) | ({"dead"} if options["all_dead"] else set())
 
-        Raises:
-            CommandError: no filter, an unknown database, or ids of no failed or dead message.
-        """
-        database: str = options["database"]
-        picked = self._picked(options)
-        check_database(database)
-        rows = failure_filter.failures(database, picked)
-        unknown = failure_filter.unknown(rows, options["ids"])
-        held = rows.exclude(transitions.FREE).count()
-        if options["dry_run"]:
-            self._say(rows.filter(transitions.FREE).count(), "would be due", held)
-        else:
-            due = transitions.make_due(rows)
-            self._say(due, "due now", held)
-            if due:
-                notify(database)
-                self._warn_without_relay(database)
-        if unknown:
-            raise CommandError(f"Not found among failed and dead messages: {', '.join(unknown)}")
-
-    def _picked(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the conditions that rows must meet.
-
-        Raises:
-            CommandError: there is no filter, or no such error.
-        """
-        states = {*(options["state"] or ()), *(("dead",) if options["all_dead"] else ())}
-        picked = failure_filter.conditions(options)
-        if not picked and not states:
-            raise CommandError(
-                "Choose messages by id, with --all-dead, or with a filter such as --state failed, "
-                "--error Unroutable or --since 1h. Try it with --dry-run first."
-            )
-        return {**picked, "state__in": sorted(states or failure_filter.UNRESOLVED)}
-
-    def _say(self, number: int, what: str, held: int) -> None:
-        self.stdout.write(f"{number} {what}.")
-        if held:
-            self.stdout.write(f"Skipped {held}: being sent right now.")
+    def change(self, rows: QuerySet[Any], database: str) -> int:
+        """Make rows due, wake the relays, and warn if there is none."""
+        due = transitions.make_due(rows)
+        if due:
+            notify(database)
+            self._warn_without_relay(database)
+        return due
 
     def _warn_without_relay(self, database: str) -> None:
         try:
