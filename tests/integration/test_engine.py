@@ -33,7 +33,7 @@ from rmq_publisher import (
     publish_many,
 )
 from rmq_publisher.transport.rabbitmq import circuit_breakers
-from rmq_publisher.transport.rabbitmq.io_thread import QUIET_TURNS
+from rmq_publisher.transport.rabbitmq.event_loop import QUIET_TURNS
 from tests.support.calls import (
     AT_ONCE,
     PATIENCE,

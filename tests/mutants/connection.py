@@ -173,7 +173,7 @@ MUTANTS = (
     Mutant(
         "a frozen broker is waited for",
         "A broker that freezes while the channel is opened is given up.",
-        CHANNEL,
+        "transport/rabbitmq/opening_channel.py",
         "        self._start_timer()\n        self._connection.channel",
         "        self._connection.channel",
         ("transport/rabbitmq/test_channel.py",),

@@ -20,7 +20,9 @@ class Command(FailureCommand):
         "are being sent right now are skipped."
     )
     done, would = "due now", "would be due"
-    examples = "with --all-dead, or with a filter such as --state failed, --error Unroutable or --since 1h"
+    examples = (
+        "with --all-dead, or with a filter such as --state failed, --error Unroutable, --since 1h"
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add ids and filters; a message must match all that are given."""

@@ -1,4 +1,4 @@
-"""The publishing channel of a connection: opened with confirms on, written to, heard, opened again."""
+"""The publishing channel of a connection: opened with confirms on, and opened again if it closes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -9,96 +9,38 @@ from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
 from pika.frame import Method
 from pika.spec import Basic
 
-from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
 from rmq_publisher.transport.rabbitmq.frames import PUBLISH_CHANNEL
+from rmq_publisher.transport.rabbitmq.opening_channel import CrashOwner, OpeningChannel
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 from rmq_publisher.transport.rabbitmq.socket_stream import ACK_SIZE, Wire
 from rmq_publisher.transport.rabbitmq.topology_channels import guarded
 
 
-class ChannelOwner(Protocol):
+class ChannelOwner(CrashOwner, Protocol):
     """What a publishing channel reports to: the broker's answers about messages."""
 
     def on_answered(self, tag: int, *, multiple: bool, nack: bool) -> None: ...  # noqa: D102
     def on_returned(self, message_id: str, code: int, text: str) -> None: ...  # noqa: D102
     def on_channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
-    def on_crashed(self, error: Exception) -> None: ...  # noqa: D102
 
 
-class PublishChannel:
-    """It opens itself again after the broker closed it, as long as the connection lives.
+class PublishChannel(OpeningChannel[ChannelOwner]):
+    """It opens itself again after the broker closed it, as long as the connection lives."""
 
-    Args:
-        loop: the I/O thread's.
-        timeout: seconds in which the broker must have opened it.
-        owner: gets the broker's answers.
-        on_ready: called each time that publishing may begin.
-        on_late: called when the broker does not open it in time.
-
-    Attributes:
-        silent: whether the connection is over: nothing more is reported to the owner.
-    """
-
-    def __init__(
-        self,
-        loop: Loop,
-        timeout: float,
-        owner: ChannelOwner,
-        on_ready: Callable[[], None],
-        on_late: Callable[[], None],
-    ) -> None:
-        self.silent = False
-        self._loop = loop
-        self._timeout = timeout
-        self._owner = owner
-        self._on_ready = on_ready
-        self._on_late = on_late
-        self._connection: Any = None
-        self._emit: Callable[[list[bytes]], None] | None = None
-        self._channel: Channel | None = None
-        self._timer: Timer | None = None
-
-    def crashed(self, error: Exception) -> None:
-        """A callback raised."""
-        self._owner.on_crashed(error)
-
-    # Opening
+    number = PUBLISH_CHANNEL
+    _emit: Callable[[list[bytes]], None] | None = None
 
     def open(self, connection: Any) -> None:
         """Open it on pika's connection."""
-        self._connection = connection
         # The one method of pika's that is not public; basic_publish does the same, slower.
         self._emit = getattr(connection, "_output_marshaled_frames", None)
-        self._open()
-
-    @guarded
-    def _open(self) -> None:
-        if self.silent or not self._connection.is_open:
-            return
-        self._start_timer()
-        self._connection.channel(PUBLISH_CHANNEL, self._on_open)
+        super().open(connection)
 
     def renew(self) -> None:
         """Close it and open another one; `on_ready` is called then."""
         if self._channel is not None:
             self._start_timer()
             self._channel.close()
-
-    def _start_timer(self) -> None:
-        if self._timer is None:
-            # pika's own time limit has ended; a broker that freezes now must not be waited for.
-            self._timer = self._loop.call_later(self._timeout, self._on_timeout)
-
-    @guarded
-    def _on_timeout(self) -> None:
-        self._timer = None
-        self._on_late()
-
-    def stop_timer(self) -> None:
-        """Wait for nothing any more."""
-        if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
-            self._timer = None
 
     @guarded
     def _on_open(self, channel: Channel) -> None:

@@ -1,4 +1,4 @@
-"""The consuming channel of a connection: opened, consumed on, written to, opened again."""
+"""The consuming channel of a connection: deliveries come in, and what was settled goes out."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rmq_publisher.transport.rabbitmq.delivery_reader import (
     DeliveryReader,
     SettledTags,
 )
-from rmq_publisher.transport.rabbitmq.event_loop import Loop, Timer
+from rmq_publisher.transport.rabbitmq.opening_channel import CrashOwner, OpeningChannel
 from rmq_publisher.transport.rabbitmq.stream_setup import Services
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, guarded
 
@@ -29,12 +29,11 @@ def _by_pika(*_: object) -> None:
     """Pika sees no deliveries: the stream takes them off before."""
 
 
-class ConsumeOwner(Protocol):
-    """Who is told what happens on the channel."""
+class ConsumeOwner(CrashOwner, Protocol):
+    """What a consuming channel reports to."""
 
     def channel_closed(self, code: int, text: str) -> None: ...  # noqa: D102
     def cancelled(self, tag: str, reason: str) -> None: ...  # noqa: D102
-    def on_crashed(self, error: Exception) -> None: ...  # noqa: D102
 
 
 class Sessions:
@@ -59,82 +58,31 @@ class Sessions:
         self.current = 0
 
 
-class ConsumeChannel:
+class ConsumeChannel(OpeningChannel[ConsumeOwner]):
     """It opens itself again, with a backoff, after the broker closed it.
 
     Args:
-        loop: the I/O thread's.
-        timeout: seconds in which the broker must have opened it.
         body_max: bytes of a body that is kept.
         sessions: counts the channels of all connections of a consumer.
         buffer: takes the deliveries.
-        owner: told what happens.
-        on_ready: called each time that consuming may begin.
-        on_late: called when the broker does not open it in time.
+        opening: as for `OpeningChannel`.
 
     Attributes:
-        silent: whether the connection is over: the owner is told nothing any more.
         services: of the connection, whose stream is written to.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        timeout: float,
-        body_max: int,
-        sessions: Sessions,
-        buffer: Buffer,
-        owner: ConsumeOwner,
-        on_ready: Callable[[], None],
-        on_late: Callable[[], None],
-    ) -> None:
-        self.silent = False
-        self._loop = loop
-        self._timeout = timeout
+    number = CONSUME_CHANNEL
+
+    def __init__(self, body_max: int, sessions: Sessions, buffer: Buffer, *opening: Any) -> None:
+        super().__init__(*opening)
         self._sessions = sessions
         self._buffer = buffer
-        self._owner = owner
-        self._on_ready = on_ready
-        self._on_late = on_late
         self._reader = DeliveryReader(body_max)
         self._tags = SettledTags()
-        self._connection: Any = None
         self.services: Services | None = None
-        self._channel: Channel | None = None
-        self._timer: Timer | None = None
         self._backoff = Backoff()
         self._renewing = False
         self._waiting: deque[OnDone] = deque()  # for answers, in order
-
-    def crashed(self, error: Exception) -> None:
-        """A callback raised."""
-        self._owner.on_crashed(error)
-
-    # Opening
-
-    def open(self, connection: Any) -> None:
-        """Open it on pika's connection."""
-        self._connection = connection
-        self._open()
-
-    @guarded
-    def _open(self) -> None:
-        if self.silent or not self._connection.is_open:
-            return
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout, self._on_timeout)
-        self._connection.channel(CONSUME_CHANNEL, self._on_open)
-
-    @guarded
-    def _on_timeout(self) -> None:
-        self._timer = None
-        self._on_late()
-
-    def stop_timer(self) -> None:
-        """Wait for nothing any more."""
-        if self._timer is not None:
-            self._loop.remove_timeout(self._timer)
-            self._timer = None
 
     @guarded
     def _on_open(self, channel: Channel) -> None:
@@ -171,7 +119,7 @@ class ConsumeChannel:
             done(refusal)
             refusal = _LOST
         if self.silent or not self._connection.is_open:
-            return  # the connection's own end is told by itself
+            return  # the connection reports its own end
         delay = 0.0
         if isinstance(reason, ChannelClosedByBroker):
             delay = self._backoff.delay()
@@ -179,7 +127,7 @@ class ConsumeChannel:
         elif not self._renewing:
             return
         self._renewing = False
-        # Never at once: pika still has to forget the channel of this number.
+        # Not at once: pika still has to forget the channel of this number.
         self._loop.call_later(delay, self._open)
 
     # Consuming
@@ -191,7 +139,7 @@ class ConsumeChannel:
             done(_LOST)
             return
         self._waiting.append(done)
-        # Without global_qos it holds for the consumers that begin after it, each by itself.
+        # Without global_qos it applies to each consumer that is started after it.
         channel.basic_qos(prefetch_count=subscription.prefetch)
         channel.basic_consume(
             subscription.queue,

@@ -1,4 +1,4 @@
-"""Keeps one connection to consume on: reconnects over all nodes, and takes its queues up again."""
+"""Keeps one connection to consume on: reconnects, and consumes from its queues again."""
 
 import logging
 from collections import deque
@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rmq_publisher.amqp.validation import Step
+from rmq_publisher.conf.broker_url import Node
 from rmq_publisher.conf.loader import ConnectionSettings
-from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import Backoff, monotonic
 from rmq_publisher.transport.consuming import Buffer, Cancelled, Subscription
 from rmq_publisher.transport.rabbitmq.connection import Connection
 from rmq_publisher.transport.rabbitmq.consume_channel import ConsumeChannel, Sessions
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.naming import connection_name
-from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
+from rmq_publisher.transport.rabbitmq.reconnecting import Reconnecting
 from rmq_publisher.transport.rabbitmq.stream_setup import Services
-from rmq_publisher.transport.rabbitmq.tls import TLSFileError
 from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Replies
 
 logger = logging.getLogger("rmq_publisher.transport")
@@ -46,8 +45,8 @@ class ConsumeConnection(Connection):
     def _make_channel(self) -> Services:
         owner: Any = self._owner
         self.channel = self._channel = ConsumeChannel(
-            self._loop, self._settings.connect_timeout, self._settings.max_body_size, self._sessions,
-            self._buffer, owner, self._on_channel_ready, self._on_channel_late,
+            self._settings.max_body_size, self._sessions, self._buffer, self._loop,
+            self._settings.connect_timeout, owner, self._on_channel_ready, self._on_channel_late,
         )  # fmt: skip
         # Nothing is published on such a connection, so that nothing is confirmed.
         self.channel.services = Services(
@@ -56,43 +55,30 @@ class ConsumeConnection(Connection):
         return self.channel.services
 
 
-class RobustConsumeConnection:
+class RobustConsumeConnection(Reconnecting[ConsumeConnection]):
     """One connection after the other, and the queues that are consumed from; all on the I/O thread.
 
     Attributes:
-        over: whether it was closed, and the thread has nothing left to do.
-        crash: what a callback raised; the thread must end with it.
         product: product and version of the broker; None while there is no connection.
     """
 
     def __init__(
         self, loop: Loop, settings: ConnectionSettings, buffer: Buffer, sessions: Sessions
     ) -> None:
-        self.over = self.closing = False
-        self.crash: Exception | None = None
-        self._loop, self._settings, self._buffer, self._sessions = loop, settings, buffer, sessions
-        self._connection: ConsumeConnection | None = None
+        super().__init__(loop, settings)
+        self._buffer, self._sessions = buffer, sessions
         self.product: str | None = None
         self._ready = self._used = False
-        self._nodes = NodeSelection(settings.nodes, settings.publish_timeout)
         self._wanted: dict[str, _Wanted] = {}
         self._waiting: deque[tuple[tuple[Step, ...], Answer]] = deque()
 
     # What the thread asks for
 
-    def connect(self) -> None:
-        """Try the next node; a round tries each once."""
-        if self.closing:
-            return
-        node = self._nodes.begin(monotonic())
-        name = f"{connection_name(self._settings)} consumer"
-        try:
-            self._connection = ConsumeConnection(
-                self._buffer, self._sessions, self._loop, self._settings, node, name, self,
-                addresses=self._nodes.addresses,
-            )  # fmt: skip
-        except TLSFileError as error:
-            self._failed(str(error))
+    def _open(self, node: Node) -> ConsumeConnection:
+        return ConsumeConnection(
+            self._buffer, self._sessions, self._loop, self._settings, node,
+            f"{connection_name(self._settings)} consumer", self, addresses=self._nodes.addresses,
+        )  # fmt: skip
 
     def settle(self, settled: list[tuple[int, int]]) -> None:
         """Write what was settled on the present channel."""
@@ -131,24 +117,9 @@ class RobustConsumeConnection:
             self._connection.verify(*self._waiting.popleft())
 
     def close(self, timeout: float) -> None:
-        """Close the connection politely; `over` is set at the latest after ``timeout`` seconds."""
-        self.closing = True
-        if self._connection is not None and self._ready:
-            self._ready = False
-            self._connection.close()
-            self._loop.call_later(timeout, self._stop)
-        else:
-            self._stop()
-
-    def _stop(self) -> None:
-        self.over = True
-
-    def abort(self) -> bool:
-        """Cut the connection off, if there is one; return whether there is."""
-        self.closing = True
-        if self._connection is not None:
-            self._connection.abort()
-        return self._connection is not None
+        """Close the connection by AMQP's handshake; `over` is set after ``timeout`` seconds at most."""
+        ready, self._ready = self._ready, False
+        self._close(timeout, ready=ready)
 
     def fail_all(self, reason: str) -> None:
         """Answer all calls that wait, and want nothing any more of what they asked for."""
@@ -256,21 +227,8 @@ class RobustConsumeConnection:
         """Consuming may go on."""
         self._take_all_up()
 
-    def on_failed(self, connection: Connection, reason: str) -> None:
-        """A node could not be reached."""
-        if connection is self._connection:
-            self._connection = None
-            self._failed(reason)
-
-    def _failed(self, reason: str) -> None:
-        reason = self._nodes.addresses.failed(reason)
-        text = f"cannot use RabbitMQ at {self._nodes.node}: {reason}"
-        outages.attempt_failed(self._settings.alias, text)
-        if self._nodes.failed():
-            self.connect()
-            return
-        self.fail_all(text)
-        self._loop.call_later(self._nodes.delay(), self.connect)
+    def _on_round_failed(self) -> None:
+        self.fail_all(self._last_error)
 
     def on_lost(self, connection: Connection, reason: str) -> None:
         """An open connection is gone."""
@@ -294,7 +252,3 @@ class RobustConsumeConnection:
     def is_publishing(self) -> bool:
         """Return False: nothing is published here."""
         return False
-
-    def on_crashed(self, error: Exception) -> None:
-        """A callback raised: the thread ends."""
-        self.crash = error

@@ -24,8 +24,6 @@ from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Re
 logger = logging.getLogger("rmq_publisher.transport")
 
 CLOSE_SECONDS = 1.0  # beyond what a close was given, for the thread to end
-QUIET_TURNS = 20  # of the loop, in a row: nothing comes any more
-CLOSING_TURNS = 1000  # at the most
 
 _living: "weakref.WeakSet[ConsumeThread]" = weakref.WeakSet()
 
@@ -79,11 +77,7 @@ class ConsumeThread:
         Raises:
             RuntimeError: none can be started.
         """
-        try:
-            self._thread.start()
-        except BaseException:
-            self._loop.close()
-            raise
+        self._loop.start_thread(self._thread)
 
     # Called by any thread
 
@@ -244,21 +238,8 @@ class ConsumeThread:
         self._connection.fail_all(reason)
         while self._questions:
             self._questions.popleft().answer([], (LOST, reason))
-        try:
-            self._let_go()
-        except Exception as error:  # noqa: BLE001 (nobody waits any more, whatever pika says)
-            logger.debug("%s: letting go: %s", self._settings.alias, type(error).__name__)
-        self._loop.close()
+        self._loop.end(self._connection.abort, self._settings.alias)
         self._buffer.wake()
-
-    def _let_go(self) -> None:
-        """Cut off what is left of the connection, and let pika close its socket."""
-        quiet = 0
-        for _ in range(CLOSING_TURNS):
-            if quiet == QUIET_TURNS or not self._connection.abort():
-                break
-            self._loop.turn(wait=False)
-            quiet = 0 if self._loop.busy else quiet + 1
 
 
 def _after_fork() -> None:

@@ -6,9 +6,11 @@ ones.
 
 import heapq
 import itertools
+import logging
 import os
 import select
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +19,11 @@ from pika.adapters.utils.selector_ioloop_adapter import AbstractSelectorIOLoop
 
 from rmq_publisher.timing import monotonic
 
+logger = logging.getLogger("rmq_publisher.transport")
+
 LONGEST_WAIT = 5.0  # seconds of one turn: for whatever might be missed
+QUIET_TURNS = 20  # in a row, after which nothing more is expected of a connection that was cut off
+CLOSING_TURNS = 1000  # at most
 _TROUBLE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 Handler = Callable[[int, int], None]
 
@@ -132,6 +138,36 @@ class Loop(AbstractSelectorIOLoop):
         self._poll.unregister(fd)
 
     # What the I/O thread calls
+
+    def start_thread(self, thread: threading.Thread) -> None:
+        """Start the thread that will call `turn`; the loop is closed if it cannot be started."""
+        try:
+            thread.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def end(self, abort: Callable[[], bool], alias: str) -> None:
+        """Cut a connection off, let pika close its socket, and close the loop.
+
+        pika closes sockets in later turns of the loop; each turn returns at once. A connection that
+        is still being opened may get its socket in any of them (pika looks up the host's name on
+        another thread), and needs some more turns to close it.
+
+        Args:
+            abort: cuts the connection off; returns whether there is one.
+            alias: of the connection, for the log.
+        """
+        quiet = 0
+        try:
+            for _ in range(CLOSING_TURNS):
+                if quiet == QUIET_TURNS or not abort():
+                    break
+                self.turn(wait=False)
+                quiet = 0 if self.busy else quiet + 1
+        except Exception as error:  # noqa: BLE001 (whatever pika raises, no caller waits any more)
+            logger.debug("%s: closing the connection: %s", alias, type(error).__name__)
+        self.close()
 
     def turn(self, *, wait: bool) -> None:
         """Deal with all that is due; without ``wait`` only with what is due now."""

@@ -20,8 +20,6 @@ logger = logging.getLogger("rmq_publisher.transport")
 
 TICK_SECONDS = 0.25
 CLOSE_SECONDS = 1.0  # for AMQP's closing handshake
-QUIET_TURNS = 20  # of the loop, in a row: nothing comes any more
-CLOSING_TURNS = 1000  # at the most
 CLOSED = "the connection was closed"
 
 
@@ -56,11 +54,7 @@ class IOThread:
         Raises:
             RuntimeError: none can be started.
         """
-        try:
-            self._thread.start()
-        except BaseException:
-            self._loop.close()
-            raise
+        self._loop.start_thread(self._thread)
 
     def submit(self, messages: Sequence[OutgoingMessage]) -> bool:
         """Take messages; return False if this thread has ended."""
@@ -148,25 +142,7 @@ class IOThread:
         self.dispatcher.fail_all(reason)
         while self._requests:
             self._requests.popleft().answer([], (LOST, reason))
-        try:
-            self._let_go()
-        except Exception as error:  # noqa: BLE001 (no caller waits any more)
-            logger.debug("%s: letting go: %s", self._settings.alias, type(error).__name__)
-        self._loop.close()
-
-    def _let_go(self) -> None:
-        """Cut off what is left of the connection, and let pika close its socket.
-
-        It does so in the turns of the loop that follow; each is made to return at once. One that is
-        still being opened may come by a socket in any of them (the host's name is looked up on a
-        thread of pika's), and needs some more to close it.
-        """
-        quiet = 0
-        for _ in range(CLOSING_TURNS):
-            if quiet == QUIET_TURNS or not self.connection.abort():
-                break
-            self._loop.turn(wait=False)
-            quiet = 0 if self._loop.busy else quiet + 1
+        self._loop.end(self.connection.abort, self._settings.alias)
 
     def _cycle(self) -> None:
         """Once per turn of the loop: take in what callers brought, write what may be written."""

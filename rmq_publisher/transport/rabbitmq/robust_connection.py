@@ -1,4 +1,4 @@
-"""Keeps one connection open: which node is tried when, and what its events lead to."""
+"""Keeps one connection open to publish on, and passes its events to the dispatcher."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from rmq_publisher.amqp.entities import Topology
 from rmq_publisher.amqp.routes import Config
 from rmq_publisher.amqp.validation import Step
+from rmq_publisher.conf.broker_url import Node
 from rmq_publisher.conf.loader import ConnectionSettings
 from rmq_publisher.telemetry import outages
 from rmq_publisher.timing import monotonic
@@ -15,9 +16,8 @@ from rmq_publisher.transport.rabbitmq.connection import Connection
 from rmq_publisher.transport.rabbitmq.dispatcher import Dispatcher
 from rmq_publisher.transport.rabbitmq.event_loop import Loop
 from rmq_publisher.transport.rabbitmq.naming import connection_name
-from rmq_publisher.transport.rabbitmq.node_selection import NodeSelection
 from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
-from rmq_publisher.transport.rabbitmq.tls import TLSFileError
+from rmq_publisher.transport.rabbitmq.reconnecting import Reconnecting
 from rmq_publisher.transport.rabbitmq.topology_channels import (
     LOST,
     NO_CHANNEL,
@@ -32,27 +32,15 @@ logger = logging.getLogger("rmq_publisher.transport")
 FIND_SECONDS = 1.0  # for the project's configs, which may have to be imported
 
 
-class RobustConnection:
-    """One connection after the other, and the dispatcher of what they carry; all on the I/O thread.
-
-    Attributes:
-        over: whether it was closed, and the thread has nothing left to do.
-        crash: what a callback raised; the thread must end with it.
-    """
+class RobustConnection(Reconnecting[Connection]):
+    """One connection after the other, and the dispatcher of what they carry."""
 
     def __init__(self, loop: Loop, settings: ConnectionSettings) -> None:
-        self.over = False
-        self.closing = False
-        self.crash: Exception | None = None
-        self._loop = loop
-        self._settings = settings
+        super().__init__(loop, settings)
         self._state = "connecting"
         self._connects = 0
-        self._last_error = ""
-        self._connection: Connection | None = None
-        self._is_finding = False  # the project's configs, on a thread of its own
-        self._one_by_one = False  # a verification ended the last connection, not known which
-        self._nodes = NodeSelection(settings.nodes, settings.publish_timeout)
+        self._is_finding = False  # the project's configs, on another thread
+        self._one_by_one = False  # the last connection was ended by one of several verifications
         self._received = (0, 0.0)  # bytes, and since when no more came
         self.dispatcher = Dispatcher(
             settings.max_in_flight,
@@ -85,24 +73,16 @@ class RobustConnection:
 
     # Called by the I/O thread
 
-    def connect(self) -> None:
-        """Try the next node; a round tries each once."""
-        if self.closing:
-            return
-        settings, node = self._settings, self._nodes.begin(monotonic())
-        name = connection_name(settings)
-        try:
-            self._connection = Connection(
-                self._loop,
-                settings,
-                node,
-                name,
-                self,
-                addresses=self._nodes.addresses,
-                one_by_one=self._one_by_one,
-            )
-        except TLSFileError as error:
-            self._failed(str(error))
+    def _open(self, node: Node) -> Connection:
+        return Connection(
+            self._loop,
+            self._settings,
+            node,
+            connection_name(self._settings),
+            self,
+            addresses=self._nodes.addresses,
+            one_by_one=self._one_by_one,
+        )
 
     def ask(self, steps: Iterable[Step], done: OnVerified) -> None:
         """Run steps of topology; only while the dispatcher is ready."""
@@ -123,24 +103,9 @@ class RobustConnection:
 
     def close(self, timeout: float) -> None:
         """Close by AMQP's handshake; `over` is set after ``timeout`` seconds at the latest."""
-        self.closing = True
         was_ready = self.dispatcher.flow.ready
         self.dispatcher.flow.ready = False  # what callers still bring is not sent after the close
-        if self._connection is not None and was_ready:
-            self._connection.close()
-            self._loop.call_later(timeout, self._stop)
-        else:
-            self._stop()
-
-    def _stop(self) -> None:
-        self.over = True
-
-    def abort(self) -> bool:
-        """Cut the connection off, if there is one; return whether there is."""
-        self.closing = True
-        if self._connection is not None:
-            self._connection.abort()
-        return self._connection is not None
+        self._close(timeout, ready=was_ready)
 
     def ended(self, reason: str | None) -> None:
         """Note that the thread has ended, and of what if not by being closed."""
@@ -150,22 +115,9 @@ class RobustConnection:
 
     # Called by a connection
 
-    def on_failed(self, connection: Connection, reason: str) -> None:
-        """A node could not be reached."""
-        if connection is self._connection:
-            self._connection = None
-            self._failed(reason)
-
-    def _failed(self, reason: str) -> None:
-        reason = self._nodes.addresses.failed(reason)
-        self._last_error = f"cannot use RabbitMQ at {self._nodes.node}: {reason}"
-        outages.attempt_failed(self._settings.alias, self._last_error)
-        if self._nodes.failed():
-            self.connect()
-            return
+    def _on_round_failed(self) -> None:
         self._state = "down"
         self.dispatcher.refuse(self._last_error)
-        self._loop.call_later(self._nodes.delay(), self.connect)
 
     def on_ready(self, connection: Connection) -> None:
         """Publishing may begin."""
@@ -198,10 +150,6 @@ class RobustConnection:
     def is_publishing(self) -> bool:
         """Whether messages are on the wire."""
         return self.dispatcher.unanswered > 0
-
-    def on_crashed(self, error: Exception) -> None:
-        """A callback raised. pika would log it and go on with what is half done: the thread ends."""
-        self.crash = error
 
     def on_answered(self, tag: int, *, multiple: bool, nack: bool) -> None:
         """An ack or a nack."""
