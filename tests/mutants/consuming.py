@@ -181,8 +181,8 @@ MUTANTS = (
         "a dead thread is waited for",
         "When a consumer's thread has ended, nobody waits for it.",
         THREAD,
-        "        self._loop.close()\n        self._buffer.wake()\n",
-        "        self._loop.close()\n",
+        "self._settings.alias)\n        self._buffer.wake()\n",
+        "self._settings.alias)\n",
         ("transport/rabbitmq/test_consume_thread.py",),
     ),
     Mutant(
