@@ -395,6 +395,35 @@ def test_the_app_is_not_installed(configure, settings):
     assert 'Add "rmq_publisher" to INSTALLED_APPS' in message.hint
 
 
+IMPORTED_BY_A_VIEW = """
+import sys, types, django
+from django.conf import settings
+from django.core.management import call_command
+settings.configure(INSTALLED_APPS=[], ROOT_URLCONF="urls", SILENCED_SYSTEM_CHECKS=sys.argv[1:])
+django.setup()
+class Urls(types.ModuleType):
+    @property
+    def urlpatterns(self):
+        from rmq_publisher import publish
+        return []
+sys.modules["urls"] = Urls("urls")
+call_command("check")
+"""
+
+
+@pytest.mark.parametrize("silenced", [(), ("rmq_publisher.W014",)])
+def test_the_app_is_not_installed_and_a_view_imports_it(silenced):
+    """The checks import the view: what it registers is not run by them."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BY_A_VIEW, *silenced],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ('Add "rmq_publisher" to INSTALLED_APPS' in done.stderr) == (not silenced)
+
+
 @pytest.mark.parametrize("type", ["x-delayed-message", "x-recent-history", "x-lvc", "topic"])
 def test_an_exchange_that_returns_what_it_keeps(configure, type):
     configure(EXCHANGES=[ExchangeConfig("later", type, arguments={"x-delayed-type": "direct"})])

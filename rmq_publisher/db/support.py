@@ -1,5 +1,6 @@
 """Whether a database can hold stored messages, and whether the project allows it."""
 
+import logging
 from typing import Any
 
 from django.apps import apps
@@ -11,6 +12,8 @@ from django.db.migrations.loader import MigrationLoader
 from rmq_publisher.db import tenants
 from rmq_publisher.db.clock import VENDORS
 from rmq_publisher.exceptions import InvalidMessage
+
+logger = logging.getLogger("rmq_publisher")
 
 
 def unfit(database: str) -> str:
@@ -93,4 +96,13 @@ def check_table(database: str) -> None:
         raise InvalidMessage(f'delivery="outbox" with database {database!r}: {reason}')
 
 
+def _warn() -> None:
+    """Log what the check says: one that a view registers, while the checks import it, is not run."""
+    for message in check_installed():
+        if not message.is_silenced():
+            logger.warning("%s %s", message.msg, message.hint)
+
+
 checks.register(check_installed, "rmq_publisher")
+if apps.ready:
+    _warn()

@@ -335,6 +335,14 @@ MUTANTS = (
         ("amqp/test_entities.py",),
     ),
     Mutant(
+        "a forgotten app that a view imports is not told",
+        "The app that a view imports and that is not installed is logged.",
+        "db/support.py",
+        "if apps.ready:\n",
+        "if False:\n",
+        ("test_checks.py::test_the_app_is_not_installed_and_a_view_imports_it",),
+    ),
+    Mutant(
         "a producer remembers what is gone",
         "maybe_declare() declares again what an answer has shown to be gone.",
         "publisher/producer.py",
