@@ -1,9 +1,9 @@
-"""Taking rows to send them: all the SQL that decides whose a row is.
+"""Claims rows in order to send them: all the SQL that decides which process may send a row.
 
 A claim gives a row a new token and moves ``available_at`` to the end of the lease, by the database's
-clock. What somebody else holds, or is about to hold, is skipped and not waited for. No transaction
-outlives a claim. The statements are written by hand: a relay's rate hangs on them, and on their finding
-the partial indexes, whose conditions they repeat word for word.
+clock. Rows that another process has locked or claimed are skipped. No transaction lasts longer than a
+claim. The statements are written by hand because a relay's rate depends on them, and on their using the
+partial indexes: their conditions repeat those of the indexes word for word.
 """
 
 import logging
@@ -32,14 +32,14 @@ logger = logging.getLogger("rmq_publisher")
 def claim(
     database: str, *, aliases: Sequence[str], limit: int, max_bytes: int, lease: float
 ) -> list[OutboxRow]:
-    """Take rows without an ordering key that are due, those first that have been so for longest.
+    """Claim rows without an ordering key that are due, the longest due first.
 
     Args:
         database: Django alias.
         aliases: RabbitMQ aliases whose rows are wanted.
-        limit: rows.
-        max_bytes: of their messages together; the first one is taken whatever its size.
-        lease: seconds until others may take them.
+        limit: the largest number of rows.
+        max_bytes: of all messages together; the first row is claimed whatever its size.
+        lease: seconds until others may claim them.
     """
     if not aliases or limit < 1:
         return []
@@ -63,7 +63,7 @@ def _claim_in_one(
     until = after(dialect.connection, lease)
     token, began = new_token(), monotonic()
     # MATERIALIZED: the planner may otherwise run the subquery more than once, and exceed its LIMIT.
-    # Its rows are summed as they come: an order would be a sort, see `Dialect.in_index_order`.
+    # Sizes are summed in the order of the subquery: an ORDER BY here would add a sort.
     sql = f"""
         WITH due AS MATERIALIZED (
             SELECT id, size, available_at FROM {TABLE}
@@ -82,7 +82,7 @@ def _claim_in_one(
 
 
 def _within(found: Iterable[Sequence[Any]], limit: int, max_bytes: int) -> list[int]:
-    """Return the ids of the first of these (id, size) that keep to the bounds; one at least."""
+    """Return the ids of the first of these (id, size) within the bounds, and at least one."""
     ids: list[int] = []
     together = 0
     for id_, size in found:
@@ -96,7 +96,7 @@ def _within(found: Iterable[Sequence[Any]], limit: int, max_bytes: int) -> list[
 def _take(
     dialect: Dialect, ids: Sequence[int], aliases: Sequence[str], lease: float
 ) -> list[OutboxRow]:
-    """Make these rows ours, those of them that are still due; in a transaction."""
+    """Claim those of these rows that are still due; in a transaction."""
     condition, params = dialect.due(aliases)
     return _take_where(dialect, ids, condition, params, lease)
 
@@ -128,10 +128,10 @@ def _take_where(
 def _stored(
     dialect: Dialect, rows: Iterable[Sequence[Any]], token: int, ends: float
 ) -> list[OutboxRow]:
-    """Make messages of rows, in the order of their ids; ``ends`` is that of the lease.
+    """Make messages of rows, in the order of their ids; ``ends`` is when the lease ends.
 
-    A row that cannot be read is dead, else it would end every relay that takes it; and as any dead
-    row it holds what is behind it of its key.
+    A row that cannot be read becomes dead; otherwise every relay would fail at it. As with any dead
+    row, later rows with the same ordering key have to wait for it.
     """
     timeouts = {one.alias: one.publish_timeout for one in loader.usable()}
     using = COLUMNS.index("using")
@@ -176,23 +176,23 @@ def claim_keys(
     lease: float,
     after_key: str = "",
 ) -> tuple[list[OutboxRow], str]:
-    """Take runs of keys: of each key its first row and what follows it, as far as it is due.
+    """Claim the first row of each ordering key and the rows after it, as far as they are due.
 
-    A key whose first row is dead, waits for its backoff or is held by somebody is passed over. Since
-    whoever takes rows of a key takes the first one too, no two ever hold rows of one key. (Rows of
-    transactions that overlapped have no order: one that is committed late may be sent beside others.)
+    A key is skipped if its first row is dead, waits for its backoff or is claimed. Every claim of a
+    key includes its first row, so no two processes ever hold rows of the same key. (Rows of
+    overlapping transactions have no order: one that is committed late may be sent in parallel.)
 
     Args:
         database: Django alias.
         aliases: RabbitMQ aliases whose rows are wanted. A key may name several; its order holds
             over all of them.
-        limit: rows.
-        max_bytes: of their messages together; the first one is taken whatever its size.
-        lease: seconds until others may take them.
-        after_key: where to go on; the search is bounded.
+        limit: the largest number of rows.
+        max_bytes: of all messages together; the first row is claimed whatever its size.
+        lease: seconds until others may claim them.
+        after_key: the key to continue after, because one search covers a limited number of keys.
 
     Returns:
-        The rows, in order within each key, and where to go on: "" where the last key was reached.
+        The rows, in order within each key, and the key to continue after, "" after the last key.
     """
     if not aliases or limit < 1:
         return [], ""
@@ -208,7 +208,7 @@ def claim_keys(
             return _take(dialect, ids, aliases, lease), last
 
 
-# ---- rows that somebody picked ---------------------------------------------------------------------
+# ---- rows that were chosen by id ---------------------------------------------------------------------
 
 
 def claim_rows(
@@ -218,15 +218,15 @@ def claim_rows(
     lease: float,
     states: Sequence[str] = ("failed", "dead"),
 ) -> list[OutboxRow]:
-    """Take those of these rows that nobody is sending, whether or not they are due.
+    """Claim those of these rows that nobody is sending, whether or not they are due.
 
-    A row with an ordering key is taken only where nothing of its key is before it.
+    A row with an ordering key is claimed only if no earlier row of its key is left.
 
     Args:
         database: Django alias.
         ids: of the rows.
         states: that they may have.
-        lease: seconds until others may take them.
+        lease: seconds until others may claim them.
     """
     dialect = Dialect(databases[database])
     aliases = [one.alias for one in loader.usable()]
@@ -252,5 +252,5 @@ def claim_rows(
 
 
 def being_sent(row: Any) -> bool:
-    """Whether a lease on the row is live; the row has the database's ``now``."""
+    """Whether the row is claimed and its lease has not ended; the row has the database's ``now``."""
     return bool(row.token and row.available_at and row.available_at > row.now)

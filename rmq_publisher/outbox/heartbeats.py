@@ -1,4 +1,4 @@
-"""Which relays are at work on a database: each says so from time to time."""
+"""Which relays are running on a database: each writes a row from time to time."""
 
 import os
 import socket
@@ -13,15 +13,15 @@ from rmq_publisher.telemetry import publish_counts
 from rmq_publisher.timing import monotonic
 
 BEAT_SECONDS = 10.0
-ALIVE_SECONDS = 60.0  # a relay that was seen so lately is at work
+ALIVE_SECONDS = 60.0  # a relay that was seen within this time is running
 KEPT_SECONDS = 24 * 3600.0
 
 
 class RelayStatus(NamedTuple):
-    """A relay, and when it was last at work.
+    """A relay, and when it was last seen.
 
     Attributes:
-        name: of its host and process.
+        name: its host and process.
         started_at: by the database's clock.
         seconds: since its last beat.
     """
@@ -32,7 +32,7 @@ class RelayStatus(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether it was at work in the last minute."""
+        """Whether it was seen in the last minute."""
         return self.seconds <= ALIVE_SECONDS
 
 
@@ -41,12 +41,12 @@ def _relays(database: str) -> Any:
 
 
 def beat(database: str, name: str, started: datetime) -> None:
-    """Say that a relay is at work, now by the database's clock.
+    """Record that a relay is running, now by the database's clock.
 
     Args:
         database: Django alias.
         name: of the relay: one for each process.
-        started: when it began; by `dbtime.database_now`.
+        started: when it began, by the database's clock.
 
     Raises:
         DatabaseError, InterfaceError: Django's.
@@ -60,7 +60,7 @@ def beat(database: str, name: str, started: datetime) -> None:
 
 
 def forget(database: str, name: str) -> None:
-    """Say that a relay has ended by itself.
+    """Delete the row of a relay that has ended in an orderly way.
 
     Raises:
         DatabaseError, InterfaceError: Django's.
@@ -69,12 +69,12 @@ def forget(database: str, name: str) -> None:
 
 
 class Heartbeat:
-    """The beats of a relay, and the counts that it writes with them.
+    """Writes the heartbeats of a relay, and the counts of published messages with them.
 
     Args:
         database: Django alias.
-        once: of a relay that a timer starts again and again: they have one name, which stays, so that it
-            is seen when the last of them ran.
+        once: for a relay that a timer starts repeatedly: all its runs share one name, whose row is
+            kept, so that it shows when the last of them ran.
 
     Attributes:
         due_at: when the next beat is due, by `timing.monotonic`.
@@ -88,7 +88,7 @@ class Heartbeat:
         self._started: datetime | None = None
 
     def beat(self) -> None:
-        """Say that it is at work, where that is due.
+        """Record that it is running, if a heartbeat is due.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -102,7 +102,7 @@ class Heartbeat:
         publish_counts.flush(self._database)
 
     def end(self) -> None:
-        """Say that it has ended, and write the last counts.
+        """Record that it has ended, and write the last counts.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -113,7 +113,7 @@ class Heartbeat:
 
 
 def seen(database: str) -> list[RelayStatus]:
-    """Return the relays of a database, the one that was seen last first.
+    """Return the relays of a database, most recently seen first.
 
     Raises:
         DatabaseError, InterfaceError: Django's.
@@ -131,7 +131,7 @@ def seen(database: str) -> list[RelayStatus]:
 
 
 def last_seen(database: str) -> float | None:
-    """Return the seconds since the last beat of any relay; None where there was none.
+    """Return the seconds since the last heartbeat of any relay, None if there has been none.
 
     Raises:
         DatabaseError, InterfaceError: Django's.

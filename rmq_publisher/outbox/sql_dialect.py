@@ -1,4 +1,4 @@
-"""SQL by hand, in the words of each database: for statements on which a relay's rate hangs."""
+"""Hand-written SQL for each kind of database, where the rate of a relay depends on it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,24 +10,24 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from rmq_publisher.db.clock import after
 from rmq_publisher.db.schema import COLUMNS
 
-# What PostgreSQL is not to plan with while it claims, and what a planner's mistake must not start.
+# Switched off while PostgreSQL claims rows: with outdated statistics they make a claim slow.
 _PLANS = ("enable_bitmapscan", "enable_seqscan", "enable_sort", "jit")
 
 
 class Dialect:
-    """What the databases say differently, of one connection.
+    """How one connection's database writes what the databases write differently.
 
     Attributes:
         using: the quoted name of that column.
-        lock: what makes a SELECT take rows that nobody else is taking.
-        by_key: what makes MySQL use the keys' index, whatever it believes of the table.
-        columns: those of `stored.from_row`, quoted.
-        now: the database's now.
+        lock: makes a SELECT lock its rows and skip those that are locked; empty on SQLite.
+        by_key: makes MySQL use the index of ordering keys, whatever its statistics say.
+        columns: the quoted columns that `row.from_row` reads.
+        now: the SQL of the database's current time.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         quote = connection.ops.quote_name
-        locks = connection.vendor != "sqlite"  # which knows one writer at a time, by IMMEDIATE
+        locks = connection.vendor != "sqlite"  # SQLite allows one writer at a time
         self.connection = connection
         self.using = quote("using")
         self.lock = " FOR UPDATE SKIP LOCKED" if locks else ""
@@ -42,11 +42,11 @@ class Dialect:
 
     @contextmanager
     def in_index_order(self) -> Iterator[None]:
-        """Have PostgreSQL read as the indexes are ordered, in a transaction; elsewhere do nothing.
+        """Have PostgreSQL read rows in index order, in a transaction; elsewhere do nothing.
 
-        Where a table was empty when it was last analysed, it believes in a few rows, and would fetch
-        and sort all of them for the first one. Within somebody else's transaction its settings are
-        left alone: they would outlast the block.
+        If the table was empty when it was last analysed, PostgreSQL expects a few rows, and would
+        fetch and sort all of them to find the first. Nothing is changed in a transaction that is
+        open already, because the settings would last until its end.
         """
         if self.connection.vendor != "postgresql" or self.connection.in_atomic_block:
             yield
@@ -57,21 +57,21 @@ class Dialect:
             yield
 
     def run(self, sql: str, params: Sequence[Any]) -> list[Any]:
-        """Return the rows of a statement; none of one that has no rows."""
+        """Run a statement, and return its rows, if it returns any."""
         with self.connection.cursor() as cursor:
             cursor.execute(sql, params)
             return cursor.fetchall() if cursor.description else []
 
 
 def by_id(ids: Sequence[int], condition: str) -> str:
-    """Return the condition of those of these rows for which another one is true.
+    """Return the condition for those of these rows that meet another condition.
 
-    It is put so that no planner, whatever it believes of the table, looks for the rows by an index of
-    what else is asked of them: it would go through all that is due, and on MySQL lock it.
+    The CASE keeps planners from using an index of the other condition: they would read all rows that
+    are due, and MySQL would lock them.
     """
     return f"id IN ({places(ids)}) AND CASE WHEN {condition} THEN 1 ELSE 0 END = 1"
 
 
 def places(values: Sequence[Any]) -> str:
-    """Return so many placeholders."""
+    """Return a placeholder for each value."""
     return ", ".join(["%s"] * len(values))

@@ -1,4 +1,4 @@
-"""What to do about a queue or exchange that the broker does not have, by what the project declares."""
+"""Advice about a queue or exchange that the broker does not have, from the project's declarations."""
 
 import difflib
 import logging
@@ -21,14 +21,14 @@ _MISSING = re.compile(r"no (queue|exchange) '(.*)' in vhost ")
 
 
 def advice(error: BrokerAnswer) -> str:
-    """Return what to do where a queue or exchange is missing, empty where nothing is known.
+    """Return what to do about a missing queue or exchange, or an empty string.
 
     Never raises.
     """
     try:
         missing = _missing(error)
         return _about(*missing) if missing else ""
-    except Exception as wrong:  # noqa: BLE001 (it imports the project's modules, and an error must have a text)
+    except Exception as wrong:  # noqa: BLE001 (the project's modules, which it imports, may raise anything)
         logger.debug("no advice about a missing queue: %s", type(wrong).__name__)
         return ""
 
@@ -41,7 +41,7 @@ def _missing(error: BrokerAnswer) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-@lru_cache(maxsize=256)  # a batch may fail for one reason, and a relay writes a line for each row
+@lru_cache(maxsize=256)  # a relay asks for each row of a batch that failed for one reason
 def _about(kind: str, name: str) -> str:
     known = dict(_known(kind))
     if name in known:

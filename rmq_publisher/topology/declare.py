@@ -1,4 +1,4 @@
-"""What ``rmq_declare`` and ``rmq_check`` do and see, apart from how they print it."""
+"""What ``rmq_declare`` and ``rmq_check`` do; the commands only print it."""
 
 import uuid
 from collections.abc import Iterable, Iterator
@@ -37,13 +37,13 @@ ALLOWED, NOT_ALLOWED, BLOCKED, UNKNOWN = "allowed", "not allowed", "blocked", "u
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one thing, or what was found.
+    """The result for one queue, exchange or binding.
 
     Attributes:
         kind: exchange, queue or binding.
-        name: for people: "queue 'orders'".
-        detail: the broker's own words where it refused; in a plan, how it would be declared.
-        sources: who declares it.
+        name: as it is shown, such as "queue 'orders'".
+        detail: the broker's error message; in a plan, how it would be declared.
+        sources: where it is declared.
     """
 
     kind: str
@@ -60,14 +60,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What one connection looks like.
+    """The state of one connection.
 
     Attributes:
         product: the broker's name and version.
         missing: declared queues and exchanges that the broker does not have, has with other arguments,
-            or does not show.
+            or does not let us see.
         publishing: allowed, not allowed, blocked or unknown.
-        detail: the broker's own words where publishing is not allowed.
+        detail: the broker's error message if publishing is not allowed.
     """
 
     alias: str
@@ -85,13 +85,12 @@ class Report:
         return bool(self.missing) or self.publishing != ALLOWED
 
 
-Further = Iterable[
-    registry.Declaration
-]  # queues without bindings, from elsewhere than the registry
+# Queues without bindings that are not in the registry.
+Further = Iterable[registry.Declaration]
 
 
 def plan(alias: str, further: Further = ()) -> Iterator[Row]:
-    """Yield what `declare` would do, in its order, without a connection."""
+    """Yield what `declare` would do, in the same order, without a connection."""
     for entity in registry.declaration_order(alias):
         if isinstance(entity, Bound):
             yield _row(alias, entity, WOULD_BIND)
@@ -103,10 +102,10 @@ def plan(alias: str, further: Further = ()) -> Iterator[Row]:
 
 
 def declare(alias: str, further: Further = ()) -> Iterator[Row]:
-    """Declare the topology of a connection, each thing by itself, and yield what became of it.
+    """Declare the topology of a connection, one declaration at a time, and yield each result.
 
     Args:
-        further: what is declared besides, after the rest.
+        further: declared in addition, at the end.
 
     Raises:
         BrokerUnavailable: no connection, or no answer in time.
@@ -122,7 +121,7 @@ def declare(alias: str, further: Further = ()) -> Iterator[Row]:
 
 
 def compare(alias: str, further: Further = ()) -> Iterator[Row]:
-    """Compare the broker with the declared topology, change nothing, and yield what was found.
+    """Compare the broker with the declared topology, and yield each result; changes nothing.
 
     Raises:
         BrokerUnavailable: no connection, or no answer in time.
@@ -137,12 +136,12 @@ def compare(alias: str, further: Further = ()) -> Iterator[Row]:
 
 
 def inspect(alias: str, further: Further = ()) -> Report:
-    """Connect, look and probe.
+    """Connect, compare and probe.
 
     Raises:
         BrokerUnavailable: no connection, or no answer in time.
     """
-    # Looked for before the probe: once a connection has published, an alarm stops it altogether.
+    # Before the probe, because an alarm blocks a connection completely once it has published.
     missing = tuple(row for row in compare(alias, further) if row.is_bad)
     publishing, detail = probe(alias)
     status = connections[alias].status()
@@ -175,8 +174,8 @@ def _compared(alias: str, entity: Bare) -> Row:
     if absent is not None:
         state = MISSING if absent.reply_code == NOT_FOUND else None
         return _refused(alias, entity, absent, state)
-    # An active declare of what exists changes nothing: it is accepted where all is equal and a 406
-    # where not. Only what is deleted between the two questions would be made by the second.
+    # Declaring something that exists changes nothing: the broker accepts it if all is equal, and
+    # answers 406 if not. Only if it is deleted between the two requests would the second create it.
     refusal = _ask(alias, entity)
     if refusal is None:
         return _row(alias, entity, PRESENT)
@@ -191,10 +190,10 @@ def _compared(alias: str, entity: Bare) -> Row:
 def probe(alias: str) -> tuple[str, str]:
     """Publish to a queue that cannot exist; being returned shows that publishing works.
 
-    To the default exchange, since it is the only one that surely routes a random key nowhere.
+    It is published to the default exchange, the only one that certainly has no route for a random key.
 
     Returns:
-        "allowed", "not allowed", "blocked" or "unknown", and the broker's own words.
+        "allowed", "not allowed", "blocked" or "unknown", and the broker's error message.
 
     Raises:
         BrokerUnavailable: no connection, or no answer in time.
@@ -203,7 +202,7 @@ def probe(alias: str) -> tuple[str, str]:
     envelope = compose(settings, b"", routing_key=f"rmq-check-{uuid.uuid4()}")
     transport = connections[alias]
     seconds = settings.publish_timeout
-    # Not by a Producer: the probe's outcome is no business of those who listen to publish_failed.
+    # Not by a Producer, which would send the signal publish_failed.
     error = send_and_wait(transport, envelope, seconds, lambda: f"no answer within {seconds:g} s")
     return _judged(error, transport.status().blocked)
 
@@ -221,7 +220,7 @@ def _judged(error: PublishError | None, blocked: str) -> tuple[str, str]:
 
 
 def _ask(alias: str, entity: Entity) -> Rejected | None:
-    """Declare or verify one thing; return the broker's refusal, None where it agrees."""
+    """Declare or verify one thing; return the broker's refusal, or None."""
     settings = loader.connection(alias)
     # The first question may have to try every node before one answers.
     timeout = settings.publish_timeout + settings.connect_timeout * len(settings.nodes)
@@ -241,12 +240,12 @@ def _refused(alias: str, entity: Bare | Bound, refusal: Rejected, state: str | N
     code = refusal.reply_code
     state = state or (REFUSED if code == ACCESS_REFUSED else FAILED)
     [step] = entity.steps()
-    words = refusal.reply_text.removeprefix(f"{step.entity}: ")  # the row names it already
+    words = refusal.reply_text.removeprefix(f"{step.entity}: ")  # the row has the name already
     return _row(alias, entity, state, f"{code} {words}")
 
 
 def _summary(config: QueueConfig | ExchangeConfig) -> str:
-    """Say how it is declared, so that a plan can be compared with what others run."""
+    """Describe how it is declared, so that a plan can be compared with an existing broker."""
     words = [config.type] if isinstance(config, ExchangeConfig) else []
     words.append("durable" if config.durable else "transient")
     if isinstance(config, ExchangeConfig):

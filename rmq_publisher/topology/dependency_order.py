@@ -1,4 +1,4 @@
-"""The order in which topology is declared: what others rely on first. Pure sorting."""
+"""The order in which topology is declared: what others depend on comes first. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -9,22 +9,22 @@ Config = TypeVar("Config", ExchangeConfig, QueueConfig)
 
 
 def dead_letter_exchange(queue: QueueConfig) -> str | None:
-    """Return where its dead letters go, by keyword or argument; ``""`` is the default exchange."""
+    """Return the exchange of its dead letters, if any; ``""`` is the default exchange."""
     return queue.x_arguments.get("x-dead-letter-exchange")
 
 
 def alternate_exchange(exchange: ExchangeConfig) -> str | None:
-    """Return where it sends what it cannot route, by keyword or argument."""
+    """Return the exchange for messages that it cannot route, if any."""
     return exchange.x_arguments.get("alternate-exchange")
 
 
 def in_order(
     exchanges: Sequence[ExchangeConfig], queues: Sequence[QueueConfig]
 ) -> tuple[tuple[ExchangeConfig, ...], tuple[QueueConfig, ...]]:
-    """Sort so that nothing is used before it exists, as far as no circle forbids it.
+    """Sort so that nothing is used before it exists, except where there is a cycle.
 
-    Dead-letter and alternate exchanges and the sources of bindings come before those that use
-    them, and so do the queues that catch dead letters: what expires at once is not lost.
+    Dead-letter and alternate exchanges and the sources of bindings come before what uses them. So do
+    the queues for dead letters: otherwise a message that expires meanwhile would be lost.
     """
     dead_letter_names = {dead_letter_exchange(queue) for queue in queues}
     dead_letters_first = sorted(exchanges, key=lambda e: e.name not in dead_letter_names)
@@ -53,7 +53,7 @@ def _queue_needs(queue: QueueConfig) -> Iterable[str | None]:
 def _needed_first(
     configs: Sequence[Config], needs: Callable[[Config], Iterable[str | None]]
 ) -> tuple[Config, ...]:
-    """Sort by a walk to the depth; in a circle whoever is met first comes last."""
+    """Sort depth-first; in a cycle, the config that is reached first comes last."""
     by_name = {config.name: config for config in configs}
     done: dict[str, Config] = {}
     visiting: set[str] = set()

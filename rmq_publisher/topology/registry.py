@@ -1,7 +1,7 @@
-"""The queues and exchanges of a project: of the settings and of each app's ``queues.py``.
+"""The queues and exchanges of a project, from the settings and each app's ``queues.py``.
 
-Collected on first use, never at import or in ``ready()``. What is wrong is kept as problems for
-the system checks and the commands, so that all of it can be shown at once.
+They are collected on first use, never at import or in ``ready()``. Errors are kept as problems for the
+system checks and the commands, which can then show all of them at once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,7 +53,7 @@ class _Collected:
         self.problems[Problem(source, text, hint, id)] = None
 
     def add(self, source: str, config: Config, alias: str) -> None:
-        """Take a declaration and the exchanges that its bindings bring along."""
+        """Add a declaration, and the exchanges of its bindings."""
         for binding in config.bindings:
             if isinstance(binding.exchange, ExchangeConfig):
                 self._add_embedded(source, config, binding.exchange, alias)
@@ -65,7 +65,7 @@ class _Collected:
                 source,
                 f"declares {config} "
                 + ("twice, differently" if source == first else f"differently from {first}"),
-                "A broker has one of that name: write it once and import it where it is used.",
+                "A broker can have only one of that name: define it once and import it where it is used.",
                 CONTRADICTION,
             )
         elif source not in known.sources:
@@ -78,7 +78,7 @@ class _Collected:
             self.note(
                 source,
                 f"binds {holder} of connection {alias!r} to {exchange} of {exchange.using!r}",
-                "A binding joins what is on one broker: give both the same using=.",
+                "A binding cannot join two brokers: give both the same using=.",
                 BAD_ALIAS,
             )
             return
@@ -86,7 +86,7 @@ class _Collected:
 
 
 def _by_name(config: Config) -> Config:
-    """Return it with its bindings' sources as names: what they are is compared by itself."""
+    """Return it with the names of its bindings' sources, whose configs are compared separately."""
     bindings = [replace(binding, exchange=binding.source) for binding in config.bindings]
     return replace(config, bindings=bindings)
 
@@ -102,10 +102,10 @@ def _collected() -> _Collected:
 
 
 def add_source(name: str, configs: Callable[[], Iterable[Config]]) -> None:
-    """Have more queues and exchanges declared than the settings and the apps name.
+    """Add queues and exchanges that are neither in the settings nor in an app's module.
 
     Args:
-        name: of the source, as reports show it: a setting.
+        name: of the source, as reports show it; the name of a setting.
         configs: called at each collection.
     """
     _sources[name] = configs
@@ -121,7 +121,7 @@ setting_changed.connect(_forget, dispatch_uid="rmq_publisher.registry")
 
 
 def _alias(collected: _Collected, source: str, config: Config) -> str | None:
-    """Return the alias that it belongs to, None (with a problem) where that is not known."""
+    """Return the alias that it belongs to, or note a problem and return None."""
     known = loader.aliases()
     if not known:
         return config.using or DEFAULT_ALIAS  # without RMQ_URL there is nothing to compare with
@@ -139,7 +139,7 @@ def _alias(collected: _Collected, source: str, config: Config) -> str | None:
 
 
 def _found(collected: _Collected) -> Iterator[tuple[str, Config]]:
-    """Yield every config with its source; note what is none."""
+    """Yield every config with its source; anything else is noted as a problem."""
     wanted: tuple[tuple[str, tuple[object, ...], type[Config]], ...] = (
         ("RMQ_EXCHANGES", loader.exchanges(), ExchangeConfig),
         ("RMQ_QUEUES", loader.queues(), QueueConfig),
@@ -151,7 +151,7 @@ def _found(collected: _Collected) -> Iterator[tuple[str, Config]]:
     for name, configs in _sources.items():
         yield from ((name, config) for config in configs())
     for app in apps.get_app_configs():
-        # As autodiscover_modules does: an ImportError inside an app's module must be seen.
+        # As autodiscover_modules does: an ImportError inside an app's module must not be hidden.
         if app.module is not None and module_has_submodule(app.module, MODULE):
             yield from _of_module(collected, f"{app.name}.{MODULE}")
 
@@ -159,7 +159,7 @@ def _found(collected: _Collected) -> Iterator[tuple[str, Config]]:
 def _of_item(
     collected: _Collected, label: str, item: object, kind: type[Config]
 ) -> Iterator[Config]:
-    """Yield the configs of one item of a setting: it is one, or the dotted path of some."""
+    """Yield the configs of one item of a setting: a config, or the dotted path of one or more."""
     found = item
     if isinstance(item, str):
         try:
@@ -183,23 +183,23 @@ def _of_item(
 
 
 def _of_module(collected: _Collected, name: str) -> Iterator[tuple[str, Config]]:
-    """Yield the configs of a module, by themselves or in lists, tuples and dicts."""
+    """Yield the configs of a module, alone or in lists, tuples and dicts."""
     try:
         module = import_module(name)
     except TopologyError as error:
-        hint = "Mend the argument."
-        collected.note(name, f"holds what no broker takes: {error}", hint, BAD_ITEM)
+        hint = "Correct the argument."
+        collected.note(name, f"contains an invalid declaration: {error}", hint, BAD_ITEM)
         return
     for variable, value in list(vars(module).items()):
         found = list(_items(value))
         configs = [item for item in found if isinstance(item, QueueConfig | ExchangeConfig)]
         for config in configs:
             yield name, config
-        # A list without any config is the module's own business; a mixed one is a mistake.
+        # A list without any config has another purpose; a mixed list is a mistake.
         if configs and len(configs) < len(found):
             collected.note(
                 f"{name}.{variable}",
-                "holds something besides QueueConfig and ExchangeConfig",
+                "contains something other than QueueConfig and ExchangeConfig",
                 "Keep only these in it: a name alone declares nothing.",
                 BAD_ITEM,
             )
@@ -230,15 +230,15 @@ def exchanges(alias: str) -> tuple[ExchangeConfig, ...]:
 
 
 def sources(alias: str, config: Config) -> tuple[str, ...]:
-    """Return who declares a queue or exchange: ``shop.queues``, ``RMQ_QUEUES``."""
+    """Return where a queue or exchange is declared: ``shop.queues``, ``RMQ_QUEUES``."""
     declaration = _collected().declarations.get((alias, str(config)))
     return declaration.sources if declaration is not None else ()
 
 
 def declaration_order(alias: str) -> tuple[Bare | Bound, ...]:
-    """Return what declares the topology of a connection, each thing by itself, in order.
+    """Return the separate declarations of a connection's topology, in order.
 
-    All exchanges, then all queues, then all bindings: so a circle of bound exchanges works too.
+    All exchanges, then all queues, then all bindings, so that exchanges may be bound in a cycle.
     """
     exchanges_first, then_queues = in_order(exchanges(alias), queues(alias))
     configs: tuple[Config, ...] = (*exchanges_first, *then_queues)
@@ -247,5 +247,5 @@ def declaration_order(alias: str) -> tuple[Bare | Bound, ...]:
 
 
 def problems() -> list[Problem]:
-    """Return what is wrong: contradictions, bad items, unknown aliases."""
+    """Return the problems: contradictions, invalid items, unknown aliases."""
     return list(_collected().problems)
