@@ -31,7 +31,7 @@ test: ## Run the test suite, without what takes long
 
 thorough: ## Run what takes long: clusters, chaos on every database, checkers tried on liars, peers
 	@.ci/setup --server --databases --browser test
-	@$(python) -m pytest -n $(WORKERS) -m thorough $(ARGS)
+	@$(python) -m pytest -n $(WORKERS) -m "thorough or hypothesis" $(ARGS)
 
 lint: ## Check style, types, migrations and settings
 	@.ci/setup test lint

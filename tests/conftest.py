@@ -23,9 +23,18 @@ pytest_plugins = [
 
 # A loaded machine is no reason to fail.
 hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "all", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("suite")
+hypothesis.settings.register_profile(
+    "quarter", hypothesis.settings.get_profile("all"), max_examples=25
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis tries a quarter of its examples in `make test`; `make thorough` has it try all."""
+    short = "not thorough" in (config.option.markexpr or "")
+    hypothesis.settings.load_profile("quarter" if short else "all")
+
 
 # pika tells every lost connection at ERROR with a traceback: here they are lost on purpose.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -9,10 +9,8 @@ from .test_chaos import shows
 
 
 @pytest.mark.disturbs
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "name",
-    ["direct", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("outage", "alarm"))],
-)
+@pytest.mark.parametrize("name", ["direct", "outage", "alarm"])
 def test_scenario(stage: Stage, name: str) -> None:
     shows(stage, name)

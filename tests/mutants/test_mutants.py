@@ -15,9 +15,14 @@ from .trial import Outcome, TrialError, selections, try_mutant
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_it_still_applies(mutant: Mutant) -> None:
-    mutant.broken(ROOT)
+def test_they_still_apply() -> None:
+    stale = []
+    for mutant in MUTANTS:
+        try:
+            mutant.broken(ROOT)
+        except StaleMutantError as error:
+            stale.append(f"{mutant.name}: {error}")
+    assert stale == []
 
 
 def test_names_are_given_once() -> None:
@@ -29,10 +34,13 @@ def test_the_page_is_of_all_of_them() -> None:
     assert [m.name for m in MUTANTS if f"| {m.name} |" not in page] == [], "run make mutants"
 
 
-@pytest.mark.parametrize("test", sorted({test for mutant in MUTANTS for test in mutant.tests}))
-def test_what_should_notice_is_there(test: str) -> None:
-    file, _, function = test.partition("::")
-    assert f"def {function}" in (ROOT / "tests" / file).read_text("utf-8")
+def test_what_should_notice_is_there() -> None:
+    gone = []
+    for test in sorted({test for mutant in MUTANTS for test in mutant.tests}):
+        file, _, function = test.partition("::")
+        if f"def {function}" not in (ROOT / "tests" / file).read_text("utf-8"):
+            gone.append(test)
+    assert gone == []
 
 
 def test_the_whole_file_where_one_wants_it_else_nodes() -> None:
