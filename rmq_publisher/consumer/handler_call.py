@@ -1,4 +1,4 @@
-"""One run of a handler for one message, and what its end means. Nothing is settled here."""
+"""Runs a handler for one message, and returns the outcome; settles nothing."""
 
 import contextvars
 import time
@@ -30,7 +30,7 @@ HOPELESS = (DecodeError, MissingMessageId, ReusedMessageId)
 
 
 class DatabaseLost(Exception):
-    """An async handler's database can no longer be used; the cause is what the handler raised."""
+    """An async handler's database cannot be used any more; the cause is what the handler raised."""
 
     def __init__(self, database: str) -> None:
         super().__init__(database)
@@ -58,7 +58,7 @@ class HandlerCall:
             outcome = self._run(message)
             if self.inbox is None or outcome.error is None or not is_contention(outcome.error):
                 break
-            time.sleep(backoff.delay())  # all was rolled back: it may begin anew at once
+            time.sleep(backoff.delay())  # everything was rolled back, so it can be repeated
         return outcome
 
     def _run(self, message: ReceivedMessage) -> Outcome:
@@ -86,7 +86,7 @@ class HandlerCall:
             inbox.check_intact()
 
     def call(self, body: Any, message: ReceivedMessage) -> None:
-        """Call the handler in a context of its own: what it sets there is not for the next message."""
+        """Call the handler in a new context, so that context variables do not reach the next message."""
         __traceback_hide__ = True
         if self._is_async:
             self._loop.run(self._awaited(body, message))

@@ -1,4 +1,4 @@
-"""What a worker does with the messages of a handler: calls it, settles, tells of it."""
+"""What a worker does with the messages of a handler: calls it, settles them, sends signals."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -27,12 +27,12 @@ logger = logging.getLogger("rmq_publisher.consumer")
 
 
 class HandlerWork:
-    """Handles messages by a handler (a `lane.Work`).
+    """Handles messages by calling a handler (a `lane.Work`).
 
     Args:
         options: the handler's.
-        loop: the process's, for coroutine functions.
-        pruner: the process's; None where nothing is pruned.
+        loop: runs coroutine functions; one per process.
+        pruner: deletes old rows; None if nothing is pruned.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class HandlerWork:
         ]
 
     def _begin(self, message: ReceivedMessage) -> Outcome | None:
-        """Return None where the handler is to run, else how the message ended without it."""
+        """Return None if the handler must run, otherwise how the message ended without it."""
         if (outcome := self._retries.begin(message)) is not None:
             return outcome
         self._tell(signals.message_received, message)
@@ -123,11 +123,11 @@ class HandlerWork:
             )
 
     def is_possible(self, outcome: Outcome) -> bool:
-        """Return whether the database that was missing is there again."""
+        """Return whether the database is available again."""
         return outcome.database is None or databases.can_connect(outcome.database)
 
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Note that these are being handled in a process that is about to be ended."""
+        """Record that these are being handled in a process that is about to end."""
         for message in messages:
             try:
                 self._retries.overran(message)
@@ -135,7 +135,7 @@ class HandlerWork:
                 logger.error("%s: the start is not counted: %s", self.name, type(error).__name__)
 
     def close(self) -> None:
-        """End what goes on beside the threads."""
+        """End the thread that completes unfinished messages."""
         self._retries.close()
 
     def idle(self) -> None:
@@ -153,8 +153,8 @@ class HandlerQueue(WorkerQueue):
 
     Args:
         handler: its options.
-        threads: how many take from it.
-        before: called before the queue is consumed from for the first time.
+        threads: how many share it.
+        before: called before it consumes for the first time.
     """
 
     def __init__(self, handler: HandlerOptions, threads: int, before: Before) -> None:
@@ -169,7 +169,7 @@ class HandlerQueue(WorkerQueue):
         self._before: Before | None = before
 
     def consume(self, no_ack: bool | None = None) -> Self:
-        """Begin to consume; raises what ``before`` raises besides."""
+        """Begin to consume; also raises what ``before`` raises."""
         if self._before is not None:
             self._before(self._handler)
             self._before = None
@@ -185,10 +185,10 @@ def add_handlers(
     """Have a worker handle the queues of handlers.
 
     Args:
-        worker: that does not run yet.
+        worker: not running yet.
         handlers: the handlers' options.
-        threads: of each handler; None for its own number.
-        before: called with each before its queue is consumed from for the first time.
+        threads: for each handler; None for the number in its options.
+        before: called with each handler before its queue is consumed from for the first time.
     """
     loop = EventLoop()
     handlers = list(handlers)

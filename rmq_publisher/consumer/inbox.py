@@ -1,4 +1,4 @@
-"""The inbox: a message is handled once, since its row is committed together with the handler's work."""
+"""The inbox: its row is committed with the handler's work, so that a message is handled once."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ IN_ERROR = 3  # libpq's PQTRANS_INERROR
 
 
 class MissingMessageId(Exception):
-    """A message without an id cannot be recognised when it comes again."""
+    """A message has no id, so a duplicate could not be recognised."""
 
 
 class ReusedMessageId(Exception):
-    """A message has the id of another one that was handled, and another body."""
+    """A message has the id of a handled message, but a different body."""
 
 
 class WorkUndone(Exception):
-    """A handler returned, and its transaction can only be rolled back."""
+    """A handler returned, but its transaction can only be rolled back."""
 
 
 class InboxUnavailable(Exception):
-    """A statement of the inbox itself failed: that says nothing about the message."""
+    """A statement of the inbox failed, which is not the message's fault."""
 
 
 class Inbox:
@@ -49,7 +49,7 @@ class Inbox:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Open the transaction of the row and of the handler's work, in which only the outbox will do."""
+        """Open the transaction of the handler; in it, only publishing by the outbox is allowed."""
         connection, used = databases[self.database], None
         try:
             with transaction.atomic(using=self.database), only_outbox():
@@ -58,11 +58,11 @@ class Inbox:
         except (DatabaseError, InterfaceError) as error:
             if used is not None and connection.connection is used:
                 raise
-            # Django has connected again: the loss cannot be seen any more afterwards.
+            # Django has reconnected, so that the lost connection cannot be seen later.
             raise InboxUnavailable(f"database {self.database!r}") from error
 
     def add(self, message: ReceivedMessage) -> bool:
-        """Write the row of a message, in the transaction; return False where it was handled before.
+        """Write the row of a message, in the transaction; return False if it was handled before.
 
         Raises:
             MissingMessageId: it has no id.
@@ -91,11 +91,11 @@ class Inbox:
     def check_intact(self) -> None:
         """Check that the transaction can be committed.
 
-        A database error that the handler has caught outside of a savepoint leaves one that is rolled back
-        at its end without a word: the message would be acknowledged, and its work gone.
+        If the handler catches a database error outside of a savepoint, the transaction is rolled back at
+        its end without an error. The message would be acknowledged, and its work lost.
 
         Raises:
-            WorkUndone: it cannot.
+            WorkUndone: it cannot be committed.
         """
         connection = databases[self.database]
         info = getattr(connection.connection, "info", None)  # psycopg's
@@ -117,9 +117,9 @@ def _key(connection: BaseDatabaseWrapper, name: str, message_id: str) -> Any:
 
 
 def _insert(connection: BaseDatabaseWrapper) -> str:
-    """Return the statement that inserts a row, or nothing where it is there.
+    """Return a statement that inserts a row unless it exists.
 
-    Never by catching an error: on PostgreSQL that would end the transaction.
+    An IntegrityError would abort the transaction on PostgreSQL.
     """
     insert, ignored = "INSERT", " ON CONFLICT DO NOTHING"
     if connection.vendor == "mysql":
@@ -131,7 +131,7 @@ def _insert(connection: BaseDatabaseWrapper) -> str:
 
 
 def _storable(text: str) -> str:
-    """Return a text that every database can store; only people read it."""
+    """Return the text in a form that every database can store, for display."""
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         text = ascii(text)[1:-1]
     return text[:TEXT_MAX]

@@ -14,18 +14,18 @@ from rmq_publisher.timing import Backoff, monotonic
 
 logger = logging.getLogger("rmq_publisher.consumer")
 
-IDLE_SECONDS = 1.0  # without a message, after which a thread lets go of what it does not need
-MAX_PAUSE = 30.0  # seconds between two looks whether messages can be handled again
+IDLE_SECONDS = 1.0  # without a message, after which a thread releases its resources
+MAX_PAUSE = 30.0  # seconds between checks whether messages can be handled again
 
 
 class Work(Protocol):
-    """What a worker does with the messages of a queue. Its threads call it, each for itself.
+    """What a worker does with the messages of a queue; called by several threads at once.
 
     Attributes:
-        name: shown to people.
-        batch: how many messages `handle` takes at once, if so many are there.
-        timeout: seconds after which a run is too long; None for never.
-        keeps: whether messages are kept through a pause, since their queue takes none back (a stream).
+        name: for log lines and output.
+        batch: the largest number of messages for one call of `handle`.
+        timeout: seconds that a run may take; None for no limit.
+        keeps: whether messages are kept during a pause, because a stream cannot take them back.
     """
 
     name: str
@@ -36,24 +36,24 @@ class Work(Protocol):
     def handle(self, messages: Sequence[ReceivedMessage]) -> Sequence[Outcome]:
         """Handle messages and settle them; return how each ended.
 
-        It never raises. What it returns as `Ended.NOT_AN_ATTEMPT` it leaves unsettled: the queue pauses,
-        and the message is given back.
+        It never raises. Messages with the outcome `Ended.NOT_AN_ATTEMPT` are left unsettled: the queue
+        pauses, and they are returned to it.
         """
 
     def is_possible(self, outcome: Outcome) -> bool:
-        """Return whether what kept a message from being handled is over, as far as can be known."""
+        """Return whether messages can be handled again after this outcome, as far as is known."""
 
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Note that these are being handled for too long, in a process that is about to be ended."""
+        """Record that handling these took too long, in a process that is about to end."""
 
     def close(self) -> None:
-        """End what goes on beside the threads: they have ended, and the consumer will be closed."""
+        """Release everything, after the threads have ended and before the consumer is closed."""
 
     def idle(self) -> None:
-        """Let go of what a thread without messages does not need."""
+        """Release what a thread does not need while there are no messages."""
 
     def thread_ends(self) -> None:
-        """Let go of all that a thread holds."""
+        """Release everything that a thread holds."""
 
 
 class LaneQueue(Protocol):
@@ -73,7 +73,7 @@ class Run:
     """What one thread is doing.
 
     Attributes:
-        messages: that are being handled; empty between two.
+        messages: those being handled; empty in between.
         since: when their handling began, by `timing.monotonic`.
         is_reported: whether it was reported as too long.
     """
@@ -90,16 +90,16 @@ class Lane:
     """A queue and the threads that handle its messages.
 
     Args:
-        consumer: its own; the lane closes it.
+        consumer: receives the messages; the lane closes it.
         work: what is done with each message.
         threads: how many run at once.
         budget: how many messages may be handled, over all lanes.
         on_change: called, by any thread, when the worker should look.
 
     Attributes:
-        counts: messages by how they ended.
-        crash: what ended a thread against the rules.
-        stopping: whether the threads begin nothing new; a signal's handler may set it before `stop`.
+        counts: the number of messages, by how they ended.
+        crash: an unexpected exception that ended a thread.
+        stopping: whether threads stop taking messages; signal handlers may set it before `stop`.
     """
 
     def __init__(
@@ -149,21 +149,21 @@ class Lane:
             thread.start()
 
     def stop(self) -> None:
-        """Have the threads finish what they are handling, and end."""
+        """Have the threads end after the messages that they are handling."""
         self.stopping = True
         self._stopped.set()
         self._resumed.set()
         self._consumer.wake()
 
     def join(self, deadline: float) -> int:
-        """Wait for the threads until a deadline; return how many are still at work."""
+        """Wait for the threads until a deadline; return how many are still running."""
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - monotonic()))
         return sum(thread.is_alive() for thread in self._threads)
 
     def end(self) -> None:
-        """Send what was settled, and give the rest back."""
+        """Send the acks, and return unsettled messages to the queue."""
         self.work.close()
         self._consumer.end(keeps=self.work.keeps)
 
@@ -190,7 +190,7 @@ class Lane:
             self._on_change()
 
     def _cycle(self, run: Run) -> bool:
-        """Handle what comes next; return False where nothing more may be handled."""
+        """Handle the next messages; return False when no more may be handled."""
         if self._pausing:
             self._resumed.wait()
             return True
@@ -211,7 +211,7 @@ class Lane:
         return self.stopping or self._pausing
 
     def _receive(self, most: int) -> list[ReceivedMessage]:
-        """Return the messages that are there, waiting for the first."""
+        """Wait for a message, and return it with others that are there already."""
         first = self._consumer.take(IDLE_SECONDS, self._is_over)
         if first is None:
             return []
@@ -251,7 +251,7 @@ class Lane:
     # Pauses
 
     def _pause(self, messages: list[ReceivedMessage], outcome: Outcome) -> None:
-        """Give messages back; where no other thread does, wait until they can be handled again."""
+        """Return messages to the queue; one thread then waits until they can be handled again."""
         with self._lock:
             is_first = not self._pausing
             if is_first:
@@ -278,7 +278,7 @@ class Lane:
             self._consumer.put_back(message)
 
     def _wait_until_possible(self, outcome: Outcome) -> bool:
-        """Wait until messages can be handled again, a while at least; return False for a stop."""
+        """Pause, and until messages can be handled again; return False if stopped meanwhile."""
         while not self.stopping:
             self._stopped.wait(self._backoff.delay())
             if not self.stopping and self.work.is_possible(outcome):
@@ -286,7 +286,7 @@ class Lane:
         return False
 
     def _resume(self) -> bool:
-        """Consume again; return whether that is possible."""
+        """Consume again; return whether that succeeded."""
         try:
             self._consumer.consume()
         except BrokerUnavailable:

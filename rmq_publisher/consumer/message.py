@@ -1,4 +1,4 @@
-"""A received message: read when asked, settled once, and only on the channel that brought it."""
+"""A received message: decoded on demand, settled once, and only on the channel that delivered it."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _SETTLED = ("acknowledged", "rejected", "requeued", "acknowledged", "given back"
 
 
 class MessageStateError(Exception):
-    """A message that cannot be settled: it is settled already, or its channel is lost."""
+    """A message cannot be settled: it is settled already, or its channel is lost."""
 
 
 class ReceivedMessage:
@@ -33,7 +33,7 @@ class ReceivedMessage:
     Attributes:
         queue: name of the queue that it came from.
         no_ack: whether it was acknowledged before it was handed out.
-        guarded: whether a worker settles it: the handler that has it may not.
+        guarded: whether only the worker may settle it, and not the handler.
         lost_starts: how often its handler started and never ended, as far as its worker knows.
     """
 
@@ -66,10 +66,10 @@ class ReceivedMessage:
 
     @property
     def body(self) -> bytes:
-        """The body as it came.
+        """The body as it was received.
 
         Raises:
-            DecodeError: it is larger than RMQ_MAX_BODY_SIZE, and is not kept.
+            DecodeError: it is larger than RMQ_MAX_BODY_SIZE and was not kept.
         """
         one = self._delivered
         if one.size > self._origin.limit:
@@ -80,7 +80,7 @@ class ReceivedMessage:
 
     @property
     def header(self) -> bytes:
-        """AMQP's own bytes of its properties and headers, as they came."""
+        """Its properties and headers in AMQP's encoding, as received."""
         return self._delivered.header
 
     @property
@@ -89,10 +89,10 @@ class ReceivedMessage:
         return self.decode()
 
     def decode(self) -> Any:
-        """Return the decompressed and decoded body; bytes where no serializer is of its type.
+        """Return the decompressed and decoded body; bytes if no serializer has its content type.
 
         Raises:
-            DecodeError: its type is not accepted, or it is not what its properties say.
+            DecodeError: its content type is not accepted, or it cannot be decoded.
         """
         __traceback_hide__ = True  # as in compose()
         if self._payload is None:
@@ -114,24 +114,24 @@ class ReceivedMessage:
         if self._properties is None:
             try:
                 self._properties = read_properties(self._delivered.header)
-            except Exception as error:  # noqa: BLE001 (whatever other clients wrote there)
+            except Exception as error:  # noqa: BLE001 (other clients may have written anything)
                 kind = type(error).__name__
                 raise DecodeError(f"the properties cannot be read ({kind})") from None
         return self._properties
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The headers as they were published; empty where there are none."""
+        """The headers as they were published."""
         return self.carried.headers
 
     @property
     def properties(self) -> dict[str, Any]:
-        """AMQP's properties by name, those that are set, without the headers."""
+        """The AMQP properties that are set, by name, without the headers."""
         return self.carried.properties
 
     @property
     def carried(self) -> Carried:
-        """What it carries from its earlier attempts."""
+        """What its headers record of its earlier attempts."""
         one = self._delivered
         return Carried(self._values, self.queue, one.exchange, one.routing_key)
 
@@ -149,12 +149,12 @@ class ReceivedMessage:
 
     @property
     def message_id(self) -> str:
-        """The property; empty where there is none."""
+        """The property; empty if there is none."""
         return self.carried.message_id
 
     @property
     def delivery_info(self) -> dict[str, Any]:
-        """How it came: consumer_tag, delivery_tag, redelivered, exchange, routing_key, queue."""
+        """How it was delivered: consumer_tag, delivery_tag, redelivered, exchange, routing_key, queue."""
         one = self._delivered
         try:
             exchange, routing_key = self.carried.place
@@ -171,7 +171,7 @@ class ReceivedMessage:
 
     @property
     def delivery_tag(self) -> int:
-        """Its number on the channel that brought it."""
+        """Its number on the channel that delivered it."""
         return self._delivered.tag
 
     @property
@@ -183,8 +183,8 @@ class ReceivedMessage:
     def attempts(self) -> int:
         """Which attempt this is, from 1.
 
-        One more than the failures that its headers count, and those starts of its handler that never
-        ended, because the worker died.
+        One, plus the failures that its headers count, plus the starts of its handler that never ended
+        because the worker died.
         """
         return 1 + self.carried.failures + self.lost_starts
 
@@ -192,7 +192,7 @@ class ReceivedMessage:
 
     @property
     def is_current(self) -> bool:
-        """Whether the channel that brought it is open, so that it can still be settled."""
+        """Whether the channel that delivered it is open, so that it can still be settled."""
         return self._origin.is_current(self._delivered)
 
     @property
@@ -208,13 +208,13 @@ class ReceivedMessage:
         return one.session == session and one.tag <= tag
 
     def ack(self, multiple: bool = False) -> None:
-        """Acknowledge it: it is gone.
+        """Acknowledge it: the broker deletes it.
 
         Args:
-            multiple: this one and all of its channel that came before it.
+            multiple: also acknowledge all messages that its channel delivered before it.
 
         Raises:
-            MessageStateError: it is settled, or its channel is lost: it will come again.
+            MessageStateError: it is settled already, or its channel is lost and it will be redelivered.
         """
         if self.no_ack:
             return
@@ -223,13 +223,13 @@ class ReceivedMessage:
             self._origin.upto = (self._delivered.session, self._delivered.tag)
 
     def reject(self, requeue: bool = False) -> None:
-        """Reject it: to the dead letters where its queue has them, else it is dropped.
+        """Reject it: it is dead-lettered if its queue has a dead-letter exchange, otherwise dropped.
 
         Args:
-            requeue: back to its place in the queue instead.
+            requeue: return it to its queue instead.
 
         Raises:
-            MessageStateError: it is settled, its channel is lost, or it is of a stream, which keeps all.
+            MessageStateError: it is settled already, its channel is lost, or it is from a stream.
         """
         if self.no_ack:
             raise MessageStateError("the message was acknowledged as it was taken (no_ack)")
@@ -240,11 +240,11 @@ class ReceivedMessage:
         self._settle(REQUEUE if requeue else REJECT)
 
     def requeue(self) -> None:
-        """Give it back to its queue; raises as `reject`."""
+        """Return it to its queue; raises as `reject`."""
         self.reject(requeue=True)
 
     def give_back(self) -> None:
-        """Give it back unhandled: as `requeue`, which RabbitMQ 4.3 counts as a failure; to no stream."""
+        """Return it unhandled; unlike `requeue`, RabbitMQ 4.3 does not count it. Not for streams."""
         self._settle(GIVE_BACK)
 
     def _is_of_stream(self) -> bool:
@@ -271,7 +271,7 @@ class ReceivedMessage:
         errors: type[Exception] | tuple[type[Exception], ...],
         multiple: bool = False,
     ) -> bool:
-        """Acknowledge it, and log those ``errors`` instead of raising; return whether it went."""
+        """Acknowledge it, and log those ``errors`` instead of raising; return whether it succeeded."""
         return _logged(logger, errors, "ack", self, lambda: self.ack(multiple))
 
     def reject_log_error(
@@ -280,7 +280,7 @@ class ReceivedMessage:
         errors: type[Exception] | tuple[type[Exception], ...],
         requeue: bool = False,
     ) -> bool:
-        """Reject it, and log those ``errors`` instead of raising; return whether it went."""
+        """Reject it, and log those ``errors`` instead of raising; return whether it succeeded."""
         return _logged(logger, errors, "reject", self, lambda: self.reject(requeue))
 
 

@@ -1,4 +1,4 @@
-"""Several messages in one transaction: each handler within a savepoint, one commit for all."""
+"""Several messages in one transaction: a savepoint for each handler, and one commit."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from rmq_publisher.serialization import DecodeError
 def run_batch(call: HandlerCall, messages: Sequence[ReceivedMessage]) -> list[Outcome]:
     """Return how a handler with ``once=True`` ended for each message.
 
-    Sorted by id, so that two workers with the same messages do not wait for each other in a circle. Where
-    the transaction as a whole fails, each message is run by itself.
+    Messages are handled in the order of their ids, so that two workers with the same messages do not
+    deadlock. If the transaction as a whole fails, each message is handled in its own.
     """
     order = sorted(range(len(messages)), key=lambda place: _id(messages[place]))
     try:
         found = _in_one_transaction(call, [messages[place] for place in order])
-    except BaseException:  # noqa: BLE001 (what it was, each message by itself tells)
+    except BaseException:  # noqa: BLE001 (it is raised again for the message that causes it)
         return [call.run(message) for message in messages]
     outcomes = dict(zip(order, found, strict=True))
     return [outcomes[place] for place in range(len(messages))]

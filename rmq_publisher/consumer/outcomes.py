@@ -1,14 +1,14 @@
-"""How a handler's run ended, and the exceptions by which a handler says so."""
+"""How a run of a handler ended, and the exceptions with which a handler decides that."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 
-MAX_COUNTDOWN = 366 * 86_400.0  # seconds; what must wait longer belongs into a table
+MAX_COUNTDOWN = 366 * 86_400.0  # seconds; for longer waits use a table
 
 
 class Reject(Exception):
-    """Raised by a handler: give its message up.
+    """Raised by a handler to give its message up.
 
     Args:
         requeue: False ends its attempts at once; True counts as any other failure.
@@ -24,7 +24,7 @@ class Reject(Exception):
 
 
 class Retry(Exception):
-    """Raised by a handler: run it again later. It counts as an attempt.
+    """Raised by a handler to be run again later. It counts as an attempt.
 
     Args:
         countdown: seconds or timedelta to wait; None waits as after a failure.
@@ -51,11 +51,11 @@ class Ended(Enum):
     """What a run of a handler means for its message."""
 
     HANDLED = auto()  # acknowledge it
-    RETRY = auto()  # a failed attempt, which says how long to wait
+    RETRY = auto()  # a failed attempt; the handler chose how long to wait
     FAILED = auto()  # a failed attempt
-    REJECTED = auto()  # no attempt can help: the end of its attempts now
-    PASSED = auto()  # nothing ran: it goes on waiting, or its attempts had ended before
-    NOT_AN_ATTEMPT = auto()  # the failure is not the message's own: give it back, uncounted
+    REJECTED = auto()  # give it up now
+    PASSED = auto()  # the handler did not run: it has to wait longer, or was given up before
+    NOT_AN_ATTEMPT = auto()  # not the message's fault: requeue it, uncounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Outcome:
 
     Attributes:
         ended: what it means for the message.
-        error: what was raised; None where it was handled.
-        countdown: seconds to wait before the next attempt, where the handler said so.
-        database: Django alias of a database that could not be used, where that was the reason.
+        error: what was raised, if anything.
+        countdown: seconds to wait before the next attempt, if the handler chose them.
+        database: Django alias of the database whose outage was the reason, if any.
     """
 
     ended: Ended

@@ -1,4 +1,4 @@
-"""One consumer's connection while it is open: what is consumed from on it, and what comes."""
+"""One consumer's open connection: the queues consumed from on it, and its messages."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -23,17 +23,17 @@ logger = logging.getLogger("rmq_publisher.consumer")
 
 
 class Receiver:
-    """A connection of a consumer; another one after a `close` is another object.
+    """A connection of a consumer; after a `close`, the next connection has another object.
 
-    So a message of an earlier one can never settle another message of this.
+    A message of an earlier connection can therefore never settle a message of this one.
 
     Args:
         alias: of the RabbitMQ connection.
         accept: content types that are decoded.
-        unsettled: the consumer's own count.
+        unsettled: the consumer's count of unsettled messages.
 
     Attributes:
-        timeout: seconds for one answer, a first connection included.
+        timeout: seconds for one answer, including a first connection.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Receiver:
         one.subscription = subscription
 
     def end(self, one: ConsumedQueue) -> None:
-        """Consume from a queue no more."""
+        """Stop consuming from a queue."""
         subscription, one.subscription = one.subscription, None
         if subscription is not None:
             self.source.cancel(subscription.tag, self.timeout)
 
     def take(self, timeout: float | None, over: Callable[[], bool]) -> ReceivedMessage | None:
-        """Return the next message; None after so many seconds, or once it is over.
+        """Return the next message; None after ``timeout`` seconds, or once ``over()`` is true.
 
         Raises:
             BrokerUnavailable: nothing can come any more.
@@ -81,7 +81,7 @@ class Receiver:
                 return None
             if isinstance(item, Cancelled):
                 self._tell(item)
-            elif source.is_current(item):  # else it comes again
+            elif source.is_current(item):  # otherwise it is redelivered
                 return self._received(item)
             left = None if deadline is None else max(0.0, deadline - monotonic())
         return None
@@ -103,7 +103,7 @@ class Receiver:
         return done
 
     def _tell(self, event: Cancelled) -> None:
-        """The broker cancelled a consumer; it is taken up again by itself."""
+        """Send the signal of a consumer that the broker cancelled; consuming resumes automatically."""
         one = self._by_tag.get(event.consumer_tag)
         if one is not None:
             signals.consumer_cancelled.send_robust(
@@ -111,12 +111,12 @@ class Receiver:
             )
 
     def renew(self) -> None:
-        """Give all unsettled messages back, and consume on another channel."""
+        """Return all unsettled messages to their queues, and consume on another channel."""
         self.source.renew(self.timeout)
         self._unsettled.lost()
 
     def wake(self) -> None:
-        """Have all who are in `take` look at their ``over()`` again."""
+        """Have all threads in `take` call ``over()`` again."""
         self._unsettled.wake()
         self.source.wake()
 

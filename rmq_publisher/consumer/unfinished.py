@@ -1,4 +1,4 @@
-"""Messages whose handlers have ended and that cannot leave their queue yet: tried again meanwhile."""
+"""Retries what is left to do for messages whose handlers have ended."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ logger = logging.getLogger("rmq_publisher.consumer")
 MAX_WAIT = 30.0  # seconds between two tries
 FORGET_SECONDS = 60.0  # after which a lost message was surely delivered to another worker
 
-# Does what is left to do, and returns "" and has the message settled, or why that is not possible.
+# Settles the message and returns "", or returns why that is not possible now.
 Step = Callable[[ReceivedMessage], str]
 
 
@@ -30,10 +30,10 @@ class _Job:
 
 
 class Unfinished:
-    """Tries again, on a thread of its own, what could not be done for a message.
+    """Retries, on another thread, what could not be done for a message.
 
-    The handler of such a message has ended and is not run again for it: where its channel is lost and the
-    message comes again, what is left to do goes on with the new delivery.
+    The handler has ended and is not run again for the message. If its channel is lost and the message is
+    redelivered, the retries continue with the new delivery.
 
     Args:
         name: of the handler, for the log and the thread.
@@ -50,12 +50,12 @@ class Unfinished:
         return len(self._jobs)
 
     def do(self, message: ReceivedMessage, key: str, step: Step) -> bool:
-        """Do it now; where that fails, go on trying. Return whether it is done.
+        """Do it now, and keep trying if that fails; return whether it is done.
 
         Args:
             message: unsettled.
-            key: by which it is recognised when it comes again.
-            step: what is to be done.
+            key: identifies the message when it is redelivered.
+            step: what has to be done.
         """
         reason = _tried(step, message)
         if not reason:
@@ -77,7 +77,7 @@ class Unfinished:
         return False
 
     def take_up(self, message: ReceivedMessage, key: str) -> bool:
-        """Go on with a new delivery of a message; False where nothing is left to do for it."""
+        """Continue with a redelivered message; return False if nothing is left to do for it."""
         if not self._jobs:
             return False
         with self._changed:
@@ -89,7 +89,7 @@ class Unfinished:
         return False
 
     def close(self) -> None:
-        """End the thread. What is left unacknowledged is given back when its channel closes."""
+        """End the thread. The broker requeues unacknowledged messages when the channel closes."""
         with self._changed:
             self._closed = True
             thread = self._thread
@@ -115,7 +115,7 @@ class Unfinished:
         databases.tidy(idle=not self._jobs)
 
     def _pause(self) -> float | None:
-        """Return the seconds until the next try; None where nothing is left to do."""
+        """Return the seconds until the next try; None if nothing is left to do."""
         return max(0.0, min(job.due for job in self._jobs) - monotonic()) if self._jobs else None
 
     def _try(self, job: _Job) -> None:
@@ -127,7 +127,7 @@ class Unfinished:
             job.lost_at = job.lost_at or now
             done = now - job.lost_at >= FORGET_SECONDS
         with self._changed:
-            if job.message is not message:  # it came again meanwhile
+            if job.message is not message:  # it was redelivered meanwhile
                 return
             if done:
                 self._jobs.remove(job)
@@ -139,7 +139,7 @@ def _tried(step: Step, message: ReceivedMessage) -> str:
     try:
         return step(message)
     except MessageStateError as error:
-        # What was done stays done, and the broker delivers the message once more.
+        # Whatever the step has done stays done; the broker redelivers the message.
         logger.warning("%s", error)
         return ""
     except Exception as error:  # noqa: BLE001 (a message must not be lost, whatever happens)

@@ -1,4 +1,4 @@
-"""A worker: runs lanes until it is stopped, and gives back what it has not handled."""
+"""A worker: runs lanes until it is stopped, and returns unhandled messages to their queues."""
 
 import logging
 import select
@@ -17,24 +17,24 @@ logger = logging.getLogger("rmq_publisher.consumer")
 
 LOOK_SECONDS = 0.5
 STOP_TIMEOUT = 25.0  # seconds: under the 30 that Kubernetes waits by default
-CLOSE_SHARE = 0.1  # of the timeout, left for giving messages back
+CLOSE_SHARE = 0.1  # of the timeout, reserved for returning messages to their queues
 
 
 class HandlerOverran(Exception):
-    """A handler ran for too long, in a process that is to be replaced."""
+    """A handler ran for too long, and its process must be replaced."""
 
 
 class Worker:
     """Handles the messages of some queues, in threads of this process.
 
     Args:
-        limit: messages after which it ends; None for no end.
+        limit: number of messages after which it ends; None for no limit.
         once: end as soon as all queues have been empty for a second.
-        stop_timeout: seconds in which a stop must have ended it.
-        on_ready: called once all queues are consumed from.
+        stop_timeout: seconds within which it ends after `stop`.
+        on_ready: called once it consumes from all queues.
         on_tick: called about twice a second, in the thread of `run`.
         replaceable: whether a handler that runs for too long ends the worker, with `HandlerOverran`.
-        stop_on: a descriptor; the worker stops when it has something to read or was closed.
+        stop_on: a file descriptor; the worker stops when it is readable or closed.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Worker:
         self.lanes: list[Lane] = []
 
     def add(self, consumer: LaneQueue, work: Work, threads: int) -> None:
-        """Handle a queue's messages; before `run`."""
+        """Add a queue whose messages are handled; call it before `run`."""
         self.lanes.append(Lane(consumer, work, threads, self._budget, self._sleeper.wake))
 
     def stop(self) -> None:
-        """Have `run` finish what is being handled and return. Safe in any thread and signal handler."""
+        """Have `run` return once running handlers have finished. Safe in threads and signal handlers."""
         self._stopping = True
         for lane in self.lanes:
             lane.stopping = True
@@ -72,7 +72,7 @@ class Worker:
 
     @property
     def counts(self) -> Counter[Ended]:
-        """Messages by how they ended, of all lanes."""
+        """The number of messages of all lanes, by how they ended."""
         return sum((lane.counts for lane in self.lanes), Counter())
 
     def run(self) -> None:
@@ -80,8 +80,8 @@ class Worker:
 
         Raises:
             Rejected: the broker does not let it consume from a queue.
-            BrokerUnavailable: with ``once``, where it cannot be reached.
-            HandlerOverran: a handler ran for too long, and this process is to be replaced.
+            BrokerUnavailable: the broker cannot be reached (raised only with ``once``).
+            HandlerOverran: a handler ran for too long, and this process must be replaced.
         """
         patience = self._stop_timeout * (1 - CLOSE_SHARE)
         try:
@@ -100,7 +100,7 @@ class Worker:
                 raise lane.crash
 
     def _begin(self) -> bool:
-        """Consume from all queues; return False for a stop."""
+        """Consume from all queues; return False if stopped meanwhile."""
         for lane in self.lanes:
             backoff = Backoff()
             while not self._stopping:
@@ -134,7 +134,7 @@ class Worker:
         """Report handlers that run for too long.
 
         Raises:
-            HandlerOverran: this process is to be replaced.
+            HandlerOverran: this process must be replaced.
         """
         timeout = lane.work.timeout
         if timeout is None:
@@ -149,14 +149,14 @@ class Worker:
                     raise HandlerOverran(lane.work.name)
 
     def _give_up(self) -> None:
-        """Note each handler that runs in this process: its end will interrupt them all."""
+        """Record all running handlers, because the end of this process interrupts them."""
         for lane in self.lanes:
             running: list[Run] = [run for run in lane.runs if run.messages]
             for run in running:
                 lane.work.overran(run.messages)
 
     def _end(self, patience: float) -> None:
-        """End all lanes, waiting so many seconds for what is being handled."""
+        """End all lanes; wait at most ``patience`` seconds for running handlers."""
         self._stopping = True
         deadline = monotonic() + patience
         for lane in self.lanes:

@@ -1,4 +1,4 @@
-"""The consumer of a worker's threads: they take from it together, and it gives back what they hold."""
+"""The consumer that the threads of a lane share."""
 
 import logging
 import re
@@ -11,7 +11,7 @@ from rmq_publisher.exceptions import BrokerUnavailable, PublishError
 
 logger = logging.getLogger("rmq_publisher.consumer")
 
-# From this version on an orderly close counts as a failed delivery on quorum queues, basic.nack does not.
+# From this version on, quorum queues count an orderly close as a failed delivery, but not basic.nack.
 NACK_IS_FREE = (4, 3)
 
 
@@ -20,10 +20,10 @@ def _never() -> bool:
 
 
 class WorkerQueue(Consumer):
-    """A `Consumer` for several threads, which stops receiving and gives back without a new connection."""
+    """A `Consumer` for several threads, which can pause without closing its connection."""
 
     def take(self, timeout: float | None, over: Callable[[], bool]) -> ReceivedMessage | None:
-        """Return the next message; None after so many seconds, or once ``over()`` is true.
+        """Return the next message; None after ``timeout`` seconds, or once ``over()`` is true.
 
         Whatever makes ``over()`` true calls `wake` afterwards.
 
@@ -33,7 +33,7 @@ class WorkerQueue(Consumer):
         return self._take(timeout, over)
 
     def wake(self) -> None:
-        """Have the threads in `take` look at their ``over()`` again."""
+        """Have the threads in `take` call ``over()`` again."""
         receiver = self._receiver
         if receiver is not None:
             receiver.wake()
@@ -45,8 +45,8 @@ class WorkerQueue(Consumer):
         return receiver is not None and receiver.source.broker is not None
 
     def give_back(self) -> int:
-        """Receive nothing new, and give back what no thread has taken; return how many that were."""
-        with suppress(PublishError):  # without a connection the broker has taken all back
+        """Stop receiving, and return messages that no thread has taken; return their number."""
+        with suppress(PublishError):  # without a connection the broker has requeued all of them
             self.cancel()
         count = 0
         receiver = self._receiver
@@ -55,7 +55,7 @@ class WorkerQueue(Consumer):
         return count
 
     def put_back(self, message: ReceivedMessage) -> bool:
-        """Give a message back, not as a failure; return False where the broker has it back already."""
+        """Return a message to the queue, uncounted; False if the broker has requeued it already."""
         try:
             message.give_back()
         except MessageStateError:
@@ -63,7 +63,7 @@ class WorkerQueue(Consumer):
         return True
 
     def end(self, *, keeps: bool = False) -> None:
-        """Send what was settled, give the rest back (unless its queue keeps it), and close."""
+        """Send the acks, return unsettled messages (unless the queue is a stream), and close."""
         receiver = self._receiver
         if receiver is not None and not keeps and _version(receiver.source.broker) >= NACK_IS_FREE:
             with suppress(BrokerUnavailable):
@@ -72,6 +72,6 @@ class WorkerQueue(Consumer):
 
 
 def _version(broker: str | None) -> tuple[int, ...]:
-    """Return the version of a broker; empty for one that is none of RabbitMQ's."""
+    """Return the version of a RabbitMQ broker, empty for any other product."""
     found = re.match(r"RabbitMQ (\d+)\.(\d+)", broker or "")
     return tuple(map(int, found.groups())) if found else ()
