@@ -35,7 +35,7 @@ class Budget:
         return taken
 
     def give(self, count: int) -> None:
-        """Return what was taken for messages that did not come, or were not handled."""
+        """Give back what was taken for messages that did not come or were not handled."""
         if self.is_limited and count:
             with self._changed:
                 self._left += count
@@ -57,7 +57,7 @@ class Budget:
             return self._open <= 0
 
     def let_others(self) -> None:
-        """Give threads that wait a chance to take what was given back: their queues may not be empty."""
+        """Let waiting threads use what was given back, because their queues may have messages."""
         if self.is_limited:
             with self._changed:
                 if self._waiting:

@@ -1,4 +1,4 @@
-"""`Consumer`: receives messages of queues on a connection of its own, by kombu's names."""
+"""`Consumer`: receives messages on its own connection; its methods have kombu's names."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ def _never() -> bool:
 
 
 class Consumer(QueueControl):
-    """Receives messages; constructing connects to nothing.
+    """Receives messages. Constructing it does not connect.
 
     Args:
         queues: names (verified) and `QueueConfig` objects (declared); a pair of one of them and a
@@ -33,11 +33,11 @@ class Consumer(QueueControl):
         on_decode_error: called with a message that is not accepted or cannot be read, and the error;
             without it such a message is rejected.
         accept: serializers or content types that are decoded, such as ``["json"]``; None decodes what
-            registered serializers read and gives the rest as bytes.
-        no_ack: acknowledge messages as they are taken.
+            registered serializers read and returns other bodies as bytes.
+        no_ack: acknowledge messages when they are received.
         auto_declare: False verifies a `QueueConfig` instead of declaring it.
-        prefetch_count: unsettled messages of each queue that are held at most; 100 when left out.
-        tag_prefix: of the consumer tags, by which operators recognise them.
+        prefetch_count: the largest number of unsettled messages for each queue; default 100.
+        tag_prefix: the beginning of the consumer tags, to recognise them in RabbitMQ's tools.
 
     Raises:
         TypeError, ValueError, LookupError: bad arguments.
@@ -85,7 +85,7 @@ class Consumer(QueueControl):
     # Receiving
 
     def register_callback(self, callback: Callback) -> Self:
-        """Have one more function called with the decoded body and the message."""
+        """Add a function to be called with the decoded body and the message."""
         self.callbacks.append(callback)
         return self
 
@@ -103,13 +103,13 @@ class Consumer(QueueControl):
             callback(body, message)
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Run the callbacks, in this thread, for what has come; wait for the first message.
+        """Run the callbacks, in this thread, for the messages received; wait for the first one.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds; None waits without limit.
 
         Raises:
-            TimeoutError: nothing came.
+            TimeoutError: no message came.
             BrokerUnavailable: it was closed.
         """
         message = self._take(timeout, _never)
@@ -143,7 +143,7 @@ class Consumer(QueueControl):
         self._stopping = False
 
     def stop(self) -> None:
-        """End `run` or the iteration, of any thread; safe in a signal's handler."""
+        """End `run` or the iteration, in any thread; safe in a signal handler."""
         self._stopping = True
         receiver = self._receiver
         if receiver is not None:
@@ -153,7 +153,7 @@ class Consumer(QueueControl):
         return self._stopping
 
     def _take(self, timeout: float | None, over: Callable[[], bool]) -> ReceivedMessage | None:
-        """Return the next message; None after so many seconds, or once it is over."""
+        """Return the next message; None after ``timeout`` seconds, or once ``over()`` is true."""
         return self._open.take(timeout, over)
 
     def _dispatch(self, message: ReceivedMessage) -> None:

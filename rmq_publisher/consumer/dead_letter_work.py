@@ -1,4 +1,4 @@
-"""What a worker does with a dead-letter queue: each message is committed as a row, then acknowledged."""
+"""Stores the messages of a dead-letter queue as rows, and acknowledges each after the commit."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from rmq_publisher.serialization import DecodeError
 logger = logging.getLogger("rmq_publisher.consumer")
 
 BATCH = 100  # messages of one transaction
-LEFT_MAX = BATCH // 2  # messages that cannot be stored, and keep a place of the prefetch
+LEFT_MAX = BATCH // 2  # messages that cannot be stored and stay in the prefetch window
 
 
 class DeadLettersStuckError(Exception):
@@ -32,7 +32,8 @@ class DeadLettersStuckError(Exception):
 class DeadLetterWork:
     """Stores the messages of a dead-letter queue (a `lane.Work`).
 
-    What cannot be stored stays in the queue and is logged. While the database is away, the worker waits.
+    Messages that cannot be stored stay in the queue and are logged. While the database is down, the
+    worker waits.
 
     Args:
         queue: name of the dead-letter queue.
@@ -82,7 +83,7 @@ class DeadLetterWork:
                 return [self._postponed(error)] * len(messages)
             return self._one_by_one(messages, error)
         for message in messages:
-            with suppress(MessageStateError):  # it comes again, and is recognised
+            with suppress(MessageStateError):  # it is redelivered, and recognised
                 message.ack()
         return [HANDLED] * len(messages)
 
@@ -104,11 +105,11 @@ class DeadLetterWork:
                 f"{self.name}: more than {LEFT_MAX} messages cannot be stored and are left in the queue; "
                 f"the log names each. The last one: {why}"
             )
-        # Unsettled, it keeps its place until the worker ends, and does not come again at once.
+        # It stays unsettled until the worker ends, so that it is not redelivered at once.
         return [Outcome(Ended.REJECTED, error)]
 
     def is_possible(self, outcome: Outcome) -> bool:
-        """Return whether the database is there again."""
+        """Return whether the database is available again."""
         return outcome.database is None or databases.can_connect(outcome.database)
 
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
@@ -118,7 +119,7 @@ class DeadLetterWork:
         """Do nothing: there is nothing besides the threads."""
 
     def idle(self) -> None:
-        """Delete what is old, and close database connections that are not kept."""
+        """Delete old rows, and close database connections that are not kept."""
         self._pruner.prune_if_due()
         databases.tidy(idle=True)
 
@@ -130,14 +131,14 @@ class DeadLetterWork:
 def add_dead_letters(
     worker: Worker, queue: str, using: str | None, database: str, threads: int = 1
 ) -> DeadLetterWork:
-    """Have a worker store what a dead-letter queue holds.
+    """Have a worker store the messages of a dead-letter queue.
 
     Args:
-        worker: that does not run yet.
+        worker: not running yet.
         queue: name of the dead-letter queue.
         using: RabbitMQ alias; may be left out when there is one.
         database: Django alias of the database that holds the table.
-        threads: how many store messages at once.
+        threads: the number of threads that store messages.
 
     Raises:
         TopologyError: a name that AMQP cannot carry.
@@ -158,4 +159,4 @@ def without_table(database: str) -> str:
     except (DatabaseError, InterfaceError) as error:
         if is_table_missing(error):
             return f"database {database!r}: {how_to_migrate(database)}."
-    return ""  # a database that is away is waited for
+    return ""  # the worker waits for a database that is down

@@ -1,4 +1,4 @@
-"""Dead letters as rows: what a dead-letter queue held, and what a worker could deliver nowhere else."""
+"""Dead letters as rows: from dead-letter queues, and from workers whose queue has none."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ from rmq_publisher.db.clock import DatabaseNow
 from rmq_publisher.db.keys import key_of
 from rmq_publisher.db.schema import ERROR_MAX
 
-# Of the message that is sent back: a later death of it is another one, even within the same second.
+# A header of messages that are sent back: it tells a later death from the first one.
 SENT_BACK = "x-rmq-sent-back"
 ROWS_AT_ONCE = 100
 BYTES_AT_ONCE = 2**20  # of bodies; MySQL's packets have a limit
-_RUN = ("rejected", "delivery_limit")  # the broker's reasons for which a consumer had the message
+_RUN = ("rejected", "delivery_limit")  # the broker's reasons that mean a consumer had the message
 _ENDED = ("failed", "crashed", "rejected")  # a worker's reasons
-AHEAD_MAX = timedelta(days=1)  # that a broker's clock may be ahead
+AHEAD_MAX = timedelta(days=1)  # how far a broker's clock may be ahead
 _INT_MAX = 2**31 - 1
 
 
@@ -59,7 +59,7 @@ def from_dead_letter_queue(message: ReceivedMessage, using: str) -> Any:
 def _why(
     message: ReceivedMessage, values: Mapping[str, Any], last: Death | None
 ) -> dict[str, Any]:
-    """Return where it died, where it had been published to, and why it died after how many attempts."""
+    """Return where it was published, where and why it died, and after how many attempts."""
     queue = reason = exchange = routing_key = ""
     if last is not None:
         queue, reason, exchange = last.queue, last.reason, last.exchange
@@ -67,7 +67,7 @@ def _why(
     carried = Carried(dict(values), message.queue, exchange, routing_key)
     exchange, routing_key = carried.place
     attempts = carried.failures
-    # A worker that gives a message up sends it on with the reason, which counts all its attempts.
+    # A worker that gives a message up publishes it with the reason, and counts all its attempts.
     ended = carried.error.partition(":")[0]
     if ended in _ENDED:
         reason = ended
@@ -99,8 +99,8 @@ def from_worker(
         using: RabbitMQ alias.
         handler: the handler's name.
         reason: "failed", "crashed" or "rejected".
-        error: class and place of what was raised, never a value.
-        attempts: how many there were.
+        error: class and place of the exception, never a value.
+        attempts: the number of attempts.
 
     Raises:
         DecodeError: its body is larger than RMQ_MAX_BODY_SIZE, and was not kept.
@@ -123,10 +123,10 @@ def from_worker(
 
 
 def store(database: str, letters: Iterable[Any]) -> int:
-    """Write rows, in one transaction; what is stored already is left out.
+    """Write rows, in one transaction, except those that are stored already.
 
-    Only a row that still waits stands for its message: once somebody has sent it back or discarded it,
-    the same message is stored once more rather than lost.
+    A message counts as stored only while its row is waiting. Once that row was sent back or discarded,
+    the same message is stored again rather than lost.
 
     Args:
         database: Django alias.
@@ -195,9 +195,9 @@ def _row(
 def _digest(
     message_id: str, body: bytes, headers: Mapping[str, Any], identity: Iterable[str]
 ) -> uuid.UUID:
-    """Return what a message and its death are recognised by when the broker delivers them again.
+    """Return what identifies a message and its death when the broker redelivers it.
 
-    Without an id, two messages may be equal in everything: each is stored, even if one is stored twice.
+    Two messages without an id may be equal in everything, so each delivery is stored, even duplicates.
     """
     if not message_id:
         return uuid.uuid4()
@@ -216,12 +216,12 @@ def _values(header: bytes) -> Mapping[str, Any]:
     """Return a message's properties; none if they cannot be read."""
     try:
         return read_properties(header)
-    except Exception:  # noqa: BLE001 (whatever other clients wrote there)
+    except Exception:  # noqa: BLE001 (other clients may have written anything)
         return {}
 
 
 def _stored_time(time: datetime | None) -> Any:
-    """Return a time as Django stores it; the database's own where the broker's cannot be."""
+    """Return a time as Django stores it, or the database's current time if it is not plausible."""
     if time is None or time - datetime.now(UTC) > AHEAD_MAX:
         return DatabaseNow()
     return time if settings.USE_TZ else time.astimezone().replace(tzinfo=None)

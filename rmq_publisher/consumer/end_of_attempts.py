@@ -1,4 +1,4 @@
-"""What happens to a message that is not tried again: it goes to the dead letters, never away."""
+"""What happens to a message that is not tried again: it is kept as a dead letter."""
 
 import logging
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def described(reason: str, error: BaseException | None, function: Callable[..., 
 
 
 def _place(traceback: TracebackType | None, package: str) -> str:
-    """Return the last line of the handler's own package that led to an error, else the last line."""
+    """Return the last line in the traceback from the handler's package, or else the last line."""
     own = last = ""
     while traceback is not None:
         module = str(traceback.tb_frame.f_globals.get("__name__", "?"))
@@ -49,14 +49,14 @@ def _place(traceback: TracebackType | None, package: str) -> str:
 class EndOfAttempts:
     """Ends the attempts of one handler's messages.
 
-    Where the queue's config names a dead-letter exchange, the message is rejected. A rejection cannot
-    carry a reason, so the message is sent on once more before, with the reason in its headers. Elsewhere
-    the message becomes a row of the table of dead letters; if that is not possible, it waits in the
-    longest level until it is.
+    If the queue's config names a dead-letter exchange, the message is rejected. A rejection cannot carry
+    a reason, so the message is first published once more with the reason in its headers. Otherwise the
+    message becomes a row in the table of dead letters; until that is possible, it waits in the longest
+    level.
 
     Args:
         options: of the handler.
-        levels: where its messages wait; without delays if they cannot.
+        levels: the retry queues; without delays if its messages cannot wait.
     """
 
     def __init__(self, options: HandlerOptions, levels: RetryLevels) -> None:
@@ -70,12 +70,12 @@ class EndOfAttempts:
         self._has_exchange = exchange is not None
 
     def end(self, message: ReceivedMessage, error: str, attempts: int) -> str:
-        """Have a message leave its queue, settled; return why that is not possible now, else "".
+        """Settle a message for good; return why that is not possible now, or "".
 
         Args:
             message: unsettled.
-            error: the reason and what else `described` returned.
-            attempts: how many there were.
+            error: as `described` returned it.
+            attempts: the number of attempts.
 
         Raises:
             MessageStateError: its channel is lost.
@@ -94,7 +94,7 @@ class EndOfAttempts:
             if not self._sent(message, wait, error, attempts):
                 message.ack()
                 return
-        # Without the reason in its headers, if it could not be sent on: better than not at all.
+        # If it could not be published, it is rejected without the reason in its headers.
         message.reject()
 
     def _store(self, message: ReceivedMessage, error: str, attempts: int) -> str:
@@ -123,7 +123,7 @@ class EndOfAttempts:
         return ""
 
     def _sent(self, message: ReceivedMessage, queue: str, error: str, attempts: int) -> str:
-        """Send a message on, with the reason; return why that failed, else ""."""
+        """Publish a message with the reason; return why that failed, or ""."""
         try:
             envelope = hand_over.to_queue(message, queue, failures=attempts, error=error)
         except (InvalidMessage, DecodeError) as problem:

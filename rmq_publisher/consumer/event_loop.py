@@ -1,4 +1,4 @@
-"""The worker's event loop: a thread of its own that awaits all `async def` handlers of the process."""
+"""The worker's event loop: one thread that awaits all `async def` handlers of the process."""
 
 import asyncio
 import threading
@@ -7,14 +7,14 @@ from typing import Any
 
 
 class EventLoop:
-    """Started on first need; other threads wait for what it awaits."""
+    """Started on first use; the calling threads wait for the result."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Return what a coroutine returns; raise what it raises. The caller's context is its own."""
+        """Return what a coroutine returns, or raise what it raises; it runs in the caller's context."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._started()).result()
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -28,7 +28,7 @@ class EventLoop:
             return self._loop
 
     def close(self) -> None:
-        """End the thread; what is still being awaited is left behind."""
+        """End the thread; coroutines that are still running are abandoned."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:

@@ -1,4 +1,4 @@
-"""Sends a failed message to a retry queue: confirmed, persistent, mandatory, and only then acked."""
+"""Publishes a failed message to a retry queue: persistent, mandatory and confirmed."""
 
 from rmq_publisher.amqp.encoding import FieldError, basic_properties
 from rmq_publisher.conf import loader
@@ -15,23 +15,23 @@ from rmq_publisher.transport.handler import connections
 def to_queue(
     message: ReceivedMessage, queue: str, *, failures: int, rest: int = 0, error: str = ""
 ) -> Envelope:
-    """Return a message as it is sent to a retry queue.
+    """Return a message as it is published to a retry queue.
 
     Args:
         message: as received.
-        queue: where it is sent, by the default exchange.
+        queue: its destination, through the default exchange.
         failures: the attempts that have failed.
-        rest: milliseconds that are left to wait after the stay in that queue.
-        error: why its attempts have ended; empty while they have not.
+        rest: milliseconds that are left to wait after that queue.
+        error: why its attempts have ended; empty if they have not.
 
     Raises:
-        InvalidMessage: its headers cannot be written again, or are too large with what is added.
+        InvalidMessage: its headers cannot be encoded, or are too large with those that are added.
         DecodeError: its properties cannot be read, or its body was not kept.
     """
     values = message.carried.handed_over(
         now=epoch_milliseconds(), failures=failures, rest=rest, error=error
     )
-    # Without an id, a return by the broker could not be assigned to its message.
+    # Without an id, a return by the broker could not be matched to its message.
     message_id = values.get("message_id") or new_id()
     try:
         header = basic_properties(values | {"message_id": message_id})
@@ -47,9 +47,9 @@ def to_queue(
 
 
 def send(alias: str, envelope: Envelope) -> PublishError | None:
-    """Send a message and return its outcome, None for a confirm.
+    """Publish a message and return its error, or None if it was confirmed.
 
-    It is no publish of the project's: no signal tells of it.
+    No signal is sent, because the project did not publish it.
     """
     transport = connections[alias]
     seconds = loader.connection(alias).publish_timeout

@@ -17,15 +17,15 @@ from rmq_publisher.timing import Backoff, monotonic
 logger = logging.getLogger("rmq_publisher.consumer")
 
 READY = b"ready\n"
-# How a child ends that is to be replaced at once, since a handler ran for too long (EX_TEMPFAIL).
+# The exit code of a child whose handler ran for too long, so it is replaced at once (EX_TEMPFAIL).
 REPLACE = 75
 LOOK_SECONDS = 0.5
-HEALTHY_SECONDS = 30.0  # after which a child that dies is replaced without a longer wait
+HEALTHY_SECONDS = 30.0  # a child that lived longer is replaced without growing delays
 END_SECONDS = 5.0  # beyond the stop's timeout, after which a child is killed
 
 
 class PoolFailed(Exception):
-    """A child could not begin; it has said why."""
+    """A child could not start, and has printed why."""
 
 
 class Child:
@@ -69,17 +69,17 @@ class Child:
         self.process.kill()
 
     def forget(self) -> None:
-        """Let go of the pipes of a process that has ended."""
+        """Close the pipes of a process that has ended."""
         self.stop()
         os.close(self.reports)
 
 
 class ProcessPool:
-    """Keeps some processes running until it is stopped, or all have ended by themselves.
+    """Keeps processes running until it is stopped, or until all have finished.
 
     Args:
         commands: one for each process.
-        stop_timeout: seconds in which a child ends by itself after a stop.
+        stop_timeout: seconds that a child may take to end after a stop.
         on_ready: called once all are ready.
     """
 
@@ -100,7 +100,7 @@ class ProcessPool:
         self._is_ready = False
 
     def stop(self) -> None:
-        """Have the children finish what they are handling, and `run` return. Safe in a signal handler."""
+        """Have `run` return once the children have finished their messages. Safe in a signal handler."""
         self._stopping = True
         self._sleeper.wake()
 
@@ -110,7 +110,7 @@ class ProcessPool:
             child.kill()
 
     def run(self) -> None:
-        """Run until `stop`, or until all children have ended by themselves.
+        """Run until `stop`, or until all children have finished.
 
         Raises:
             PoolFailed: a child ended with an error before it was ready.

@@ -1,4 +1,4 @@
-"""The queues of a `Consumer` and its connection: what is consumed from, and how."""
+"""The queues of a `Consumer`, and its connection."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ from rmq_publisher.serialization import accepted
 
 
 class QueueControl:
-    """The part of a `Consumer` that is about queues; its arguments are described there."""
+    """The part of a `Consumer` that manages queues; `Consumer` describes the arguments."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class QueueControl:
 
     @property
     def queues(self) -> list[Queue]:
-        """The queues that it knows, whether or not they are consumed from."""
+        """Its queues, whether or not it consumes from them."""
         return [one.queue for one in self._queues.values()]
 
     # The connection
@@ -61,9 +61,9 @@ class QueueControl:
             return self._receiver
 
     def close(self) -> None:
-        """Send what was settled, give the rest back, and close the connection.
+        """Send the acks, return unsettled messages to the queues, and close the connection.
 
-        What is consumed afterwards opens another one.
+        `consume` opens another one.
         """
         with self._lock:
             receiver, self._receiver = self._receiver, None
@@ -74,9 +74,9 @@ class QueueControl:
 
     @contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
-        """Close the connection if this fails and it serves nothing else.
+        """Close the connection if this fails and nothing else uses it.
 
-        Its thread would go on connecting for a caller who has given up.
+        Otherwise its thread would keep trying to connect.
         """
         try:
             yield
@@ -101,17 +101,17 @@ class QueueControl:
         return self
 
     def add_queue(self, queue: QueueItem) -> Self:
-        """Know one more queue; `consume` begins to consume from it."""
+        """Add a queue; `consume` starts consuming from it."""
         one = consumed_queue(queue)
         self.cancel_by_queue(one.name)
         self._queues[one.name] = one
         return self
 
     def consume(self, no_ack: bool | None = None) -> Self:
-        """Begin to consume from all queues that are not consumed from.
+        """Start consuming from all queues that it does not consume from yet.
 
         Args:
-            no_ack: in the place of the consumer's own.
+            no_ack: overrides the consumer's own.
 
         Raises:
             Rejected: the broker refused.
@@ -129,14 +129,14 @@ class QueueControl:
         self._open.begin(one, subscription)
 
     def cancel(self) -> Self:
-        """Consume from no queue; what has been delivered may still be received and settled."""
+        """Stop consuming; messages that were delivered may still be received and settled."""
         with self._lock:
             for one in self._active():
                 self._open.end(one)
         return self
 
     def cancel_by_queue(self, queue: Queue) -> Self:
-        """Consume from a queue no more, and forget it."""
+        """Stop consuming from a queue, and remove it."""
         with self._lock:
             one = self._queues.pop(queue_name(queue), None)
             if one is not None and one.subscription is not None:
@@ -144,22 +144,22 @@ class QueueControl:
         return self
 
     def consuming_from(self, queue: Queue) -> bool:
-        """Return whether a queue is consumed from, or will be as soon as the broker is there."""
+        """Return whether it consumes from a queue, or will when the broker is available."""
         one = self._queues.get(queue_name(queue))
         return one is not None and one.subscription is not None
 
     def qos(
         self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False
     ) -> Self:
-        """Hold another number of unsettled messages at most.
+        """Change the largest number of unsettled messages.
 
-        Queues that are consumed from are taken up anew: the broker applies a new count to new consumers
-        only.
+        Consuming is stopped and started again, because the broker applies a new count only to new
+        consumers.
 
         Args:
-            prefetch_size: 0; RabbitMQ knows no other.
-            prefetch_count: of each queue; 0 is the default of 100.
-            apply_global: the count is that of all queues together, kept by this consumer.
+            prefetch_size: 0; RabbitMQ supports nothing else.
+            prefetch_count: for each queue; 0 is the default of 100.
+            apply_global: apply the count to all queues together; this consumer does the counting.
 
         Raises:
             ValueError: a count that AMQP cannot carry, or a ``prefetch_size``.
@@ -182,11 +182,11 @@ class QueueControl:
         return [one for one in self._queues.values() if one.subscription is not None]
 
     def flow(self, active: bool) -> Self:
-        """Receive nothing new (False), and go on (True): RabbitMQ leaves it to cancelling consumers."""
+        """Stop (False) or resume (True) receiving by cancelling, as RabbitMQ lacks channel.flow."""
         return self.consume() if active else self.cancel()
 
     def purge(self) -> int:
-        """Drop all messages that wait in its queues; return how many that were.
+        """Delete all waiting messages from its queues; return their number.
 
         Raises:
             Rejected: the broker refused.
@@ -201,7 +201,7 @@ class QueueControl:
         return sum(reply.messages or 0 for reply in replies)
 
     def recover(self, requeue: bool = False) -> Self:
-        """Give all unsettled messages back to their queues, to be delivered again to any consumer.
+        """Return all unsettled messages to their queues, for redelivery to any consumer.
 
         Raises:
             ValueError: without ``requeue``.
@@ -214,9 +214,9 @@ class QueueControl:
         return self.revive()
 
     def revive(self) -> Self:
-        """Give all unsettled messages back, and take the queues up on a new channel.
+        """Return all unsettled messages to their queues, and consume on a new channel.
 
-        A lost connection needs no call: the queues are taken up again by themselves.
+        After a lost connection this is not needed: consuming resumes automatically.
         """
         if self._receiver is not None:
             self._receiver.renew()

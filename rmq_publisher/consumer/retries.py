@@ -1,4 +1,4 @@
-"""What a worker does about attempts: before a handler runs, and after it failed."""
+"""Counts attempts before a handler runs, and decides what happens after it failed."""
 
 import logging
 
@@ -50,22 +50,22 @@ class Retries:
         self._unfinished = Unfinished(options.name)
 
     def close(self) -> None:
-        """End what is tried again in the background; what is unsettled comes again to another worker."""
+        """End the background retries; the broker redelivers messages that are still unsettled."""
         self._unfinished.close()
 
     # Before
 
     def begin(self, message: ReceivedMessage) -> Outcome | None:
-        """Look at a message before its handler runs.
+        """Decide whether the handler must run for a message.
 
         Returns:
-            None where the handler is to run, and then `end`; else nothing is to be done, as for `PASSED`,
-            or the start could not be written, and the message is unsettled: `NOT_AN_ATTEMPT`.
+            None if it must; call `end` afterwards. `PASSED` if nothing is left to do. `NOT_AN_ATTEMPT` if
+            the start could not be written; the message is unsettled.
         """
         try:
             failures = message.carried.failures
         except DecodeError:
-            return None  # the handler's call finds that too, and tells of it
+            return None  # the call of the handler reports it
         if not failures and not message.redelivered:
             return None
         if self._unfinished.take_up(message, identity(message)):
@@ -101,11 +101,11 @@ class Retries:
     # After
 
     def end(self, message: ReceivedMessage) -> None:
-        """Note that the handler has ended, however that was."""
+        """Record that the handler has ended, successfully or not."""
         self._starts.end(message)
 
     def settle(self, message: ReceivedMessage, outcome: Outcome) -> Outcome:
-        """Settle a message whose handler failed, or have it settled as soon as that is possible.
+        """Settle a message whose handler failed, now or as soon as that is possible.
 
         Args:
             message: unsettled, after `end`.
@@ -119,7 +119,7 @@ class Retries:
         return outcome
 
     def overran(self, message: ReceivedMessage) -> None:
-        """Note that a handler is about to be killed with its process: that counts as a lost start.
+        """Record that a handler is about to be killed with its process, which counts as a lost start.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -145,13 +145,13 @@ class Retries:
         self._send_on(message, wait, attempt)
 
     def _is_over_by(self, message: ReceivedMessage, wait: int) -> bool:
-        """Return whether a message will have expired after so many milliseconds."""
+        """Return whether a message will have expired after ``wait`` milliseconds."""
         now = epoch_milliseconds()
         deadline = message.carried.expires_at(now)
         return deadline is not None and now + wait >= deadline
 
     def _send_on(self, message: ReceivedMessage, wait: int, failures: int) -> None:
-        """Have a message wait, by handing it over to a level."""
+        """Send a message to the retry queue in which it waits."""
         stay = self._levels.stay(wait)
 
         def step(given: ReceivedMessage) -> str:

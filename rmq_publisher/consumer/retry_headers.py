@@ -1,6 +1,6 @@
-"""What a message carries while it waits for another attempt, and what its handler sees of it.
+"""The headers of a message that waits for another attempt, and what its handler sees of them.
 
-Nothing here does I/O. What headers hold may come from anybody, so that all of it is read with care.
+Nothing here does I/O. Headers may come from any client, so nothing is assumed about their types.
 """
 
 import re
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 ATTEMPTS = "x-rmq-attempts"  # failed attempts
-ORIGINAL = "x-rmq-original"  # what it was published with and must not be sent again
-WAIT = "x-rmq-wait"  # milliseconds that are left to wait after this stay
-ERROR = "x-rmq-error"  # why its attempts have ended, as text: it is to be rejected
+ORIGINAL = "x-rmq-original"  # properties that must not be sent again, as they were published
+WAIT = "x-rmq-wait"  # milliseconds that are left to wait after this level
+ERROR = "x-rmq-error"  # why its attempts have ended; the worker that receives it rejects it
 
 X_DEATH = "x-death"
 _LEVEL = re.compile(r"\.retry\.\d+\Z")
-# They would route it elsewhere, expire it in a level, or be refused from another user.
+# These would route it elsewhere, expire it in a level, or be refused from another user.
 _ROUTING = ("CC", "BCC")
 _PROPERTIES = ("expiration", "user_id")
-# The broker's counts of deliveries are of one stay in one queue.
+# The broker counts deliveries anew in each queue.
 _COUNTS = ("x-delivery-count", "x-acquired-count")
 _DEATH = re.compile(r"x-(first|last)-death-(exchange|queue|reason)\Z")
 _LONGEST = 2**63 - 1
@@ -27,13 +27,13 @@ Values = dict[str, Any]  # by name
 
 
 class Carried:
-    """A message's properties, read with a view to its attempts.
+    """A message's properties, as far as they are about its attempts.
 
     Args:
         values: the properties by name, headers among them.
         queue: the queue that it came from.
-        exchange: where it was published to, as it was delivered.
-        routing_key: its routing key, as it was delivered.
+        exchange: the exchange, as delivered.
+        routing_key: the routing key, as delivered.
     """
 
     __slots__ = ("_headers", "_original", "_place", "_queue", "_values")
@@ -50,7 +50,7 @@ class Carried:
 
     @property
     def headers(self) -> Values:
-        """The headers without what its stays in levels have put there."""
+        """The headers without those that were added while it waited in levels."""
         if not self._original:
             return dict(self._headers)
         kept = {name: value for name, value in self._original.items() if _is_of_broker(name)}
@@ -79,7 +79,7 @@ class Carried:
 
     @property
     def message_id(self) -> str:
-        """The property as it was published; empty where there is none."""
+        """The property as it was published; empty if there was none."""
         given = self._original.get("message_id") != ""
         return str(self._values.get("message_id") or "") if given else ""
 
@@ -94,12 +94,12 @@ class Carried:
 
     @property
     def _begins_anew(self) -> bool:
-        """Whether it was dead-lettered after its last attempt, and then sent back by somebody."""
+        """Whether it was dead-lettered and then sent back, so that counting restarts."""
         return any(death.get("queue") == self._queue for death in _deaths(self._headers))
 
     @property
     def failures(self) -> int:
-        """How many failed attempts it counts."""
+        """The number of failed attempts."""
         return 0 if ATTEMPTS not in self._headers or self._begins_anew else self._count(ATTEMPTS)
 
     @property
@@ -115,7 +115,7 @@ class Carried:
 
     @property
     def error(self) -> str:
-        """Why its attempts have ended; empty while they have not."""
+        """Why its attempts have ended; empty if they have not."""
         found = self._headers.get(ERROR)
         return found if isinstance(found, str) and not self._begins_anew else ""
 
@@ -123,7 +123,7 @@ class Carried:
         """Return when it expires, in milliseconds since 1970; None if it does not.
 
         Args:
-            now: likewise; when this attempt failed, or its wait ended.
+            now: when this attempt failed or its wait ended, in milliseconds since 1970.
         """
         if self._original:
             found = self._original.get("expires_at")
@@ -138,13 +138,13 @@ class Carried:
     # What is sent
 
     def handed_over(self, *, now: int, failures: int, rest: int, error: str) -> Values:
-        """Return the properties with which it is sent to a level.
+        """Return the properties with which it is published to a level.
 
         Args:
             now: milliseconds since 1970.
             failures: the attempts that have failed.
-            rest: milliseconds that are left to wait after the stay.
-            error: why its attempts have ended; empty while they have not.
+            rest: milliseconds that are left to wait afterwards.
+            error: why its attempts have ended; empty if they have not.
         """
         headers = {name: value for name, value in self._headers.items() if not _is_left_out(name)}
         headers |= {ATTEMPTS: failures, ORIGINAL: self._to_keep(now)}
@@ -161,7 +161,7 @@ class Carried:
         kept: Values = {"exchange": exchange, "routing_key": routing_key}
         kept |= {name: shown[name] for name in _PROPERTIES if name in shown}
         if not self.message_id:
-            kept["message_id"] = ""  # it is given one, by which a return is recognised
+            kept["message_id"] = ""  # it is published with a new id, to match a return to it
         deadline = self.expires_at(now)
         if deadline is not None:
             kept["expires_at"] = deadline
@@ -169,7 +169,7 @@ class Carried:
 
 
 def is_level(queue: object) -> bool:
-    """Return whether a name is that of a level."""
+    """Return whether a queue is a level, by its name."""
     return isinstance(queue, str) and _LEVEL.search(queue) is not None
 
 
@@ -182,7 +182,7 @@ def _is_left_out(name: str) -> bool:
 
 
 def _deaths(headers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the entries of ``x-death`` that are of no level, the last one first."""
+    """Return the entries of ``x-death`` except those of levels, the last one first."""
     found = headers.get(X_DEATH)
     entries = found if isinstance(found, list) else []
     return [one for one in entries if isinstance(one, Mapping) and not is_level(one.get("queue"))]

@@ -18,12 +18,12 @@ _IS_STREAM = "it is a stream, which keeps its messages"
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One stay in a level.
+    """One wait in a level (a retry queue).
 
     Attributes:
         queue: the level's name.
-        delay: milliseconds of the stay.
-        rest: milliseconds that are left to wait after it.
+        delay: milliseconds of this wait.
+        rest: milliseconds that are left to wait afterwards.
     """
 
     queue: str
@@ -37,9 +37,9 @@ class RetryLevels:
 
     Attributes:
         queue: the consumed queue, to which every level returns its messages.
-        delays: milliseconds, ascending; empty where a message has one attempt only.
+        delays: milliseconds, ascending; empty if a message has only one attempt.
         shortest: milliseconds before the second attempt.
-        longest: milliseconds that no delay exceeds.
+        longest: the largest delay in milliseconds.
     """
 
     queue: str
@@ -53,7 +53,7 @@ class RetryLevels:
 
         Args:
             queue: name of the consumed queue.
-            max_attempts: after so many attempts there is no further one.
+            max_attempts: how often a message is tried.
             backoff: the delay before the second attempt, and the longest delay.
 
         Raises:
@@ -69,7 +69,7 @@ class RetryLevels:
         return cls(queue, tuple(delays), shortest, longest)
 
     def name(self, delay: int) -> str:
-        """Return the name of the level of so many milliseconds."""
+        """Return the name of the level with this delay in milliseconds."""
         return f"{self.queue}{MARK}{delay}"
 
     @property
@@ -82,9 +82,9 @@ class RetryLevels:
         return _doubled(self.shortest, self.longest, attempt)
 
     def stay(self, wait: int) -> Stay:
-        """Return where a message waits: the smallest level that is not shorter.
+        """Return where a message waits: in the level with the shortest sufficient delay.
 
-        A longer wait than the longest level takes several stays.
+        A wait longer than the longest delay goes through that level several times.
 
         Args:
             wait: milliseconds in all.
@@ -96,7 +96,7 @@ class RetryLevels:
         return Stay(self.name(delay), delay, wait - delay)
 
     def configs(self, using: str | None = None) -> tuple[QueueConfig, ...]:
-        """Return what declares the levels."""
+        """Return the configs of the levels."""
         return tuple(self._config(delay, using) for delay in self.delays)
 
     def _config(self, delay: int, using: str | None) -> QueueConfig:
@@ -107,14 +107,14 @@ class RetryLevels:
             queue_type="quorum",
             message_ttl=timedelta(milliseconds=delay),
             overflow="reject-publish",  # at-least-once needs it
-            # Else a restart of the broker may drop what expires meanwhile.
+            # Otherwise messages that expire while the broker restarts may be lost.
             arguments={"x-dead-letter-strategy": "at-least-once"},
             using=using,
         )
 
 
 def levels_of(options: HandlerOptions) -> RetryLevels:
-    """Return the levels of a handler; without delays where its messages cannot wait."""
+    """Return the levels of a handler, without delays if its messages cannot wait."""
     levels = wanted_levels(options)
     return replace(levels, delays=()) if why_no_retries(options) else levels
 
@@ -137,7 +137,7 @@ def no_retries(queue: str | QueueConfig, levels: RetryLevels) -> str:
     """Return why the messages of a queue cannot wait for another attempt; empty if they can.
 
     Args:
-        queue: the consumed queue; of a name alone its type is not known.
+        queue: the consumed queue; if it is only a name, its type is unknown.
         levels: those that its handler asks for.
     """
     too_long = next((name for name in levels.names if len(name.encode()) > SHORTSTR_MAX), None)
@@ -149,7 +149,7 @@ def no_retries(queue: str | QueueConfig, levels: RetryLevels) -> str:
     if arguments.get("x-queue-type") == "stream":
         return _IS_STREAM
     if "x-expires" in arguments:
-        return "it expires, and what waits for its next attempt would come back to no queue"
+        return "the queue expires, so a message that waits for its next attempt could not come back to it"
     return ""
 
 

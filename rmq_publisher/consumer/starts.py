@@ -1,7 +1,7 @@
 """Counts how often a handler started on a message and never ended, because its worker died.
 
-The broker's counters would not do: classic queues have none, and quorum queues also count the neighbours
-of a message whose worker died, and orderly closes.
+The broker's counters cannot be used: classic queues have none, and quorum queues also count other
+messages that the dead worker held, and orderly closes.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ logger = logging.getLogger("rmq_publisher.consumer")
 
 
 def identity(message: ReceivedMessage) -> str:
-    """Return by what a message is recognised when it comes again: its id, else a digest of its body."""
+    """Return what identifies a message when it is redelivered: its id, or a digest of its body."""
     try:
         return message.message_id or f"sha256 {hashlib.sha256(message.body).hexdigest()}"
-    except DecodeError:  # nothing of it can be read
+    except DecodeError:  # neither properties nor body can be read
         return f"sha256 {hashlib.sha256(message.header).hexdigest()}"
 
 
 def label(message: ReceivedMessage) -> str:
-    """Return what a message is called in the log."""
+    """Return the name of a message in log lines."""
     try:
         return message.message_id or "without id"
     except DecodeError:
@@ -43,9 +43,9 @@ def label(message: ReceivedMessage) -> str:
 class Starts:
     """The starts of one handler that have not ended, as rows of a table.
 
-    A message gets a row before its handler starts, if it has been delivered before, and loses it at the
-    handler's end; both in autocommit. So the very first crash goes unrecorded, and messages that only
-    waited in a worker that died are not counted.
+    A redelivered message gets a row before its handler starts; the row is deleted when the handler ends.
+    Both happen in autocommit. The very first crash is therefore not recorded, and messages that were only
+    waiting in a worker that died are not counted.
 
     Args:
         name: of the handler.
@@ -60,10 +60,10 @@ class Starts:
         self._database = database
         self.reason = unfit(database)
         self._running: set[uuid.UUID] = set()
-        self._left_over: set[uuid.UUID] = set()  # ended, and not deleted yet
+        self._left_over: set[uuid.UUID] = set()  # ended, but not deleted yet
 
     def begin(self, message: ReceivedMessage) -> int:
-        """Note that a handler is about to start; return how many earlier starts never ended.
+        """Record that a handler is about to start; return how many earlier starts never ended.
 
         Raises:
             DatabaseError, InterfaceError: Django's; the handler must not start.
@@ -75,7 +75,7 @@ class Starts:
         return before
 
     def note(self, message: ReceivedMessage) -> None:
-        """Write the start of a running handler that is about to be killed, unless that is done.
+        """Write the start of a running handler that is about to be killed, unless it is written already.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -84,7 +84,7 @@ class Starts:
             self.begin(message)
 
     def end(self, message: ReceivedMessage) -> None:
-        """Note that the handler has ended."""
+        """Record that the handler has ended."""
         if not self._running:
             return
         key = self._key(message)

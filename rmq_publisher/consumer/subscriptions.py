@@ -1,4 +1,4 @@
-"""The queues of a consumer: what was given for each, and how it is consumed from."""
+"""The queues of a consumer, and their subscriptions."""
 
 import itertools
 import os
@@ -12,19 +12,19 @@ from rmq_publisher.transport.consuming import Subscription
 Queue: TypeAlias = str | QueueConfig
 QueueItem: TypeAlias = Queue | tuple[Queue, Mapping[str, Any]]
 
-PREFETCH = 100  # an eager reader would hold a whole queue
+PREFETCH = 100  # without a limit, one consumer would hold a whole queue
 PREFETCH_MAX = 65_535  # AMQP 0-9-1, 1.8.3.1: 16 bits
 _numbers = itertools.count(1)
 
 
 class ConsumedQueue:
-    """A queue that a consumer knows.
+    """A queue of a consumer.
 
     Attributes:
-        queue: what was given.
+        queue: as it was given.
         arguments: of the consumer: ``x-priority``, ``x-stream-offset``.
-        subscription: how it is consumed from now; None while it is not.
-        no_ack: whether its messages are acknowledged as they are taken.
+        subscription: the current one; None while it is not consumed from.
+        no_ack: whether its messages are acknowledged when they are received.
     """
 
     def __init__(self, item: QueueItem) -> None:
@@ -38,7 +38,7 @@ class ConsumedQueue:
         self.no_ack = False
 
     def topology(self, *, declare: bool) -> Topology:
-        """Return what to declare or verify; a missing queue must not cost the others the channel."""
+        """Return what to declare or verify first: consuming from a missing queue closes the channel."""
         if declare and isinstance(self.queue, QueueConfig):
             return (self.queue,)
         return (QueueName(self.name),)
@@ -81,10 +81,10 @@ def queue_name(queue: Queue) -> str:
 
 
 def check_prefetch(count: object) -> int:
-    """Return a prefetch count; None and 0 stand for the default.
+    """Return a prefetch count; None and 0 mean the default.
 
     Raises:
-        ValueError: it is no count, or more than AMQP can say.
+        ValueError: it is not a count, or larger than AMQP allows.
     """
     if count is None or (count == 0 and not isinstance(count, bool)):
         return PREFETCH

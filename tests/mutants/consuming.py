@@ -60,7 +60,7 @@ MUTANTS = (
         "stale messages are handed out",
         "What a lost channel brought is not handed out.",
         RECEIVER,
-        "            elif source.is_current(item):  # else it comes again\n",
+        "            elif source.is_current(item):  # otherwise it is redelivered\n",
         "            else:\n",
         FAULTS,
     ),
