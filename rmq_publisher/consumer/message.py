@@ -19,6 +19,7 @@ from rmq_publisher.transport.consuming import (
     Delivered,
 )
 
+_Errors = type[Exception] | tuple[type[Exception], ...]
 # By verdict.
 _SETTLED = ("acknowledged", "rejected", "requeued", "acknowledged", "given back")
 
@@ -233,7 +234,7 @@ class ReceivedMessage:
         """
         if self.no_ack:
             raise MessageStateError("the message was acknowledged as it was taken (no_ack)")
-        if self._is_of_stream():
+        if self.stream_offset() is not None:
             raise MessageStateError(
                 "a stream keeps its messages: ack() this one; it can be neither rejected nor requeued"
             )
@@ -247,11 +248,13 @@ class ReceivedMessage:
         """Return it unhandled; unlike `requeue`, RabbitMQ 4.3 does not count it. Not for streams."""
         self._settle(GIVE_BACK)
 
-    def _is_of_stream(self) -> bool:
+    def stream_offset(self) -> int | None:
+        """Return its place in its stream; None where it has none, or its headers cannot be read."""
         try:
-            return STREAM_OFFSET in (self._values.get("headers") or {})
+            offset = (self._values.get("headers") or {}).get(STREAM_OFFSET)
         except DecodeError:
-            return False
+            return None
+        return offset if isinstance(offset, int) else None
 
     def _settle(self, verdict: int) -> None:
         if self.guarded:
@@ -266,19 +269,13 @@ class ReceivedMessage:
         self._state = _SETTLED[verdict]
 
     def ack_log_error(
-        self,
-        logger: logging.Logger,
-        errors: type[Exception] | tuple[type[Exception], ...],
-        multiple: bool = False,
+        self, logger: logging.Logger, errors: _Errors, multiple: bool = False
     ) -> bool:
         """Acknowledge it, and log those ``errors`` instead of raising; return whether it succeeded."""
         return _logged(logger, errors, "ack", self, lambda: self.ack(multiple))
 
     def reject_log_error(
-        self,
-        logger: logging.Logger,
-        errors: type[Exception] | tuple[type[Exception], ...],
-        requeue: bool = False,
+        self, logger: logging.Logger, errors: _Errors, requeue: bool = False
     ) -> bool:
         """Reject it, and log those ``errors`` instead of raising; return whether it succeeded."""
         return _logged(logger, errors, "reject", self, lambda: self.reject(requeue))
@@ -286,7 +283,7 @@ class ReceivedMessage:
 
 def _logged(
     logger: logging.Logger,
-    errors: type[Exception] | tuple[type[Exception], ...],
+    errors: _Errors,
     what: str,
     message: ReceivedMessage,
     settle: Callable[[], None],

@@ -12,7 +12,6 @@ from rmq_publisher.consumer.unsettled import UnsettledCount
 from rmq_publisher.timing import monotonic
 from rmq_publisher.transport.consuming import (
     ACK,
-    STREAM_OFFSET,
     Cancelled,
     Delivered,
     Subscription,
@@ -90,7 +89,7 @@ class Receiver:
         one = self._by_tag[delivered.consumer_tag]
         message = ReceivedMessage(delivered, self._origin, one.name, one.no_ack)
         if one.subscription is not None and one.subscription.is_stream:
-            one.subscription.next_offset = message.headers[STREAM_OFFSET] + 1
+            one.subscription.passed(message.stream_offset())
         if one.no_ack:
             self.source.settle(delivered, ACK)
         else:

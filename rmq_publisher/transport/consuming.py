@@ -45,6 +45,11 @@ class Subscription:
         """Whether it reads a stream, as far as its arguments tell."""
         return STREAM_OFFSET in self.arguments
 
+    def passed(self, offset: int | None) -> None:
+        """Note that a stream's message was taken; None if its headers cannot be read."""
+        if offset is not None:  # else a lost connection brings that one again, and no other
+            self.next_offset = offset + 1
+
     def current_arguments(self) -> dict[str, Any]:
         """Return the arguments with which to consume now: a stream goes on where it stopped."""
         arguments = dict(self.arguments)

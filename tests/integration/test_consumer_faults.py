@@ -6,9 +6,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from pika import BasicProperties
 
-from rmq_publisher import BrokerUnavailable, Consumer, QueueConfig, Rejected, connections, publish
-from rmq_publisher.consumer import MessageStateError, ReceivedMessage
+from rmq_publisher import (
+    BrokerUnavailable,
+    Consumer,
+    QueueConfig,
+    Rejected,
+    connections,
+    publish,
+)
+from rmq_publisher.consumer import DecodeError, MessageStateError, ReceivedMessage
 from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.proxy import Proxy, closed_port
 
@@ -238,3 +246,23 @@ def test_its_connection_is_its_own(rmq: Any, amqp: Amqp) -> None:
     with Consumer([queue]) as consumer:
         connections.close()
         take(consumer).ack()
+
+
+def test_a_stream_goes_past_a_message_whose_properties_cannot_be_read(
+    rmq: Any, amqp: Amqp, names: Names
+) -> None:
+    stream = QueueConfig(names.queue(), queue_type="stream")
+    connections["default"].declare((stream,), SOON)
+    headers: dict[Any, Any] = {b"\xff": "not UTF-8"}
+    amqp.channel.basic_publish(
+        "", stream.name, b"odd", BasicProperties(headers=headers, content_type="text/plain")
+    )
+    send("2", stream.name)
+    with Consumer([(stream, {"x-stream-offset": "first"})], using="default") as consumer:
+        odd = take(consumer)
+        assert odd.body == b"odd"
+        with pytest.raises(DecodeError):
+            _ = odd.headers
+        odd.ack()
+        assert take(consumer).body == b"2"
+    amqp.delete_queue(stream.name)
