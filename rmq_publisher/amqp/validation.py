@@ -51,6 +51,11 @@ def plain_str(name: Any) -> str:
     return str.__str__(name)
 
 
+def plain(value: Any) -> Any:
+    """Return a str without its subclass, and anything else as it is."""
+    return plain_str(value) if isinstance(value, str) else value
+
+
 def milliseconds(what: str, value: Seconds) -> int:
     """Return seconds or a timedelta as AMQP's whole milliseconds, to the nearest one.
 
@@ -106,8 +111,7 @@ class Value:
     def keep_plain(self) -> None:
         """Make plain strings of those attributes that are members of an enum or of another subclass."""
         for name, value in list(vars(self).items()):
-            if isinstance(value, str):
-                self.keep(**{name: plain_str(value)})
+            self.keep(**{name: plain(value)})
 
     def seal(self, *parts: Any) -> None:
         """Set the parts that decide about equality."""
@@ -172,6 +176,4 @@ def _plain(what: str, value: Any) -> Any:
         raise TopologyError(
             f"{what} is a float, which pika cannot send in a declaration: use a whole number or a str"
         )
-    if isinstance(value, str):
-        return plain_str(value)
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections as databases
 
-from rmq_publisher.amqp.validation import plain_str
+from rmq_publisher.amqp.validation import plain
 from rmq_publisher.conf.broker_url import Node
 from rmq_publisher.conf.reading import SET_URL, Reading
 from rmq_publisher.conf.schema import (
@@ -79,8 +79,9 @@ def alias_for(using: str | None) -> str:
         ImproperlyConfigured: none is configured.
     """
     known = _reading().connections
+    using = plain(using)
     if isinstance(using, str) and using in known:
-        return plain_str(using)
+        return using
     if not known:
         raise ImproperlyConfigured(_no_such(using))
     if using is None:
@@ -91,7 +92,7 @@ def alias_for(using: str | None) -> str:
 
 
 def _no_such(alias: str | None) -> str:
-    known = _reading().connections
+    known, alias = _reading().connections, plain(alias)
     if not known:
         return f"RMQ_URL is not set, and there is no RabbitMQ connection. {SET_URL}"
     return f"There is no RabbitMQ connection {alias!r}. {_advice(alias)}"

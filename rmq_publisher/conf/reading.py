@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from rmq_publisher.amqp.validation import plain
 from rmq_publisher.conf import validators
 from rmq_publisher.conf.broker_url import Broker
 from rmq_publisher.conf.schema import (
@@ -105,6 +106,7 @@ class Reading:
     def _named(self, connections: Mapping[Any, Any]) -> Iterator[tuple[str, Found]]:
         """Yield the settings of each alias in RMQ_CONNECTIONS, including unknown keys."""
         for alias, own in connections.items():
+            alias = plain(alias)  # noqa: PLW2901
             label = f"RMQ_CONNECTIONS[{alias!r}]"
             if isinstance(alias, str) and alias and isinstance(own, Mapping):
                 given = {key: value for key, value in own.items() if _is_set(key, value)}

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from rmq_publisher.amqp.entities import QueueConfig
+from rmq_publisher.amqp.validation import plain_str
 from rmq_publisher.consumer.subscriptions import PREFETCH_MAX, Queue, QueueItem, consumed_queue
 from rmq_publisher.messages.compose import alias_of
 from rmq_publisher.serialization import accepted
@@ -155,13 +156,13 @@ def _name(name: Any, function: Any) -> str:
         raise TypeError(f"name must be a str, not {type(name).__name__}")
     if not name or len(name) > NAME_MAX or not name.isprintable():
         raise ValueError(f"name must have 1 to {NAME_MAX} printable characters")
-    return name
+    return plain_str(name)
 
 
 def _text(label: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{label} must be the name of an alias, not {type(value).__name__}")
-    return value
+    return None if value is None else plain_str(value)
 
 
 def _accept(accept: Any) -> tuple[str, ...] | None:

@@ -30,7 +30,7 @@ class ConsumedQueue:
     def __init__(self, item: QueueItem) -> None:
         queue, arguments = item if isinstance(item, tuple) else (item, {})
         if not isinstance(queue, QueueConfig):
-            check_name("queue (unless it is a QueueConfig)", queue)
+            queue = check_name("queue (unless it is a QueueConfig)", queue)
         self.queue = queue
         self.name = queue.name if isinstance(queue, QueueConfig) else queue
         self.arguments = plain_arguments(f"consumer arguments of queue {self.name!r}", arguments)

@@ -14,7 +14,7 @@ from pika import BasicProperties
 from rmq_publisher import serialization
 from rmq_publisher.amqp.encoding import FieldError, utf8
 from rmq_publisher.amqp.entities import Topology
-from rmq_publisher.amqp.validation import Seconds, TopologyError
+from rmq_publisher.amqp.validation import Seconds, TopologyError, plain
 from rmq_publisher.exceptions import InvalidMessage
 from rmq_publisher.messages.properties import id_and_header
 from rmq_publisher.messages.unencodable import culprit
@@ -223,7 +223,7 @@ def _check_size(body: bytes, limit: int) -> None:
 def _compressed(encoded: serialization.Encoded, compression: str) -> serialization.Encoded:
     __traceback_hide__ = True  # as in compose()
     try:
-        return serialization.compress(encoded, compression)
+        return serialization.compress(encoded, plain(compression))
     except (LookupError, ValueError) as error:
         raise FieldError(str(error.args[0])) from error
 
@@ -233,7 +233,7 @@ def _encoded(body: Any, serializer: str | None) -> serialization.Encoded:
     __traceback_hide__ = True  # as in compose()
     if serializer is not None:
         try:
-            serialization.check(serializer)  # an unknown name is an error for every body
+            serialization.check(plain(serializer))  # an unknown name is an error for every body
         except LookupError as error:
             raise FieldError(str(error.args[0])) from error
     if isinstance(body, bytes):

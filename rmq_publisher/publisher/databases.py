@@ -2,6 +2,7 @@
 
 from django.db import connections as databases
 
+from rmq_publisher.amqp.validation import plain
 from rmq_publisher.conf import loader
 from rmq_publisher.exceptions import InvalidMessage
 
@@ -12,6 +13,7 @@ def check_database(database: str | None) -> None:
     Raises:
         InvalidMessage: there is no such database.
     """
+    database = plain(database)
     if database is not None and database not in databases:
         hint = (
             f"; it is a RabbitMQ alias: using={database!r}" if database in loader.aliases() else ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rmq_publisher.amqp.validation import plain
 from rmq_publisher.conf import loader
 from rmq_publisher.conf.schema import DELIVERIES, Delivery
 from rmq_publisher.exceptions import InvalidMessage
@@ -17,7 +18,7 @@ def delivery_mode_of(
     Raises:
         InvalidMessage: it is unknown or cannot be had.
     """
-    mode = loader.connection(using).delivery if delivery is None else delivery
+    mode = loader.connection(using).delivery if delivery is None else plain(delivery)
     if mode not in DELIVERIES:
         raise InvalidMessage(f"delivery must be one of {DELIVERIES}, not {mode!r}")
     if mode != "outbox" and outbox_is_required():

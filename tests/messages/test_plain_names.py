@@ -6,10 +6,20 @@ from enum import Enum, IntEnum
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from rmq_publisher import Binding, ExchangeConfig, QueueConfig, publish
+from rmq_publisher import (
+    Binding,
+    ExchangeConfig,
+    InvalidMessage,
+    QueueConfig,
+    connections,
+    consume,
+    publish,
+)
 from rmq_publisher.amqp.validation import TopologyError, milliseconds
+from rmq_publisher.consumer.handlers import options_of
 from rmq_publisher.models import OutboxMessage
 from tests.support.rig.amqp import Amqp
 
@@ -122,3 +132,33 @@ def test_the_default_exchange_routes_by_a_members_value(rmq: Any, amqp: Amqp) ->
 
     publish("b", queue=Mine.QUEUE, delivery="now")
     assert [message.body for message in amqp.drain(queue)] == [b"b"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: publish("b", queue="q", using=Name.ID),
+        lambda: publish("b", queue="q", database=Name.ID),
+        lambda: publish("b", queue="q", delivery=Name.ID),  # type: ignore[arg-type]
+        lambda: publish({}, queue="q", serializer=Name.ID),
+        lambda: publish("b", queue="q", compression=Name.ID),
+        lambda: connections[Name.ID],
+    ],
+)
+def test_errors_show_plain_names(call: Any) -> None:
+    with pytest.raises((InvalidMessage, ImproperlyConfigured), match="my-id") as caught:
+        call()
+    assert "Name" not in str(caught.value)
+
+
+def test_aliases_and_handlers_have_plain_names(settings: Any) -> None:
+    settings.RMQ_CONNECTIONS = {Name.ID: {"URL": "memory://"}, Name.KEY: {"URL": "memory://"}}
+
+    def handle(_: Any) -> None:
+        raise NotImplementedError
+
+    consume(Name.ORDERS, name=Name.ID, using=Name.KEY)(handle)
+    handler = options_of(handle)
+    told = [*connections, handler.name, handler.queue, handler.using]
+    assert {"my-id", "my-key", "orders"} <= set(told)
+    assert kinds(told) == {str}
