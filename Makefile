@@ -6,7 +6,7 @@
 python := .venv/bin/python
 # More arguments for pytest, the benchmark, faults and mutants: make test ARGS="-k outbox -x"
 ARGS ?=
-# Arguments of the benchmark's second part, stored messages: empty for the full sizes.
+# Arguments of the benchmark's parts on stored messages, consuming and tasks: empty for the full sizes.
 STORED ?= --quick
 # Processes that share the test suite (auto: two more than there are cores).
 WORKERS ?= auto
@@ -50,6 +50,8 @@ bench: ## Measure throughput and latency, and write the tables of docs/explanati
 	@.ci/setup --server --databases test bench
 	@$(python) -m tests.bench --output docs/explanation/benchmark.md $(ARGS)
 	@$(python) -m tests.bench.stored --output docs/explanation/benchmark.md $(STORED)
+	@$(python) -m tests.bench.consuming --output docs/explanation/benchmark.md $(STORED)
+	@$(python) -m tests.bench.tasks --output docs/explanation/benchmark.md $(STORED)
 
 faults: ## Test the engine under faults, with figures (ARGS="--size small": half a minute)
 	@.ci/setup --server test

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ from . import figures
 from .figures import Rows, Size
 
 _ROOT = Path(__file__).parents[3]
-BEGIN = "<!-- BEGIN stored: made by `make bench`, not by hand -->"
-END = "<!-- END stored -->"
 PATIENCE = 600  # seconds for one task
 
 
@@ -125,13 +123,26 @@ class Stage:
         return measured
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.stored", description=__doc__)
+Part = Callable[[Stage, Any], tuple[Rows, str]]
+
+
+def run(
+    section: str, parts: Mapping[str, Part], sizes: type[Any], arguments: Sequence[str] | None
+) -> int:
+    """Measure the parts of a benchmark, and write them into a section of a page.
+
+    Args:
+        section: what the marks in the page call it.
+        parts: what ``--only`` chooses from.
+        sizes: what makes a `quick` and a `full` size.
+        arguments: of the command line.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m tests.bench.{section}")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
-    parser.add_argument("--only", action="append", choices=figures.PARTS, help="this part")
+    parser.add_argument("--only", action="append", choices=parts, help="this part; repeatable")
     parser.add_argument("--output", type=Path, help="a page whose marked part is made anew")
     options = parser.parse_args(arguments)
-    size = Size.quick() if options.quick else Size.full()
+    size = sizes.quick() if options.quick else sizes.full()
     with contextlib.ExitStack() as stack:
         node = StompNode().start()
         stack.callback(node.discard)
@@ -141,21 +152,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack.callback(stage.amqp.close)
         head = machine.describe(f"{wire.product(node.url())} (local), its files on disk")
         head.append(("database", f"{postgres.version()}, durable"))
-        parts = [markdown(["machine", ""], head)]
+        texts = [markdown(["machine", ""], head)]
         summary: Rows = []
-        for name in options.only or figures.PARTS:
+        for name in options.only or parts:
             say(name)
-            told, text = figures.PARTS[name](stage, size)
+            told, text = parts[name](stage, size)
             summary += told
-            parts.append(text)
-    parts.insert(1, markdown(["figure", "measured", "aim"], summary))
-    text = "\n\n".join(parts)
+            texts.append(text)
+    texts.insert(1, markdown(["figure", "measured", "aim"], summary))
+    text = "\n\n".join(texts)
     print(text)
     if options.output is not None:
-        page = options.output.read_text()
-        before, _, rest = page.partition(BEGIN)
-        options.output.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        write(options.output, section, text)
     return 0
+
+
+def write(path: Path, section: str, text: str) -> None:
+    """Put the tables between the marks of a section."""
+    begin = f"<!-- BEGIN {section}: made by `make bench`, not by hand -->"
+    end = f"<!-- END {section} -->"
+    before, found, rest = path.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(f"{path} is a page without the two marks of {section}:\n{begin}\n{end}")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run("stored", figures.PARTS, Size, arguments)
 
 
 if __name__ == "__main__":

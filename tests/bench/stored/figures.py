@@ -69,11 +69,11 @@ def relays(stage: Stage, size: Size) -> tuple[Rows, str]:
         "jaiminho": ("jaiminho's way, confirmed", {"do": "relay", "messages": slow}),
     }
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(stage.peer("ours"))
+        ours = stack.enter_context(stage.peer("stored.ours"))
         peers = {"relay": ours, "many": ours}
         if importlib.util.find_spec("django_outbox_pattern"):
-            peers["pattern"] = stack.enter_context(stage.peer("outbox_pattern"))
-        peers["jaiminho"] = stack.enter_context(stage.peer("jaiminho"))
+            peers["pattern"] = stack.enter_context(stage.peer("stored.outbox_pattern"))
+        peers["jaiminho"] = stack.enter_context(stage.peer("stored.jaiminho"))
         rates: dict[str, list[float]] = {key: [] for key in tasks}
         cpu: dict[str, list[float]] = {key: [] for key in tasks}
         for _ in range(size.rounds):
@@ -114,7 +114,7 @@ def requests(stage: Stage, size: Size) -> tuple[Rows, str]:
     """What a request that inserts one row pays for publishing one message."""
     told: Rows = []
     rows = []
-    with stage.peer("ours") as ours:
+    with stage.peer("stored.ours") as ours:
         for threads in (1, 8):
             p50: dict[str, list[float]] = {"": [], "on_commit": [], "outbox": [], "written": []}
             for _ in range(size.rounds):
@@ -152,7 +152,10 @@ def arrivals(stage: Stage, size: Size) -> tuple[Rows, str]:
     rows = []
     told: Rows = []
     messages = size.messages
-    with stage.peer("ours") as writer, stage.peer("ours", RMQ_OUTBOX_GRACE=0) as lazy:
+    with (
+        stage.peer("stored.ours") as writer,
+        stage.peer("stored.ours", RMQ_OUTBOX_GRACE=0) as lazy,
+    ):
         lazy.run(do="start_relay")
         taken: dict[str, list[Measured]] = {"confirmed": [], "writer": [], "relay": []}
         for _ in range(size.rounds):
@@ -179,7 +182,7 @@ def arrivals(stage: Stage, size: Size) -> tuple[Rows, str]:
 
 def claims(stage: Stage, size: Size) -> tuple[Rows, str]:
     """A claim of 256 of 1,000 pending rows, alone and beside millions of delivered ones."""
-    with stage.peer("ours") as ours:
+    with stage.peer("stored.ours") as ours:
         say(f"  {size.delivered:,} delivered rows")
         small = ours.run(do="claim", delivered=0, pending=1000, rounds=size.claims)["p50"]
         large = ours.run(do="claim", delivered=size.delivered, pending=1000, rounds=size.claims)[
@@ -198,7 +201,7 @@ def claims(stage: Stage, size: Size) -> tuple[Rows, str]:
 
 def scheduled(stage: Stage, size: Size) -> tuple[Rows, str]:
     """What a million messages for tomorrow cost, how late one is, and who wins a race with `cancel`."""
-    with stage.peer("ours") as ours:
+    with stage.peer("stored.ours") as ours:
         say(f"  {size.waiting:,} rows that wait")
         alone = ours.run(do="waiting", waiting=0, rounds=size.claims)["p50"]
         beside = ours.run(do="waiting", waiting=size.waiting, rounds=size.claims)["p50"]
@@ -241,7 +244,7 @@ def keys(stage: Stage, size: Size) -> tuple[Rows, str]:
     counts = {0: size.rows, 1000: size.rows, 20: size.rows // 2, 1: size.rows // 10}
     rates: dict[int, list[float]] = {count: [] for count in counts}
     told: Rows = []
-    with stage.peer("ours") as ours:
+    with stage.peer("stored.ours") as ours:
         for _ in range(size.rounds):
             for count, messages in counts.items():
                 rates[count].append(

@@ -1,6 +1,7 @@
 """One process of the benchmark: reads tasks from its standard input, writes what it measured.
 
-Run as ``python -m tests.bench.stored.work MODULE``; the first line says where broker and database are.
+Run as ``python -m tests.bench.stored.work PACKAGE.MODULE``, of the packages in `tests.bench`; the
+first line says where broker and database are.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     told: dict[str, Any] = json.loads(sys.stdin.readline())
-    peer = importlib.import_module(f"tests.bench.stored.{sys.argv[1]}").Peer(told)
+    peer = importlib.import_module(f"tests.bench.{sys.argv[1]}").Peer(told)
 
     def answer(value: dict[str, Any]) -> None:
         answers.write(json.dumps(value) + "\n")
