@@ -149,7 +149,7 @@ def no_retries(queue: str | QueueConfig, levels: RetryLevels) -> str:
     if arguments.get("x-queue-type") == "stream":
         return _IS_STREAM
     if "x-expires" in arguments:
-        return "the queue expires, so a message that waits for its next attempt could not come back to it"
+        return "it expires, so a message that waits for its next attempt could not come back to it"
     return ""
 
 

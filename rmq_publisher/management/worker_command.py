@@ -60,10 +60,10 @@ class WorkerCommand(QuietableCommand):
         raise NotImplementedError
 
     def tick(self, worker: Worker) -> None:
-        """Do what is to be done about twice a second.
+        """Called about twice a second while the worker runs.
 
         Raises:
-            HandlerOverran: this process is to be replaced.
+            HandlerOverran: this process must be replaced.
         """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -75,24 +75,22 @@ class WorkerCommand(QuietableCommand):
             "--processes",
             type=_count,
             metavar="N",
-            help="Run in N processes of their own, which are replaced when they die.",
+            help="Run in N child processes, which are replaced when they die.",
         )
         parser.add_argument(
             "--stop-timeout",
             type=_seconds,
             default=STOP_TIMEOUT,
             metavar="S",
-            help="Seconds in which SIGTERM ends it. Default: 25.",
+            help="Seconds that it may take to end after SIGTERM. Default: 25.",
         )
         parser.add_argument(
             "--ready-file",
             type=Path,
             metavar="PATH",
-            help="A file that exists while all queues are consumed from.",
+            help="A file that exists while the worker receives messages.",
         )
-        parser.add_argument(
-            "--autoreload", action="store_true", help="Start again when code changes."
-        )
+        parser.add_argument("--autoreload", action="store_true", help="Restart when code changes.")
         parser.add_argument("--child", type=int, help="Used by --processes.")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -194,7 +192,7 @@ class Status:
         self._said = 0
 
     def tick(self, worker: Worker) -> None:
-        """Say how it goes, if it is time."""
+        """Print progress from time to time."""
         now = monotonic()
         if now < self._due:
             return
@@ -209,13 +207,13 @@ class Status:
 
 
 def summary(counts: Any) -> str:
-    """Return how many messages ended in which way."""
+    """Return how many messages were handled, failed, and so on."""
     failed = counts[Ended.FAILED] + counts[Ended.RETRY]
     parts = [f"handled {counts[Ended.HANDLED]}"]
     for name, count in (
         ("failed", failed),
         ("rejected", counts[Ended.REJECTED]),
-        ("given back", counts[Ended.NOT_AN_ATTEMPT]),
+        ("returned", counts[Ended.NOT_AN_ATTEMPT]),
     ):
         if count:
             parts.append(f"{name} {count}")

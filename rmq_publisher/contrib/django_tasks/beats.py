@@ -1,4 +1,4 @@
-"""The thread by which a worker says that it is alive, and deletes what is old."""
+"""The thread that writes a worker's heartbeats, and deletes old rows."""
 
 import logging
 import threading
@@ -14,18 +14,18 @@ from rmq_publisher.timing import monotonic
 logger = logging.getLogger("rmq_publisher.tasks")
 
 PRUNE_SECONDS = 3600.0
-PRUNED_AT_ONCE = 1_000  # results; the next beat goes on
+PRUNED_AT_ONCE = 1_000  # results; the next heartbeat continues
 
 
 class Beats(threading.Thread):
-    """Beats until it is stopped; then nothing of the worker is left in the table.
+    """Writes heartbeats until it is stopped.
 
     Args:
         backend: alias in ``TASKS``.
         options: of the backend.
         worker_id: of the process.
         product: returns the broker's name and version.
-        judging: told (``may_judge=``) whether the beats of others can be relied on.
+        judging: called with ``may_judge=``: whether the heartbeats of others can be relied on.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Beats(threading.Thread):
         self._prune_at = monotonic() + workers.ALIVE_SECONDS * 4
 
     def beat(self) -> None:
-        """Beat once, in the calling thread: before the first task is taken.
+        """Write a heartbeat in the calling thread, before the first task is received.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -55,7 +55,7 @@ class Beats(threading.Thread):
         workers.beat(self._options.database, self._worker_id, self._product())
 
     def run(self) -> None:
-        """Beat every few seconds."""
+        """Write a heartbeat every few seconds."""
         connection = databases[self._options.database]
         try:
             while not self._stopping.wait(workers.BEAT_SECONDS):
@@ -68,7 +68,7 @@ class Beats(threading.Thread):
                     self._judging(may_judge=False)
                     kind = type(error).__name__
                     logger.warning(
-                        "worker %s cannot say that it is alive: %s", self._worker_id, kind
+                        "worker %s: the heartbeat cannot be written: %s", self._worker_id, kind
                     )
                     connection.close()
         finally:
@@ -81,16 +81,18 @@ class Beats(threading.Thread):
             self.join(workers.BEAT_SECONDS)
 
     def forget(self) -> None:
-        """Say that the worker has ended, in the calling thread."""
+        """Delete the worker's row, in the calling thread."""
         try:
             workers.forget(self._options.database, self._worker_id)
         except (DatabaseError, InterfaceError) as error:
             logger.warning(
-                "worker %s could not say that it ends: %s", self._worker_id, type(error).__name__
+                "worker %s: its heartbeat cannot be deleted: %s",
+                self._worker_id,
+                type(error).__name__,
             )
 
     def _judge(self) -> None:
-        """Trust the beats of others once they have had the time to beat again."""
+        """Rely on the heartbeats of others once they have had time to write new ones."""
         if self._failed_at and monotonic() - self._failed_at > workers.ALIVE_SECONDS:
             self._failed_at = None
             self._judging(may_judge=True)

@@ -1,4 +1,4 @@
-"""What the system checks say of a backend of tasks: found without a broker or a database.
+"""The system checks of a task backend, which need neither a broker nor a database.
 
 The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 
@@ -33,19 +33,19 @@ from rmq_publisher.db.support import unfit
 
 APP = "rmq_publisher.contrib.django_tasks"
 CONSUMER_TIMEOUT = (
-    1800.0  # seconds that RabbitMQ gives an unsettled message, unless told otherwise
+    1800.0  # RabbitMQ's default, in seconds, for the time that a message may stay unsettled
 )
 
 
 def has_framework() -> bool:
-    """Return whether Django's task framework is there: in Django, or as a package of its own."""
+    """Return whether Django's task framework is available: in Django, or as django-tasks."""
     return any(find_spec(name) is not None for name in ("django.tasks", "django_tasks"))
 
 
 def check_framework(**_: Any) -> list[checks.CheckMessage]:
-    """Say that the framework is missing."""
+    """Return an error if the framework is missing."""
     problem = Problem(
-        f"INSTALLED_APPS holds {APP}, which",
+        f"INSTALLED_APPS contains {APP}, which",
         "needs Django 6.0 or later, or the package django-tasks",
         "Install django-tasks, or a later Django.",
         f"{TAG}.E007",
@@ -64,7 +64,7 @@ def messages(problems: Iterable[Problem]) -> list[checks.CheckMessage]:
 
 
 def check_backend(alias: str, queues: Iterable[str], options: BackendOptions) -> Iterator[Problem]:
-    """Yield what is wrong with a backend besides what is wrong with an option by itself.
+    """Yield a backend's problems that involve more than the value of one option.
 
     Args:
         alias: of ``TASKS``.
@@ -82,7 +82,7 @@ def check_backend(alias: str, queues: Iterable[str], options: BackendOptions) ->
         try:
             all_queues(options, queue)
         except TopologyError as error:
-            text = f"gives the queue {queue[:60]!r} a name that no broker takes: {error}"
+            text = f"gives the queue {queue[:60]!r} an invalid name at the broker: {error}"
             yield Problem(f"{place}['prefix']", text, "Shorten one of them.", f"{TAG}.E005")
     yield from _timeouts(place, options)
 
@@ -90,7 +90,7 @@ def check_backend(alias: str, queues: Iterable[str], options: BackendOptions) ->
 def _connection(place: str, options: BackendOptions) -> Iterator[Problem]:
     known = loader.aliases()
     if not known:
-        return  # rmq_publisher.W001 says so
+        return  # rmq_publisher.W001 reports it
     listed = ", ".join(map(repr, known))
     hint = f"Set it to one of {listed}."
     if options.using is None and len(known) > 1:
@@ -112,8 +112,10 @@ def _database(place: str, options: BackendOptions) -> Iterator[Problem]:
     elif apps.is_installed(APP) and not router.allow_migrate(
         database, apps.get_app_config(TAG).label, model_name="taskrecord"
     ):
-        text = f"is {database!r}, from which DATABASE_ROUTERS keep the table of tasks"
-        hint = "Let allow_migrate() say True for rmq_publisher_tasks, or name another database."
+        text = f"is {database!r}, where DATABASE_ROUTERS do not allow the table of tasks"
+        hint = (
+            "Have allow_migrate() return True for rmq_publisher_tasks, or name another database."
+        )
         yield Problem(place, text, hint, f"{TAG}.E004")
 
 
@@ -128,14 +130,14 @@ def _timeouts(place: str, options: BackendOptions) -> Iterator[Problem]:
             yield Problem(
                 name,
                 f"of {timeout:g} s is longer than the {CONSUMER_TIMEOUT:.0f} s (consumer_timeout) after "
-                "which RabbitMQ takes a message back and delivers it again",
+                "which RabbitMQ requeues and redelivers a message",
                 "Raise the broker's consumer_timeout above it and silence this check, or split the task.",
                 f"{TAG}.W002",
             )
 
 
 def sharing(backends: Iterable[tuple[str, Iterable[str], BackendOptions]]) -> Iterator[Problem]:
-    """Yield backends whose tasks go to one queue: the workers of each would take the other's.
+    """Yield backends that share a queue: the workers of each would receive the other's tasks.
 
     Args:
         backends: alias, queues and options of each.
@@ -150,7 +152,7 @@ def sharing(backends: Iterable[tuple[str, Iterable[str], BackendOptions]]) -> It
                 continue
             yield Problem(
                 f"TASKS[{alias!r}]",
-                f"and TASKS[{other!r}] share queues of the broker: their prefix is {options.prefix!r}",
+                f"and TASKS[{other!r}] share queues at the broker: their prefix is {options.prefix!r}",
                 'Give one of them another "prefix", or other QUEUES.',
                 f"{TAG}.W001",
             )

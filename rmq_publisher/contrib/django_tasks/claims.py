@@ -1,7 +1,7 @@
-"""What a delivery means: decided by the task's row, under its lock.
+"""Decides from a task's row, under its lock, whether a delivery runs the task.
 
-A relay may send a message twice, a connection may be lost while the task goes on, and a worker may have
-died: the broker cannot tell these apart, the row and the beat of its last worker can.
+A message is also redelivered if a relay sent it twice, if a connection was lost while the task continues,
+or if a worker died. The broker cannot tell these cases apart; the row and its worker's heartbeat can.
 """
 
 import json
@@ -26,21 +26,19 @@ _PLACE = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
 
 
 class Meaning(Enum):
-    """What is to be done with a delivery."""
+    """What to do with a delivery."""
 
-    RUN = auto()  # the row is RUNNING, and the run is its last
+    RUN = auto()  # the row is RUNNING, and this is its latest run
     GONE = auto()  # acknowledge it: there is no row
     FINISHED = auto()  # acknowledge it: the task has finished, or was cancelled
     DUPLICATE = auto()  # acknowledge it: another delivery is being handled
-    LOST = (
-        auto()
-    )  # acknowledge it: the task has failed just now, since too many workers died over it
-    WAIT = auto()  # put it back for a while, without counting
+    LOST = auto()  # acknowledge it: the task has just failed, because too many workers died
+    WAIT = auto()  # requeue it with a delay, without counting
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a delivery means, and where it is to be run, what the row says.
+    """What a delivery means, and for a run the contents of the row.
 
     Attributes:
         seconds: to wait.
@@ -60,14 +58,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who asks.
+    """The worker that received a delivery.
 
     Attributes:
         database: Django alias.
         worker_id: of the process.
         is_busy: whether another thread of this process is handling a delivery of the task.
-        may_judge: whether the beats can be relied on: a worker that could not write its own for a while
-            does not call others dead.
+        may_judge: whether heartbeats can be relied on; not if this worker could not write its own lately,
+            because then others may not have been able to either.
     """
 
     database: str
@@ -77,13 +75,13 @@ class Claimant:
 
 
 def claim(who: Claimant, id: str, *, redelivered: bool, max_deaths: int) -> Claim:
-    """Decide what a delivery means, and begin its run where it is to run.
+    """Decide what a delivery means, and begin its run if the task must run.
 
     Args:
         who: the worker.
         id: of the task.
         redelivered: whether the message, or the one that it is a copy of, was delivered before.
-        max_deaths: workers that may die over the task.
+        max_deaths: how many workers may die while running the task.
 
     Raises:
         DatabaseError, InterfaceError: Django's.
@@ -92,7 +90,7 @@ def claim(who: Claimant, id: str, *, redelivered: bool, max_deaths: int) -> Clai
 
 
 def _first(who: Claimant, id: str) -> Claim | None:
-    """Begin the first run of a task, in one statement; None where it is not that."""
+    """Begin the first run of a task, in one statement; None if this is not its first run."""
     connection = databases[who.database]
     if not records.can_return(connection):
         return None

@@ -61,7 +61,7 @@ class Executor:
         options: of the backend.
         sender: of the signals: the backend's class.
         worker_id: of this process.
-        persistence: tries again what a database that is away keeps from being written.
+        persistence: repeats writes while the database is down.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class Executor:
         self._runs: dict[int, Run] = {}  # by thread
 
     def judge(self, may_judge: bool) -> None:
-        """Say whether the beats of other workers can be relied on."""
+        """Set whether the heartbeats of other workers can be relied on."""
         self._may_judge = may_judge
 
     def give_up(self, run: Run) -> None:
-        """Write that a run took too long, and that the others of this process are run again.
+        """Record that a run took too long, and make the other tasks of this process ready again.
 
-        Their threads are about to end with the process.
+        All threads are about to end with the process.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -97,7 +97,7 @@ class Executor:
         self.release_all()
 
     def release_all(self) -> None:
-        """Have what still runs here run again elsewhere: the process ends before it does.
+        """Make all running tasks ready again, because the process is about to end.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -107,15 +107,16 @@ class Executor:
 
     @property
     def runs(self) -> list[Run]:
-        """What runs now."""
+        """The current runs."""
         return list(self._runs.values())
 
     def execute(self, message: TaskMessage, *, redelivered: bool) -> Claim | None:
-        """Run a task, if its row says so.
+        """Run a task, unless its row shows that it must not run.
 
         Returns:
-            What the delivery meant. `Meaning.WAIT`: hand it over and acknowledge it. All else:
-            acknowledge it; None: the worker is stopping, and the row could not be written: leave it.
+            What to do with the delivery. For `Meaning.WAIT`, publish a delayed copy and acknowledge it;
+            for anything else, acknowledge it. None if the worker is stopping and the row could not be
+            written: leave it unsettled.
         """
         with self._handled(message.id) as is_busy:
             task = self._find(message.task)
@@ -165,11 +166,11 @@ class Executor:
         names = message.id, message.task
         if claim.meaning is Meaning.GONE:
             logger.warning(
-                "task %s (%s) is not run: it has no row; it was deleted, or rolled back by hand",
+                "task %s (%s) is not run: it has no row, so it was deleted",
                 *names,
             )
         elif claim.meaning is Meaning.LOST:
-            logger.error("task %s (%s) has failed: its workers died while they ran it", *names)
+            logger.error("task %s (%s) failed: its workers died while running it", *names)
             if claim.row is not None and not isinstance(task, BaseException):
                 result = results.result_of(claim.row)
                 task_finished.send_robust(sender=self._sender, task_result=result)
@@ -184,7 +185,7 @@ class Executor:
         __traceback_hide__ = True  # the arguments
         try:
             result = self._result(message, claim, task)
-        except Exception as error:  # noqa: BLE001 (its queue or priority are not valid any more)
+        except Exception as error:  # noqa: BLE001 (its queue or priority may have become invalid)
             return self._ends.failed(message.id, claim, options, error)
         run = Run(message.id, message.task, claim.attempt, options, result, monotonic())
         task_started.send_robust(sender=self._sender, task_result=result)
@@ -231,6 +232,6 @@ def _call(result: AnyResult) -> Any:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether somebody pressed Ctrl-C: Python raises that in the main thread only."""
+    """Whether this is Ctrl-C, which Python raises in the main thread only."""
     in_main = threading.current_thread() is threading.main_thread()
     return isinstance(error, KeyboardInterrupt) and in_main

@@ -1,6 +1,6 @@
-"""The message of a task: JSON, so that a worker in another language can take it.
+"""The message of a task: JSON, so that a worker in another language can read it.
 
-docs/reference/task-message.md describes it. Whoever changes it raises `VERSION`; a worker refuses
+docs/reference/task-message.md describes it. Increase `VERSION` with every change; a worker refuses
 versions that it does not know.
 """
 
@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 VERSION = 1
 TYPE = "rmq_publisher.task"  # AMQP's property
-# On a copy of a message that was put back because its task may be running: what comes again is no
-# duplicate then, although the broker has never delivered the copy before.
+# A header of the delayed copy of a message whose task may still be running. The broker delivers the copy
+# for the first time, but for the task it is a redelivery.
 PUT_BACK = "x-rmq-task-put-back"
-PUT_BACK_SECONDS = 5.0  # that it waits
+PUT_BACK_SECONDS = 5.0  # how long the copy waits
 
 
 class TaskMessageError(ValueError):
-    """A message that is not one of a task. It says what is wrong, and holds no value."""
+    """A message is not that of a task. The text names the problem, and contains no values."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """What a worker must know to run a task."""
+    """What a worker needs to know to run a task."""
 
     id: str
     task: str  # dotted path
@@ -53,8 +53,8 @@ def dumps(value: object) -> str:
     """Return JSON in ASCII.
 
     Raises:
-        ValueError: it holds NaN or infinity, which JSON has not.
-        TypeError: it holds something else that JSON has not.
+        ValueError: it contains NaN or infinity, which JSON does not support.
+        TypeError: it contains another value that JSON does not support.
     """
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 

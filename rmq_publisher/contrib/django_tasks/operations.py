@@ -1,4 +1,4 @@
-"""What people do with tasks: run them again, cancel them, delete them, send orphans once more."""
+"""What operators do with tasks: retry, cancel and delete them, and send orphans again."""
 
 from collections.abc import Iterator
 
@@ -18,11 +18,11 @@ from rmq_publisher.exceptions import Rejected
 from rmq_publisher.publisher.scheduling import cancel as cancel_message
 from rmq_publisher.transport.handler import connections
 
-ORPHAN_SECONDS = 24 * 3600.0  # no task is one before
+ORPHAN_SECONDS = 24 * 3600.0  # a younger task is never an orphan
 
 
 def retry(backend: ConfiguredBackend, id: str) -> bool:
-    """Run a task again that has failed, under the same id and with as many attempts as a new one.
+    """Run a failed task again, with the same id and as many attempts as a new one.
 
     Its errors and workers stay in its history.
 
@@ -45,13 +45,13 @@ def retry(backend: ConfiguredBackend, id: str) -> bool:
 
 
 def cancel(backend: ConfiguredBackend, id: str) -> bool:
-    """Cancel a task that waits; return whether there was such a one."""
+    """Cancel a task that has not started; return whether there was one."""
     with transaction.atomic(using=backend.configured.database):
         return cancel_message(id, database=backend.configured.database)
 
 
 def delete(backend: ConfiguredBackend, id: str) -> bool:
-    """Delete a task that has finished; return whether there was such a one."""
+    """Delete a finished task; return whether there was one."""
     finished = records.rows(backend.configured.database).filter(
         id=id, status__in=(records.FAILED, records.SUCCESSFUL)
     )
@@ -61,12 +61,12 @@ def delete(backend: ConfiguredBackend, id: str) -> bool:
 def orphans(backend: ConfiguredBackend, *, most: int = 1_000) -> Iterator[TaskRecord]:
     """Yield tasks that nothing will run any more, as far as can be known, the oldest first.
 
-    They are ready or running for more than a day, no message of theirs is stored, their queue and those
-    in which they would wait are empty, and no worker that is alive runs them.
+    They have been ready or running for more than a day, they have no stored message, their queue and its
+    retry queues are empty, and no living worker runs them.
 
     Args:
         backend: whose tasks.
-        most: rows to look at.
+        most: the largest number of rows to check.
 
     Raises:
         BrokerUnavailable: it cannot be asked.
@@ -94,7 +94,7 @@ def orphans(backend: ConfiguredBackend, *, most: int = 1_000) -> Iterator[TaskRe
 
 
 def send_orphan(backend: ConfiguredBackend, id: str) -> bool:
-    """Send the message of an orphan again, under the same id; a person's decision.
+    """Send the message of an orphan again, with the same id.
 
     Returns:
         Whether the task is still ready or running.
@@ -135,7 +135,7 @@ def _is_being_run(database: str, row: TaskRecord) -> bool:
 
 
 def _is_empty(options: BackendOptions, queue_name: str) -> bool:
-    """Return whether a queue and its levels hold nothing; what does not exist does not."""
+    """Return whether a queue and its retry queues are empty or do not exist."""
     transport = connections[rabbitmq_alias(options)]
     for queue in all_queues(options, queue_name):
         try:

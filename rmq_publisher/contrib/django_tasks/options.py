@@ -1,4 +1,4 @@
-"""What ``TASKS[alias]["OPTIONS"]`` may hold, read without connecting to anything."""
+"""The options of ``TASKS[alias]["OPTIONS"]``, validated without connecting to anything."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -36,9 +36,9 @@ class TaskOptions:
     max_deaths: int = 3
 
     def delay(self, failures: int) -> float:
-        """Return the seconds to wait after so many failed runs."""
+        """Return the seconds to wait after this many failed runs."""
         first, most = self.backoff
-        # 2.0**1024 would overflow; long before that it is the most.
+        # 2.0**1024 would overflow; the maximum is reached long before.
         return min(most, first * 2.0 ** min(failures - 1, 1000))
 
 
@@ -89,7 +89,7 @@ def backoff(value: object) -> tuple[float, float]:
     first, most = (seconds()(part) for part in value)
     if not first <= most <= MOST_BACKOFF:
         raise SettingError(
-            f"must go up, and end at {MOST_BACKOFF:.0f} s (30 days) at most", f"Set {wanted}."
+            f"must ascend, to {MOST_BACKOFF:.0f} s (30 days) at most", f"Set {wanted}."
         )
     return first, most
 
@@ -154,7 +154,7 @@ def read(alias: str, options: object) -> tuple[BackendOptions, list[Problem]]:
         problems.append(
             Problem(
                 f"{place}['max_priority']",
-                "is for classic queues: a quorum queue has its priorities by itself",
+                "is only for classic queues: quorum queues need no such setting",
                 'Leave it out, or set "queue_type": "classic".',
                 WRONG_VALUE,
             )
@@ -185,15 +185,15 @@ def _taken(
     rules: Mapping[str, Callable[[object], Any]],
     problems: list[Problem],
 ) -> dict[str, Any]:
-    """Return the values that are right; note what is wrong."""
+    """Return the valid values; note problems for the others."""
     taken = {}
     for name, value in given.items():
         own = f"{place}[{name!r}]"
         rule = rules.get(name)
         if rule is None:
             close = difflib.get_close_matches(str(name), rules, 1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(rules)}."
-            problems.append(Problem(own, "is no option", hint, UNKNOWN))
+            hint = f"Did you mean {close[0]!r}?" if close else f"Options: {', '.join(rules)}."
+            problems.append(Problem(own, "is not an option", hint, UNKNOWN))
             continue
         try:
             taken[name] = rule(value)

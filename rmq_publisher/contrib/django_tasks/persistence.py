@@ -1,4 +1,4 @@
-"""Writes that must not be given up: they are tried until the database takes them, or the worker stops."""
+"""Writes that are repeated until they succeed, or the worker stops."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Persistence:
-    """Tries a database again, with backoff.
+    """Repeats writes to a database, with backoff.
 
     Args:
         database: Django alias.
@@ -27,19 +27,19 @@ class Persistence:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Try once more at most."""
+        """Let `persist` try only once more."""
         self._stopping.set()
 
     def persist(self, write: Callable[[], T]) -> T | None:
-        """Return what ``write`` returns; None where the worker stops before the database took it."""
+        """Return what ``write`` returns; None if the worker stops before it succeeds."""
         backoff = Backoff(first=0.1, cap=5.0)
         while True:
             try:
                 return write()
             except (DatabaseError, InterfaceError) as error:
-                # Only the class: the text may quote values.
+                # Only the class is logged, because the text may contain values.
                 logger.warning(
-                    "database %r does not take the state of a task (%s); trying again",
+                    "database %r: the state of a task cannot be written (%s); trying again",
                     self._database,
                     type(error).__name__,
                 )

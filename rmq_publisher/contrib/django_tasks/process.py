@@ -28,11 +28,11 @@ logger = logging.getLogger("rmq_publisher.tasks")
 
 
 def new_worker_id(given: str, *, shared: bool) -> str:
-    """Return the id of this process: what was given, or of its host and its number.
+    """Return the id of this process: the given one, or one made from its host and process id.
 
     Args:
         given: may be empty.
-        shared: whether other processes were given the same.
+        shared: whether other processes were given the same id.
     """
     if given:
         return (f"{given}-{getpid()}" if shared else given)[:ID_MAX]
@@ -40,12 +40,12 @@ def new_worker_id(given: str, *, shared: bool) -> str:
 
 
 class TaskQueues(WorkerQueue):
-    """The consumer of a worker of tasks: it declares what it needs each time that it begins.
+    """The consumer of a task worker, which declares its queues whenever it starts to consume.
 
     Args:
         work: whose queues.
         alias: of the RabbitMQ connection.
-        threads: how many tasks run at once; so many messages are held, and no more.
+        threads: how many tasks run at once, and how many messages are held.
     """
 
     def __init__(self, work: TaskWork, alias: str, threads: int) -> None:
@@ -57,9 +57,9 @@ class TaskQueues(WorkerQueue):
         self._alias = alias
 
     def consume(self, no_ack: bool | None = None) -> Self:
-        """Declare the queues and those of the retries, then consume.
+        """Declare the queues and their retry queues, then consume.
 
-        Where declaring is not permitted, they are verified.
+        Without the permission to declare, they are verified.
 
         Raises:
             Rejected: the broker refused.
@@ -79,13 +79,13 @@ class TaskQueues(WorkerQueue):
 
 
 class TaskProcess:
-    """Has a worker run the tasks of some queues, and looks after them.
+    """Has a worker run the tasks of some queues, and ends those that run for too long.
 
     Args:
         backend: whose tasks.
         queue_names: of tasks.
         threads: how many tasks run at once.
-        worker_id: of this process; empty for one of its own.
+        worker_id: of this process; empty to make one.
         shares_id: whether other processes were given the same id.
         replaceable: whether a task that runs for too long ends the process, with `HandlerOverran`.
     """
@@ -116,7 +116,7 @@ class TaskProcess:
         )
 
     def fill(self, worker: Worker) -> None:
-        """Have a worker run the tasks, and say that it is alive.
+        """Have a worker run the tasks, and start the heartbeats.
 
         Raises:
             DatabaseError, InterfaceError: Django's; the database cannot be used.
@@ -126,10 +126,10 @@ class TaskProcess:
         worker.add(TaskQueues(self._work, self._alias, self._threads), self._work, self._threads)
 
     def tick(self, _: Worker) -> None:
-        """Look after tasks that run for too long; to be called about twice a second.
+        """Find tasks that run for too long; call it about twice a second.
 
         Raises:
-            HandlerOverran: this process is to be replaced.
+            HandlerOverran: this process must be replaced.
         """
         for run in self._executor.runs:
             if run.over or not run.is_too_long:
@@ -146,24 +146,26 @@ class TaskProcess:
                 raise HandlerOverran(run.path)
 
     def end(self) -> None:
-        """Say that the worker has ended; what it still runs is run again, without counting.
+        """Record that the worker has ended; its unfinished tasks run again, uncounted.
 
-        The worker calls this at its end.
+        The worker calls this when it ends.
         """
         self._persistence.stop()
         self._beats.stop()
         try:
             self._executor.release_all()
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("what still runs is not released: %s", type(error).__name__)
+            logger.warning(
+                "the running tasks could not be made ready again: %s", type(error).__name__
+            )
         self._beats.forget()
-        close_all()  # the thread may be one of its own
+        close_all()  # this may not be the main thread
 
     def _give_up(self, run: Run) -> None:
         try:
             self._executor.give_up(run)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("its state could not be written: %s", type(error).__name__)
+            logger.warning("the timeout of a task could not be recorded: %s", type(error).__name__)
 
     def _product(self) -> str:
         return connections[self._alias].status().product

@@ -1,6 +1,6 @@
-"""Everything that changes a task's row. A run may write its outcome while it is the row's last.
+"""All changes of a task's row. Only the latest run may write its outcome.
 
-The worker, the admin and `cancel` come here; nobody else changes a status.
+The worker, the admin and `cancel` use these functions; nothing else changes a status.
 """
 
 import json
@@ -27,7 +27,7 @@ TABLE = "rmq_publisher_tasks_taskrecord"
 _GIVEN = (
     "id", "backend", "task_path", "queue_name", "priority", "run_after", "args", "kwargs",
 )  # fmt: skip
-# Named in full: the columns have no defaults in the database.
+# The INSERT names them all, because the columns have no defaults in the database.
 _FIXED = {
     "status": f"'{READY}'", "attempts": "0", "worker_ids": "'[]'", "failures": "0", "deaths": "0",
     "errors": "'[]'", "return_value": "'null'",
@@ -36,7 +36,7 @@ _FIXED = {
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """An error of a run, as it is stored: no value of the task is in it but what a traceback shows."""
+    """An error of a run, as it is stored. Only the traceback may show values of the task."""
 
     exception_class_path: str
     traceback: str
@@ -70,9 +70,9 @@ def worker_ids(row: TaskRecord) -> list[str]:
 
 
 def insert(database: str, task: NewTask) -> datetime:
-    """Write the row of a new task in the caller's transaction; return when, by the database's clock.
+    """Insert the row of a new task in the caller's transaction; return the database's time.
 
-    One statement, as lean as `outbox.insert`'s: it is most of what a request pays for a task.
+    A single hand-written statement, because it is most of the cost of enqueueing a task.
     """
     connection = databases[database]
     is_mysql = connection.vendor == "mysql"
@@ -96,12 +96,12 @@ def insert(database: str, task: NewTask) -> datetime:
 
 
 def get(database: str, id: str, backend: str) -> TaskRecord | None:
-    """Return a task of a backend; None where there is none."""
+    """Return a task of a backend, or None."""
     return rows(database).filter(id=id, backend=backend).first()
 
 
 def locked(database: str, id: str) -> TaskRecord | None:
-    """Return a row under its lock, which SQLite has for the whole database; None where it is gone."""
+    """Return a locked row (SQLite locks the whole database), or None if it does not exist."""
     return rows(database).select_for_update().filter(id=id).first()
 
 
@@ -110,7 +110,7 @@ def _last(row: TaskRecord, attempt: int) -> bool:
 
 
 def succeed(database: str, id: str, attempt: int, value: str) -> datetime | None:
-    """Write the result of a run; return when, or None where the run was not the row's last any more.
+    """Write the result of a run; return its time, or None if the run is not the latest any more.
 
     Args:
         database: Django alias.
@@ -142,7 +142,7 @@ def fail(
     max_attempts: int,
     delay: Callable[[int], float],
 ) -> TaskRecord | None:
-    """Write the failure of a run: the task is ready for its next attempt, or has failed.
+    """Write the failure of a run: the task becomes ready for another run, or has failed.
 
     Args:
         database: Django alias.
@@ -150,10 +150,10 @@ def fail(
         attempt: number of the run.
         error: of the run.
         max_attempts: failed runs after which the task has failed.
-        delay: of a number of failed runs, the seconds until the next.
+        delay: returns the seconds before the next run, for a number of failed runs.
 
     Returns:
-        The row; None where the run was not its last any more.
+        The row; None if the run is not the latest any more.
     """
     with transaction.atomic(using=database):
         row = locked(database, id)
@@ -172,7 +172,7 @@ def fail(
 
 
 def release(database: str, id: str, attempt: int) -> bool:
-    """Make a task ready again whose run is interrupted by no fault of its own."""
+    """Make a task ready again whose run is interrupted through no fault of its own."""
     return (
         rows(database)
         .filter(id=id, status=RUNNING, attempts=attempt)
@@ -182,7 +182,7 @@ def release(database: str, id: str, attempt: int) -> bool:
 
 
 def add_error(row: TaskRecord, error: Error) -> None:
-    """Append an error to a row that is locked."""
+    """Append an error to a locked row."""
     known = json.loads(row.errors)
     known.append(
         {"exception_class_path": error.exception_class_path, "traceback": error.traceback}
@@ -191,20 +191,20 @@ def add_error(row: TaskRecord, error: Error) -> None:
 
 
 def finish_failed(row: TaskRecord) -> None:
-    """Make a row that is locked that of a task that has failed."""
+    """Mark a locked row as failed."""
     row.status = FAILED
     row.finished_at = database_now(databases[str(row._state.db)])
 
 
 def save(row: TaskRecord, *more: str) -> None:
-    """Write a row that is locked."""
+    """Save a locked row."""
     row.save(update_fields=["status", "finished_at", "errors", *more])
 
 
 def cancel(database: str, id: str, backend: str | None = None) -> bool:
-    """Cancel a task that waits, in the caller's transaction; return whether there was such a one.
+    """Cancel a ready task, in the caller's transaction; return whether there was one.
 
-    Its message, where it has left, is acknowledged without a run.
+    If its message was sent already, the worker acknowledges it without running the task.
     """
     with transaction.atomic(using=database, savepoint=False):
         row = locked(database, id)
@@ -219,7 +219,7 @@ def cancel(database: str, id: str, backend: str | None = None) -> bool:
 def prune(
     database: str, backends: Sequence[str], days: float, *, most: int, dry_run: bool = False
 ) -> int:
-    """Delete tasks that finished so many days ago; return how many."""
+    """Delete tasks that finished more than ``days`` days ago; return how many."""
     old = rows(database).filter(
         finished_at__lt=DatabaseNow(-days * 86_400), backend__in=list(backends)
     )

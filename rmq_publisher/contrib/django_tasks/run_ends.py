@@ -1,4 +1,4 @@
-"""How a run ends: its outcome is written to the row, while it is the row's last, and told."""
+"""Writes the outcome of a run to its row, and sends the signal."""
 
 import logging
 import traceback
@@ -28,7 +28,7 @@ class RunEnds:
     Args:
         database: Django alias of the database that holds the rows.
         sender: of the signals: the backend's class.
-        persistence: tries again what a database that is away keeps from being written.
+        persistence: repeats writes while the database is down.
     """
 
     def __init__(self, database: str, sender: type[Any], persistence: Persistence) -> None:
@@ -37,7 +37,7 @@ class RunEnds:
         self._persistence = persistence
 
     def succeeded(self, id: str, claim: Claim, result: AnyResult, value: str) -> Claim | None:
-        """Write the result of a run; return the claim, or None where it could not be written."""
+        """Write the result of a run; return the claim, or None if it could not be written."""
 
         def write() -> tuple[datetime | None]:
             return (records.succeed(self._database, id, claim.attempt, value),)
@@ -65,10 +65,11 @@ class RunEnds:
         error: BaseException,
         result: AnyResult | None = None,
     ) -> Claim | None:
-        """Write the failure of a run; to be called while its exception is handled.
+        """Write the failure of a run.
 
         Returns:
-            Whether to wait for another run; None where it could not be written.
+            A claim that says whether the task has to wait for another run; None if it could not be
+            written.
         """
         stored = stored_error(error)
         countdown = error.countdown if isinstance(error, Retry) else None
@@ -83,7 +84,7 @@ class RunEnds:
         if row.status == records.READY:
             seconds = _seconds(options, row.failures, countdown)
             logger.warning(
-                "task %s (%s) has failed in run %d (%s) and is run again in %g s",
+                "task %s (%s) failed in run %d (%s) and will run again in %g s",
                 id, row.task_path, claim.attempt, type(error).__name__, seconds,
             )  # fmt: skip
             return Claim(Meaning.WAIT, seconds=seconds)
@@ -116,13 +117,13 @@ class RunEnds:
 
     def _outrun(self, id: str, path: str, attempt: int) -> None:
         logger.warning(
-            "the outcome of run %d of task %s (%s) is not written: another run has begun, or its time "
-            "was over",
+            "the outcome of run %d of task %s (%s) is not written: another run has begun, or it timed "
+            "out",
             attempt, id, path,
         )  # fmt: skip
 
     def give_up(self, id: str, attempt: int, options: TaskOptions) -> None:
-        """Write that a run took too long; its thread is about to end with its process.
+        """Record that a run took too long; its thread is about to end with its process.
 
         Raises:
             DatabaseError, InterfaceError: Django's.
@@ -139,7 +140,7 @@ class RunEnds:
         )
 
     def release(self, id: str, attempt: int) -> None:
-        """Have a task run again whose process ends because of another's timeout.
+        """Make a task ready again whose process ends because of another task's timeout.
 
         Raises:
             DatabaseError, InterfaceError: Django's.

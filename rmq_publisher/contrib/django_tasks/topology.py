@@ -7,16 +7,16 @@ from rmq_publisher.consumer.retry_levels import RetryLevels
 from rmq_publisher.contrib.django_tasks.message import PUT_BACK_SECONDS
 from rmq_publisher.contrib.django_tasks.options import BackendOptions
 
-# Every delivery to a worker that dies, or leaves with messages that it has not begun, may count towards
-# the limit, and a broker drops what is above it. So it is far above `options.MOST_DEATHS`: the rows
-# decide how often a task may take its worker along.
+# The broker may count every delivery to a worker that dies, or stops before it handles the message, and
+# drops messages above the limit. It is far above `options.MOST_DEATHS`, so that the rows decide how many
+# workers a task may kill.
 DELIVERY_LIMIT = 10_000
 
-RUNS_WITH_LEVELS = 64  # after so many doublings a delay is the longest
+RUNS_WITH_LEVELS = 64  # enough doublings to reach the longest delay
 
 LOWEST, HIGHEST = -100, 100  # priorities of Django's tasks
 LEVELS = 31  # of a quorum queue from 4.3 on, from 0
-LOW, HIGH = 4, 5  # of a quorum queue of 4.0 to 4.2: what is above 4 is high
+LOW, HIGH = 4, 5  # of a quorum queue from 4.0 to 4.2, where priorities above 4 are high
 
 
 def broker_queue(options: BackendOptions, queue_name: str) -> QueueConfig:
@@ -36,10 +36,10 @@ def broker_queue(options: BackendOptions, queue_name: str) -> QueueConfig:
 
 
 def retry_levels(options: BackendOptions, queue: QueueConfig) -> RetryLevels:
-    """Return the queues in which tasks of a queue wait for another run, whatever their options are.
+    """Return the retry queues of a task queue.
 
-    A decorator may ask for any backoff: such a task waits in the next longer level, or in the longest
-    several times.
+    If a decorator sets another backoff, its task waits in the next longer level, or several times in the
+    longest one.
     """
     backoffs = {options.defaults.backoff}
     backoffs |= {own["backoff"] for own in options.tasks.values() if "backoff" in own}
@@ -51,7 +51,7 @@ def retry_levels(options: BackendOptions, queue: QueueConfig) -> RetryLevels:
 
 
 def all_queues(options: BackendOptions, queue_name: str) -> tuple[QueueConfig, ...]:
-    """Return what a queue of tasks needs: the broker's queue, and its levels.
+    """Return a task queue's queue at the broker, and its retry queues.
 
     Raises:
         TopologyError: a name is longer than AMQP allows.
@@ -66,8 +66,7 @@ def message_priority(priority: int, options: BackendOptions, product: str) -> in
     Args:
         priority: of the task, from -100 to 100.
         options: of its backend.
-        product: the broker's name and version; empty where it is not known: it is then taken for a new
-            one.
+        product: the broker's name and version; if it is unknown (empty), a new version is assumed.
     """
     if options.queue_type == "classic":
         most = options.max_priority
@@ -83,6 +82,6 @@ def _scaled(priority: int, most: int) -> int:
 
 
 def broker_version(product: str) -> tuple[int, int] | None:
-    """Return major and minor version of ``"RabbitMQ 4.3.6"``; None of anything else."""
+    """Return the major and minor version of ``"RabbitMQ 4.3.6"``; None for anything else."""
     found = re.fullmatch(r"RabbitMQ (\d+)\.(\d+)\b.*", product)
     return (int(found[1]), int(found[2])) if found else None

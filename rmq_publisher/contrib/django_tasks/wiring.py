@@ -1,4 +1,4 @@
-"""What the rest of the package must know of tasks: their queues, and how they are cancelled."""
+"""Registers task queues, cancelling and pruning with the rest of the package."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -25,7 +25,7 @@ def queues() -> Iterator[QueueConfig]:
             try:
                 yield from all_queues(backend.usable_options, name)
             except TopologyError:
-                continue  # E005 says so
+                continue  # the check E005 reports it
 
 
 def check_sharing(**_: Any) -> list[django_checks.CheckMessage]:
@@ -35,7 +35,7 @@ def check_sharing(**_: Any) -> list[django_checks.CheckMessage]:
 
 
 def cancel(message_id: str, database: str) -> bool:
-    """Cancel a task that waits, for `rmq_publisher.cancel`."""
+    """Cancel a task that has not started, for `rmq_publisher.cancel`."""
     kept_there = any(one.usable_options.database == database for one in backends())
     return kept_there and database in databases and records.cancel(database, message_id)
 
@@ -58,7 +58,7 @@ def prune(database: str, older_than: timedelta | None, *, batch: int, dry_run: b
 
 
 def connect() -> None:
-    """Have the rest of the package know the tasks: `rmq_declare`, the checks and `cancel`."""
+    """Register tasks with `rmq_declare`, the checks, `rmq_prune` and `cancel`."""
     registry.add_source("TASKS", queues)
     extra_pruners["tasks"] = prune
     if cancel not in cancellers:

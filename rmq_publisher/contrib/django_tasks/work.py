@@ -1,4 +1,4 @@
-"""What a worker does with the message of a task: runs the task, then settles the message."""
+"""Runs the task of a message, then settles the message."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -37,11 +37,11 @@ class TaskWork:
         executor: runs the tasks.
         backend: alias in ``TASKS``.
         options: of the backend.
-        queue_names: of tasks.
-        on_close: called at the worker's end.
+        queue_names: the names in ``TASKS``.
+        on_close: called when the worker ends.
 
     Attributes:
-        queues: the broker's.
+        queues: the queues at the broker.
         declares: whether queues are declared; False verifies them.
     """
 
@@ -102,14 +102,14 @@ class TaskWork:
         task = read(message.decode())
         if task.backend != self._backend:
             raise TaskMessageError(
-                f"it is of backend {task.backend[:60]!r}, this worker runs {self._backend!r}"
+                f"it belongs to backend {task.backend[:60]!r}; this worker runs {self._backend!r}"
             )
         return task
 
     def _hand_over(
         self, message: ReceivedMessage, task: TaskMessage, claim: Claim, redelivered: bool
     ) -> Outcome:
-        """Have a copy come back after a while; acknowledge the message once the broker has the copy."""
+        """Publish a delayed copy, and acknowledge the message once the copy is confirmed."""
         stay = self._levels[message.queue].stay(max(1, round(claim.seconds * 1000)))
         try:
             plan = prepare(
@@ -124,17 +124,15 @@ class TaskWork:
             )
             deliver(*plan)
         except PublishError as error:
-            logger.warning(
-                "task %s waits for the broker to be put into %r: %s", task.id, stay.queue, error
-            )
+            logger.warning("task %s cannot be published to %r yet: %s", task.id, stay.queue, error)
             return Outcome(Ended.NOT_AN_ATTEMPT, error)
         _ack(message)
         return HANDLED
 
     def _refused(self, message: ReceivedMessage, error: Exception) -> Outcome:
-        """Keep a message that is none of a task where people see it."""
+        """Keep a message that is not a task's as a dead letter, where an operator sees it."""
         logger.error(
-            "%s of queue %r is no task: %s; it is stored as a dead letter",
+            "%s of queue %r is not a task: %s; it is stored as a dead letter",
             message,
             message.queue,
             error,
@@ -149,7 +147,7 @@ class TaskWork:
                 attempts=1,
             )
             dead_letters.store(self._database, [letter])
-        except DecodeError:  # larger than any body may be: it was not kept
+        except DecodeError:  # its body is larger than allowed, and was not kept
             pass
         except (DatabaseError, InterfaceError) as trouble:
             return Outcome(Ended.NOT_AN_ATTEMPT, trouble, database=self._database)
@@ -157,11 +155,11 @@ class TaskWork:
         return HANDLED
 
     def is_possible(self, outcome: Outcome) -> bool:
-        """Return whether the database that was missing is there again."""
+        """Return whether the database is available again."""
         return outcome.database is None or databases.can_connect(outcome.database)
 
     def overran(self, messages: Sequence[ReceivedMessage]) -> None:
-        """Do nothing: each task has its own timeout, and `process` looks after it."""
+        """Do nothing: tasks have their own timeouts, which `process` enforces."""
 
     def idle(self) -> None:
         """Close database connections that are not kept."""
@@ -176,4 +174,4 @@ def _ack(message: ReceivedMessage) -> None:
     try:
         message.ack()
     except MessageStateError:
-        pass  # its channel is lost: it comes again, and its row says what that means
+        pass  # its channel is lost; when it is redelivered, its row decides what happens

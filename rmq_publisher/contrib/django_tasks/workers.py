@@ -1,4 +1,4 @@
-"""Which workers are alive: each says so every few seconds, by the database's clock."""
+"""Which workers are alive: each writes a heartbeat every few seconds, by the database's clock."""
 
 from django.db import connections as databases
 from django.db.models import QuerySet
@@ -7,7 +7,7 @@ from rmq_publisher.contrib.django_tasks.models import TaskWorker
 from rmq_publisher.db.clock import DatabaseNow, database_now
 
 BEAT_SECONDS = 5.0
-ALIVE_SECONDS = 15.0  # a worker that was seen so lately is alive
+ALIVE_SECONDS = 15.0  # a worker that was seen within this time is alive
 KEPT_SECONDS = 24 * 3600.0
 
 
@@ -17,7 +17,7 @@ def rows(database: str) -> QuerySet[TaskWorker]:
 
 
 def beat(database: str, worker_id: str, product: str) -> None:
-    """Say that a worker is alive.
+    """Write a worker's heartbeat.
 
     Args:
         database: Django alias.
@@ -35,7 +35,7 @@ def beat(database: str, worker_id: str, product: str) -> None:
 
 
 def forget(database: str, worker_id: str) -> None:
-    """Say that a worker has ended: what it still ran may run again at once."""
+    """Delete a worker's row, so that tasks it was still running may run again at once."""
     rows(database).filter(id=worker_id).delete()
 
 

@@ -27,14 +27,15 @@ class Command(WorkerCommand):
 
     help = (
         "Handle the messages of queues by the functions that are decorated with @consume in each app's "
-        "consumers.py, until SIGTERM or SIGINT: what is at hand is finished, the rest goes back. "
+        "consumers.py, until SIGTERM or SIGINT. Running handlers then finish; other messages return to "
+        "their queues. "
         "With --dead-letters, store what dead-letter queues hold as rows that the admin shows."
     )
     command = "rmq_consume"
     failures = (*WorkerCommand.failures, DeadLettersStuckError)
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add which handlers run, and when it ends by itself."""
+        """Add options for which handlers run, and when the command ends."""
         parser.add_argument(
             "names", nargs="*", metavar="NAME", help="Names of handlers. Default: all."
         )

@@ -25,13 +25,13 @@ class Command(WorkerCommand):
     """Runs tasks in threads, and with ``--processes`` in several processes."""
 
     help = (
-        "Run the tasks of a backend of TASKS, until SIGTERM or SIGINT: what runs is finished, the rest "
-        "goes back to its queue."
+        "Run the tasks of a backend of TASKS, until SIGTERM or SIGINT. Running tasks then finish; other "
+        "messages return to their queues."
     )
     command = "rmq_worker"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add which tasks run, and when it ends by itself."""
+        """Add options for which tasks run, and when the command ends."""
         parser.add_argument(
             "--backend", default="default", metavar="A", help="Alias in TASKS. Default: default."
         )
@@ -39,13 +39,13 @@ class Command(WorkerCommand):
             "--queue-name",
             action="append",
             metavar="Q",
-            help="Only tasks of this queue; may be repeated, or be several with commas. Default: all.",
+            help="Only tasks of this queue; may be repeated or list several with commas. Default: all.",
         )
         parser.add_argument(
             "--exclude-queues",
             action="append",
             metavar="Q",
-            help="No tasks of this queue; likewise.",
+            help="No tasks of this queue; may be repeated or list several with commas.",
         )
         parser.add_argument(
             "--max-tasks",
@@ -53,7 +53,7 @@ class Command(WorkerCommand):
             dest="limit",
             type=_positive,
             metavar="N",
-            help="Stop after so many tasks.",
+            help="Stop after this many tasks.",
         )
         parser.add_argument(
             "--once",
@@ -73,10 +73,10 @@ class Command(WorkerCommand):
         parser.add_argument(
             "--orphans",
             action="store_true",
-            help="Only list the tasks that nothing will run any more, as far as can be known.",
+            help="Only list tasks that were lost, as far as can be known: nothing will run them.",
         )
         parser.add_argument(
-            "--send-again", action="store_true", help="With --orphans: send them once more."
+            "--send-again", action="store_true", help="With --orphans: send them again."
         )
         super().add_arguments(parser)
 
@@ -105,7 +105,7 @@ class Command(WorkerCommand):
                 "together with the worker (rmq_worker --with-server), or set the URL of a broker."
             )
         if not options["processes"] and not is_child and not options["autoreload"]:
-            # Only a process of their own can be ended when a task runs for too long.
+            # A task that runs for too long can only be ended together with its process.
             options["processes"] = 1 if _has_timeouts(backend) and not is_memory else None
         super().handle(**options)
 
@@ -139,7 +139,7 @@ class Command(WorkerCommand):
             raise CommandError(f"Database {database!r}: {error}") from error
 
     def tick(self, worker: Worker) -> None:
-        """Look after tasks that run for too long."""
+        """End tasks that run for too long."""
         self._process.tick(worker)
 
     def child_arguments(self, options: dict[str, Any]) -> list[str]:
@@ -172,7 +172,7 @@ class Command(WorkerCommand):
         asked, excluded = _names(options["queue_name"]), _names(options["exclude_queues"])
         if not backend.queues and not asked:
             raise CommandError(
-                f"TASKS[{backend.alias!r}] has QUEUES of any name: name those of this worker with "
+                f"TASKS[{backend.alias!r}] does not list its QUEUES: choose those of this worker with "
                 "--queue-name."
             )
         if backend.queues and (unknown := [name for name in asked if name not in backend.queues]):
@@ -182,11 +182,11 @@ class Command(WorkerCommand):
             )
         names = [name for name in asked or sorted(backend.queues) if name not in excluded]
         if not names:
-            raise CommandError("No queue is left: --exclude-queues names them all.")
+            raise CommandError("No queue is left: --exclude-queues excludes all of them.")
         return names
 
     def _with_server(self, options: dict[str, Any]) -> None:
-        """Run tasks in a thread beside Django's development server, until Ctrl-C."""
+        """Run tasks in a thread of Django's development server, until Ctrl-C."""
         if options["processes"] or options["autoreload"]:
             raise CommandError(
                 "--with-server runs one process, without a reloader: leave out --processes and "
@@ -220,7 +220,7 @@ class Command(WorkerCommand):
 
     def _orphans(self, backend: ConfiguredBackend, options: dict[str, Any]) -> None:
         if not options["orphans"]:
-            raise CommandError("--send-again goes with --orphans, which finds what to send.")
+            raise CommandError("--send-again needs --orphans, which finds the tasks to send.")
         count = 0
         try:
             for row in operations.orphans(backend):
