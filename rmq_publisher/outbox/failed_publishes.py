@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db import connections as databases
 
 from rmq_publisher.conf import loader
 from rmq_publisher.db import support, tenants
 from rmq_publisher.db.batches import IDS_AT_ONCE
 from rmq_publisher.db.clock import database_now
-from rmq_publisher.db.errors import is_table_missing, retried
+from rmq_publisher.db.errors import is_table_missing, reason, retried
 from rmq_publisher.exceptions import PublishError
 from rmq_publisher.messages.envelope import Envelope
 from rmq_publisher.outbox.insert import columns
@@ -67,8 +67,8 @@ def _record(database: str, items: Sequence[Failure]) -> list[str]:
     why_not = []
     for alias in support.homes(database):
         in_schemas = tenants.in_tenant_schemas(databases[alias])
-        if not in_schemas and (reason := support.unfit(alias)):
-            why_not.append(f"database {alias!r}: {reason}")
+        if not in_schemas and (unfit := support.unfit(alias)):
+            why_not.append(f"database {alias!r}: {unfit}")
             continue
         write = partial(_keep, alias, items)
         try:
@@ -140,8 +140,11 @@ def _write_failures(database: str, items: Sequence[Failure]) -> list[str]:
 
 
 def _log_lost(items: Sequence[Failure], cause: BaseException) -> None:
-    # Only our own words: a driver's text may quote a row.
-    why = str(cause) if isinstance(cause, NoTableError) else type(cause).__name__
+    why = type(cause).__name__  # its text may quote a row
+    if isinstance(cause, NoTableError):
+        why = str(cause)
+    elif isinstance(cause, OperationalError | InterfaceError):
+        why += f": {reason(cause)}"
     for using, envelope, error in items:
         logger.critical(
             "message %s (connection %r, exchange %r, routing key %r, %d bytes) was committed, not "

@@ -324,6 +324,7 @@ def test_with_the_database_gone_a_log_line_says_it_all(store, refused, caplog):
         id_ = publish("x", queue="q", database=store)
     databases[store].close()
     _is_told(caplog, store, id_)
+    assert "OperationalError: unable to open database file" in caplog.text
 
 
 @pytest.mark.disturbs

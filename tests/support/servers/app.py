@@ -21,6 +21,7 @@ url, queue, options, preload = json.loads(os.environ["SERVED"])
 settings.configure(
     RMQ_URL=url,
     ROOT_URLCONF=__name__,
+    SILENCED_SYSTEM_CHECKS=["rmq_publisher.W014"],  # it does without the app
     SECRET_KEY="only-for-tests",
     ALLOWED_HOSTS=["127.0.0.1"],
     **{"RMQ_PUBLISH_TIMEOUT": 20, **options},
