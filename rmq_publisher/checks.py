@@ -24,7 +24,7 @@ The ids are stable; silence one with ``SILENCED_SYSTEM_CHECKS``.
 | `rmq_publisher.E025` | | a handler with `once=True` whose database cannot hold the inbox |
 | `rmq_publisher.W001` | | no `RMQ_URL` |
 | `rmq_publisher.W002` | | a user without a password |
-| `rmq_publisher.W003` | | `RMQ_CONFIRM_TIMEOUT` is too short beside `RMQ_HEARTBEAT` |
+| `rmq_publisher.W003` | | `RMQ_CONFIRM_TIMEOUT` is too short for `RMQ_HEARTBEAT` |
 | `rmq_publisher.W004` | | a file named in `RMQ_TLS` does not exist |
 | `rmq_publisher.W005` | | dead letters or unroutable messages go to an unknown exchange |
 | `rmq_publisher.W006` | yes | the user `guest` or the password `guest` |
@@ -92,7 +92,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 def check_databases(**_: Any) -> list[checks.CheckMessage]:
     """Return the databases where a message whose publishing failed could not be stored."""
     if not apps.is_installed("rmq_publisher"):
-        return []  # W014 says so once
+        return []  # W014 reports it
     return _messages(
         problem for alias in databases for problem in table_problems.without_table(alias)
     )

@@ -78,7 +78,7 @@ def register_serializer(
         name: the name for callers, without ``+``, which separates a compression.
         encode: turns a value into bytes; raises TypeError or ValueError if it cannot.
         content_type: set as the property of its messages.
-        content_encoding: likewise; None leaves it out.
+        content_encoding: the property of that name; None leaves it out.
         decode: turns bytes into a value; raises if it cannot. Without it, consumers get bytes.
 
     Raises:

@@ -18,7 +18,7 @@ message_received = Signal()
 message_handled = Signal()
 
 # As message_handled, after a handler did not handle its message; also error, and outcome: "retry",
-# "failed", "rejected", or "not_an_attempt" where it is given back uncounted.
+# "failed", "rejected", or "not_an_attempt" if it returns to the queue uncounted.
 message_failed = Signal()
 
 # Arguments: using, queue, reason. Sent in the thread that takes messages after the broker cancelled a

@@ -181,8 +181,8 @@ def _refuse_extras(parts: SplitResult) -> None:
         named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True)]
         for key in named:
             if key.lower() in _SETTINGS_OF_QUERIES:
-                mend = _SETTINGS_OF_QUERIES[key.lower()]
-                raise _bad(f"has a query string ({key.lower()})", f"Use {mend} instead")
+                setting = _SETTINGS_OF_QUERIES[key.lower()]
+                raise _bad(f"has a query string ({key.lower()})", f"Use {setting} instead")
         raise _bad(
             "has a query string, which is not read here",
             "Options have settings of their own (RMQ_HEARTBEAT, RMQ_CONNECT_TIMEOUT, RMQ_TLS); "

@@ -144,9 +144,7 @@ def _check_together(options: HandlerOptions) -> None:
         isinstance(options.queue, QueueConfig) and _is_stream(options.queue)
     )
     if given_stream and options.max_attempts != 1:
-        raise ValueError(
-            f"{options}: a stream keeps its messages and retries none: give max_attempts=1"
-        )
+        raise ValueError(f"{options}: messages of a stream cannot be retried: set max_attempts=1")
 
 
 def _name(name: Any, function: Any) -> str:
@@ -202,18 +200,16 @@ def _seconds(label: str, value: Any) -> float:
 def _backoff(backoff: Any) -> tuple[float, float]:
     if not isinstance(backoff, tuple | list) or len(backoff) != 2:
         raise TypeError(
-            "backoff must be a pair of seconds: before the second attempt, and at most; "
+            "backoff must be a pair of seconds: the first delay and the longest, "
             f"such as (1, 300); not {type(backoff).__name__}"
         )
     first, most = (_seconds("backoff", value) for value in backoff)
     if first > most:
-        raise ValueError(f"backoff must not begin above its end: {first:g} > {most:g}")
+        raise ValueError(f"the first delay of backoff exceeds the longest: {first:g} > {most:g}")
     return first, most
 
 
 def _dead_letters(value: Any) -> str | None:
     if value not in (None, DROP):
-        raise ValueError(
-            f'dead_letters must be None, or "{DROP}" to drop what used up its attempts; not {value!r}'
-        )
+        raise ValueError(f'dead_letters must be None, or "{DROP}" to drop messages, not {value!r}')
     return DROP if value == DROP else None

@@ -1,4 +1,4 @@
-"""What the system checks say of handlers."""
+"""The system checks of handlers."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ TAG = "rmq_publisher"
 
 
 def handler_problems() -> list[Problem]:
-    """Return what is wrong with the handlers of the project, as far as no broker has to be asked."""
+    """Return the problems of the project's handlers that can be found without a broker."""
     handlers = registered_handlers()
     found = list(_same_names(handlers))
     by_queue: dict[tuple[str, str], HandlerOptions] = {}
@@ -36,7 +36,7 @@ def handler_problems() -> list[Problem]:
                     handler.place,
                     f"handles queue {handler.queue_name!r}, as {first.place} does: each message would "
                     "go to one of them by chance",
-                    "Bind a queue of its own for each.",
+                    "Bind a separate queue for each.",
                     f"{TAG}.E022",
                 )
             )
@@ -53,8 +53,8 @@ def _same_names(handlers: tuple[HandlerOptions, ...]) -> Iterator[Problem]:
         if known is not handler:
             yield Problem(
                 handler.place,
-                f"has the name {handler.name!r}, as {known.place} has: the inbox could not tell them "
-                "apart",
+                f"has the name {handler.name!r}, as {known.place} has: the inbox could not distinguish "
+                "them",
                 "Give one of them name=.",
                 f"{TAG}.E021",
             )
@@ -70,29 +70,29 @@ def _alias(handler: HandlerOptions) -> tuple[str, Problem | None]:
         return using or known[0], None
     there = ", ".join(map(repr, known))
     text = (
-        "does not say of which RabbitMQ connection its queue is"
+        "does not say which RabbitMQ connection its queue belongs to"
         if using is None
-        else f"is of the unknown RabbitMQ connection {using!r}"
+        else f"names the unknown RabbitMQ connection {using!r}"
     )
     return "", Problem(handler.place, text, f"Give it using=, one of {there}.", f"{TAG}.E023")
 
 
 def _of_queue(handler: HandlerOptions, alias: str) -> Iterator[Problem]:
-    """Yield a name that nothing declares, and attempts that a stream cannot have."""
+    """Yield undeclared queues, and queues whose messages cannot be retried."""
     declared = {queue.name for queue in registry.queues(alias)} if alias else set()
     if isinstance(handler.queue, str) and handler.queue not in declared:
         yield Problem(
             handler.place,
             f"handles queue {handler.queue!r}, which the project does not declare: if it does not exist, "
-            "the worker ends",
+            "the worker exits",
             "Add its QueueConfig to queues.py, or silence this check if somebody else declares it.",
             f"{TAG}.W021",
         )
     if alias and handler.is_stream and handler.max_attempts != 1:
         yield Problem(
             handler.place,
-            f"handles the stream {handler.queue_name!r}, which keeps its messages and retries none",
-            "Give it max_attempts=1.",
+            f"handles the stream {handler.queue_name!r}, whose messages cannot be retried",
+            "Set max_attempts=1.",
             f"{TAG}.E024",
         )
     elif alias and (reason := why_no_retries(handler)):
@@ -100,7 +100,7 @@ def _of_queue(handler: HandlerOptions, alias: str) -> Iterator[Problem]:
             handler.place,
             f"has max_attempts={handler.max_attempts}, and a failed message of queue "
             f"{handler.queue_name!r} cannot wait for another attempt: {reason}",
-            "Give it max_attempts=1, or another queue; now the first failure is the last.",
+            "Set max_attempts=1, or use another queue; as it is, the first failure is final.",
             f"{TAG}.W022",
         )
 
@@ -135,4 +135,4 @@ def without_inbox(handler: HandlerOptions) -> str:
     except (DatabaseError, InterfaceError) as error:
         if is_table_missing(error):
             return f"{handler} has once=True; database {database!r}: {support.how_to_migrate(database)}."
-    return ""  # a database that is away is waited for
+    return ""  # the worker waits for a database that is down

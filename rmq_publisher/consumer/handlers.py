@@ -37,29 +37,29 @@ def consume(
     name: str | None = None,
     dead_letters: Literal["drop"] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Have a function of an app's ``consumers.py`` handle a queue's messages, under `rmq_consume`.
+    """Make a function in an app's ``consumers.py`` a handler, which `rmq_consume` runs.
 
-    The function is called with the decoded body and the `ReceivedMessage`; it stays what it was. A
-    return acknowledges the message. ``raise Reject()`` ends its attempts; ``raise Retry()`` and any
-    other exception are failures, and it is tried again later.
+    The function is called with the decoded body and the `ReceivedMessage`; the function itself is not
+    changed. When it returns, the message is acknowledged. ``raise Reject()`` ends the attempts;
+    ``raise Retry()`` and any other exception are failures, and the message is tried again later.
 
     Args:
         queue: name (verified) or `QueueConfig` (declared); a pair of one of them and a mapping gives the
             consumer's arguments.
         using: RabbitMQ alias; may be left out when there is one.
         accept: serializers or content types that are decoded; other messages are rejected. None decodes
-            what registered serializers read and gives the rest as bytes.
-        prefetch: messages that are held at most; 20 for each thread when left out.
+            what registered serializers read and returns other bodies as bytes.
+        prefetch: the largest number of messages to hold; 20 for each thread when left out.
         threads: how many handlers run at once in a process.
-        once: handle each message once: in a transaction on ``database``, with a row of the inbox.
+        once: handle each message once, in a transaction on ``database`` with a row in the inbox.
         once_batch: how many messages share one transaction.
         database: Django alias; ``default`` when left out.
         max_attempts: how often a message is tried.
-        backoff: seconds before the second attempt, doubled before each further one, and at most.
-        timeout: seconds (or timedelta) after which a running handler is logged, and with ``--processes``
-            its process replaced.
-        name: of the handler; the function's when left out. The inbox knows handlers by it.
-        dead_letters: ``"drop"`` drops what used up its attempts; None keeps it.
+        backoff: seconds before the second attempt, which double each time, and their maximum.
+        timeout: seconds (or timedelta) after which a running handler is logged and, with
+            ``--processes``, its process is replaced.
+        name: identifies the handler in the inbox; the function's name when left out.
+        dead_letters: ``"drop"`` drops a message that used up its attempts; None keeps it.
 
     Raises:
         TypeError, ValueError, LookupError: a bad argument.

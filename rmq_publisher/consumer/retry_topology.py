@@ -1,4 +1,4 @@
-"""The retry queues of the project's handlers: what is declared, and what a worker needs to find."""
+"""The retry queues of the project's handlers, and what a worker needs before it starts."""
 
 import logging
 from collections.abc import Iterator
@@ -37,30 +37,30 @@ def declarations(alias: str) -> tuple[Declaration, ...]:
 
 
 class NotReady(Exception):
-    """What the retries of a handler need does not exist, or may not be used."""
+    """Something that the retries of a handler need does not exist, or is not permitted."""
 
 
 def require(options: HandlerOptions) -> None:
-    """Make sure that the retries of a handler have all that they need.
+    """Check that everything that the retries of a handler need exists.
 
     Raises:
-        NotReady: with all that is missing.
-        Rejected: the broker refused to tell.
+        NotReady: lists everything that is missing.
+        Rejected: the broker refused to answer.
         BrokerUnavailable: it cannot be asked.
     """
     if found := [*missing(options), *_without_table(options)]:
         raise NotReady("\n".join(found))
     if reason := unfit(_database(options)):
-        logger.warning("%s: starts that crash their worker are not counted: %s", options, reason)
+        logger.warning("%s: crashes of the worker are not counted: %s", options, reason)
 
 
 def missing(options: HandlerOptions) -> list[str]:
-    """Ask the broker for what the retries of a handler need; return what is to be done about the rest.
+    """Ask the broker for what the retries of a handler need; return what to do about what is missing.
 
-    In memory, where nobody else could declare it, it is declared.
+    On the memory broker it is declared, because no other process could declare it.
 
     Raises:
-        Rejected: the broker refused to tell.
+        Rejected: the broker refused to answer.
         BrokerUnavailable: it cannot be asked.
     """
     levels = levels_of(options)
@@ -92,7 +92,7 @@ def _forbidden(alias: str) -> Iterator[str]:
 
 
 def _missing_dead_letters(options: HandlerOptions) -> Iterator[str]:
-    """Yield where dead letters would be dropped, as far as can be seen: AMQP cannot list bindings."""
+    """Yield the dead-letter exchange if it is missing; AMQP cannot list bindings."""
     arguments = {} if options.config is None else options.config.x_arguments
     exchange = arguments.get("x-dead-letter-exchange")
     if exchange is None:
@@ -101,8 +101,8 @@ def _missing_dead_letters(options: HandlerOptions) -> Iterator[str]:
     entity = QueueName(key) if not exchange and key else ExchangeName(exchange)
     if _is_missing(options.alias, entity):
         yield (
-            f"{options}: its dead letters go to {entity}, which RabbitMQ does not have, so that they "
-            "would be lost: run manage.py rmq_declare"
+            f"{options}: its dead letters go to {entity}, which does not exist, and would be lost: run "
+            "manage.py rmq_declare"
         )
 
 
@@ -131,7 +131,7 @@ def _without_table(options: HandlerOptions) -> Iterator[str]:
     except (DatabaseError, InterfaceError) as error:
         if is_table_missing(error):
             yield f"{options}: database {database!r}: {how_to_migrate(database)}"
-    # A database that is away is waited for.
+    # The worker waits for a database that is down.
 
 
 def _database(options: HandlerOptions) -> str:

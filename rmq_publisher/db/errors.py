@@ -20,7 +20,7 @@ _CONTENTION_STATES = {"40001", "40P01", "55P03"}
 _CONTENTION_NUMBERS = {1213, 1205, 1020}
 _CONTENTION_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
-# PostgreSQL: undefined_table, undefined_column; MySQL and MariaDB likewise.
+# undefined_table and undefined_column in PostgreSQL, and the same in MySQL and MariaDB.
 _MISSING_STATES = {"42P01", "42703"}
 _MISSING_NUMBERS = {1146, 1054}
 _MISSING_SQLITE = ("no such table", "no such column", "has no column named")

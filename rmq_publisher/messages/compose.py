@@ -263,9 +263,7 @@ def check_many(bodies: object, call: Mapping[str, Any]) -> None:
     __traceback_hide__ = True  # as in compose()
     one = isinstance(bodies, str | bytes | bytearray | Mapping | Message)
     if one or not isinstance(bodies, Iterable):
-        raise TypeError(
-            f"bodies must be a list (or the like) of bodies, not {type(bodies).__name__}"
-        )
+        raise TypeError(f"bodies must be an iterable of bodies, not {type(bodies).__name__}")
     if getattr(call.get("properties"), "message_id", None):
         raise InvalidMessage(
             "properties.message_id would be that of every message: give each Message its own"

@@ -86,7 +86,7 @@ def publish(
     Args:
         body: str (sent as UTF-8) or bytes (unchanged); anything else needs ``serializer``.
         queue: a name is verified passively, a `QueueConfig` declared; empty skips this.
-        exchange: likewise; empty is the default exchange, which routes to the queue by name.
+        exchange: as for ``queue``; empty is the default exchange, which routes to the queue by name.
         routing_key: the queue's name when left out.
         using: RabbitMQ alias; may be left out when there is one.
         database: Django alias whose transaction counts; the one with an open ``atomic`` block when
