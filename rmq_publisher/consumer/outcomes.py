@@ -74,10 +74,5 @@ class Outcome:
     countdown: float | None = None
     database: str | None = None
 
-    @property
-    def is_failure(self) -> bool:
-        """Whether it counts as a failed attempt."""
-        return self.ended in (Ended.RETRY, Ended.FAILED)
-
 
 HANDLED = Outcome(Ended.HANDLED)

@@ -88,7 +88,7 @@ REFUSED = {
     "attempts": ({"max_attempts": 0}, ValueError, "max_attempts must be from 1"),
     "backoff one": ({"backoff": 3}, TypeError, "backoff must be a pair"),
     "backoff zero": ({"backoff": (0, 3)}, ValueError, "backoff must be more than 0"),
-    "backoff order": ({"backoff": (4, 3)}, ValueError, "begin above its end"),
+    "backoff order": ({"backoff": (4, 3)}, ValueError, "exceeds the longest"),
     "timeout": ({"timeout": "9"}, TypeError, "timeout must be seconds"),
     "timeout nan": ({"timeout": float("nan")}, ValueError, "timeout must be more"),
     "name": ({"name": ""}, ValueError, "name must have"),
@@ -103,7 +103,7 @@ REFUSED = {
     "stream": (
         {"queue": QueueConfig("log", queue_type="stream")},
         ValueError,
-        "give max_attempts=1",
+        "set max_attempts=1",
     ),
 }
 

@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +49,6 @@ from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.node import PrivateNode
 from tests.support.rig.ports import SilentPort, closed_port
 from tests.support.rig.proxy import Proxy
-
-
-@pytest.fixture
-def through(rmq: Any, proxy: Proxy) -> Iterator[Proxy]:
-    """The library publishes through a proxy that counts."""
-    rmq.RMQ_URL = proxy.url
-    rmq.RMQ_PUBLISH_TIMEOUT = PATIENCE
-    yield proxy
-    connections.close()
 
 
 def closes(proxy: Proxy) -> int:

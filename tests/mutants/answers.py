@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "a return outlives its connection",
-        "What came back on a lost connection may be routable on the next one.",
+        "A message returned on a lost connection may be routable on the next one.",
         WRITER,
         "        message.returned = None  #",
         "        #",
@@ -170,7 +170,7 @@ MUTANTS = (
     ),
     Mutant(
         "unknown is not sent",
-        "What was written and not answered is an unknown outcome, `ConfirmTimeout`.",
+        "A message that was written and not answered has an unknown outcome, `ConfirmTimeout`.",
         OUTCOME,
         "        kind = ConfirmTimeout if self.written else BrokerUnavailable\n",
         "        kind = BrokerUnavailable\n",
@@ -181,7 +181,7 @@ MUTANTS = (
     ),
     Mutant(
         "written after it was told not sent",
-        "A message whose caller was told that it is not sent is never written.",
+        "A message that was reported as not sent is never written.",
         WRITER,
         "        message.delivery.written = True\n"
         "        if message.delivery.claimed:\n            return False\n",

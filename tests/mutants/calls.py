@@ -165,7 +165,7 @@ MUTANTS = (
     ),
     Mutant(
         "a template for every message",
-        "A message with properties of its own carries them.",
+        "A message with its own properties carries them.",
         PROPERTIES,
         '        if len(keywords) == ("app_id" in keywords) and ',
         "        if ",
@@ -323,7 +323,7 @@ MUTANTS = (
     ),
     Mutant(
         "a command seems to reach others by memory",
-        "A command that sends by memory:// says that nobody else sees it.",
+        "A command that sends to memory:// says that no other process sees it.",
         "management/base.py",
         "    if verbosity and found:\n",
         "    if False:\n",

@@ -70,7 +70,7 @@ MUTANTS = (
     ),
     Mutant(
         "sent twice",
-        "A hook sends once, whoever calls it.",
+        "A hook sends once, however often it is called.",
         HOOK,
         "            hook.sent = True\n",
         "            pass\n",
@@ -86,7 +86,7 @@ MUTANTS = (
     ),
     Mutant(
         "a deadline of the last commit",
-        "The next capture's hooks have a deadline of their own.",
+        "The next capture's hooks have their own deadline.",
         HOOK,
         "    if last is not None and last.commit.hooks is hooks and last.commit.left is None:\n",
         "    if last is not None and last.commit.hooks is hooks:\n",
@@ -211,7 +211,7 @@ MUTANTS = (
     ),
     Mutant(
         "given back without the token",
-        "What is not ours any more cannot be given back.",
+        "A row that is not ours any more cannot be released.",
         OUTBOX,
         "owned.update(token=0, available_at=DatabaseNow()) for owned in _owned(database, rows)\n",
         "messages(database).filter(id=row.id).update(token=0, available_at=DatabaseNow()) "
@@ -238,7 +238,7 @@ MUTANTS = (
     ),
     Mutant(
         "permanent errors are tried again",
-        "What cannot get better is dead at once.",
+        "A message that can never succeed is dead at once.",
         RETRIES,
         "    if not error.retryable or attempts >= settings.max_attempts:\n",
         "    if attempts >= settings.max_attempts:\n",
@@ -302,7 +302,7 @@ MUTANTS = (
     ),
     Mutant(
         "an interrupted wait forgets",
-        "What was committed is stored when the wait for its outcome is interrupted.",
+        "A committed message is stored if the wait for its outcome is interrupted.",
         COMMIT,
         "        self.interrupt = error\n",
         "        raise error\n",
@@ -366,7 +366,7 @@ MUTANTS = (
     ),
     Mutant(
         "what failed is cancelled",
-        "`cancel` leaves what has failed.",
+        "`cancel` does not delete failed messages.",
         "outbox/scheduled.py",
         'message_id=message_id, state="pending", token=0)',
         "message_id=message_id, token=0)",

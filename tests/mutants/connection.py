@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "brought after the end",
-        "What is brought to a thread that has just ended has its outcome.",
+        "A message that reaches a thread that has just ended gets an outcome.",
         IO_THREAD,
         "        if self._stopped:\n            # The thread may",
         "        if False:\n            # The thread may",
@@ -93,7 +93,7 @@ MUTANTS = (
     ),
     Mutant(
         "the thread dies for good",
-        "After the thread's death the next publish starts anew.",
+        "After the thread's death the next publish starts another one.",
         IO_THREAD,
         "        self.usable = False\n        self._stopped = True\n",
         "        self._stopped = True\n",
@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "the thread is not told of deadlines",
-        "A caller that gives up gives its place back.",
+        "A caller that gives up frees its place in the window.",
         "transport/base.py",
         "        transport.abandoned()\n",
         "        pass\n",
@@ -145,7 +145,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancelled publish goes on",
-        "What was cancelled before it was written is never sent.",
+        "A message that was cancelled before it was written is never sent.",
         DELIVERY,
         '        delivery.fail("the task was cancelled")\n',
         "        pass\n",
@@ -180,7 +180,7 @@ MUTANTS = (
     ),
     Mutant(
         "a late answer about topology counts",
-        "What comes late on a lost connection says nothing of the next one.",
+        "A late answer on a lost connection has no effect on the next one.",
         CONNECTION,
         '(LOST, "the connection was lost") if self._over else refusal)',
         "refusal)",
@@ -270,7 +270,7 @@ MUTANTS = (
     ),
     Mutant(
         "an exit drops what is in flight",
-        "A normal exit drains what is in flight.",
+        "A normal exit waits for messages in flight.",
         "transport/handler.py",
         "register(AtExit.CONNECTIONS, connections.close)\n",
         "",
@@ -278,7 +278,7 @@ MUTANTS = (
     ),
     Mutant(
         "a close does not drain",
-        "close() waits for what is in flight.",
+        "close() waits for messages in flight.",
         IO_THREAD,
         "        if self.dispatcher.idle or monotonic() >= self._close_by:\n",
         "        if True:\n",
@@ -294,7 +294,7 @@ MUTANTS = (
     ),
     Mutant(
         "written after the goodbye",
-        "What comes after the close was begun is not written.",
+        "Messages that come after a close has begun are not written.",
         "transport/rabbitmq/robust_connection.py",
         "        self.dispatcher.flow.ready = False  #",
         "        #",
@@ -302,7 +302,7 @@ MUTANTS = (
     ),
     Mutant(
         "uWSGI without threads",
-        "Where no thread can live, the first publish refuses and says what to set.",
+        "If no thread can run, the first publish fails with an error that says what to set.",
         "transport/environment.py",
         'not getattr(sys.modules.get("uwsgi"), "has_threads", True)',
         "False",
@@ -310,7 +310,7 @@ MUTANTS = (
     ),
     Mutant(
         "eventlet is not noticed",
-        "Where a library has taken poll() away, the first publish refuses and says so.",
+        "If a library has removed poll(), the first publish fails with an error that says so.",
         "transport/environment.py",
         "    if eventlet is not None and any(",
         "    if False and any(",

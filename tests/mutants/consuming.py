@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a multiple ack covers is open",
-        "ack(multiple=True) settles what came before it.",
+        "ack(multiple=True) settles all earlier messages.",
         MESSAGE,
         "        return one.session == session and one.tag <= tag\n",
         "        return False\n",
@@ -107,7 +107,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancelled consumer is not told",
-        "A consumer that the broker cancelled is told by a signal.",
+        "A signal is sent for a consumer that the broker cancelled.",
         RECEIVER,
         "        if one is not None:\n            signals",
         "        if False:\n            signals",
@@ -155,7 +155,7 @@ MUTANTS = (
     ),
     Mutant(
         "what cannot be read stays",
-        "What is not accepted or cannot be read is rejected.",
+        "A message that is not accepted or cannot be decoded is rejected.",
         CONSUMER,
         "        if not message.no_ack:\n            message.reject()\n",
         "",
@@ -179,7 +179,7 @@ MUTANTS = (
     ),
     Mutant(
         "a dead thread is waited for",
-        "When a consumer's thread has ended, nobody waits for it.",
+        "When a consumer's thread has ended, no caller waits for it.",
         THREAD,
         "self._settings.alias)\n        self._buffer.wake()\n",
         "self._settings.alias)\n",
@@ -195,7 +195,7 @@ MUTANTS = (
     ),
     Mutant(
         "closed before the flush",
-        "What was settled before a consumer's close is written before it.",
+        "Acks from before a consumer's close are written before it closes.",
         "transport/rabbitmq/consume_thread.py",
         "        if close_seconds is not None and not self._connection.closing:\n",
         "        close_seconds = self._close_seconds\n"

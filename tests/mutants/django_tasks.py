@@ -12,7 +12,7 @@ WORKER = ("contrib/django_tasks/test_worker.py",)
 MUTANTS = (
     Mutant(
         "a duplicate of a running task is put back",
-        "What is RUNNING and was not delivered before is a duplicate.",
+        "A first delivery for a task that is RUNNING is a duplicate.",
         "contrib/django_tasks/claims.py",
         "    if not redelivered:\n",
         "    if False:\n",
@@ -76,7 +76,7 @@ MUTANTS = (
     ),
     Mutant(
         "results of other backends are found",
-        "A backend finds the results of its own alias only.",
+        "A backend finds only the results of its own alias.",
         "contrib/django_tasks/records.py",
         "    return rows(database).filter(id=id, backend=backend).first()\n",
         "    return rows(database).filter(id=id).first()\n",

@@ -109,7 +109,7 @@ MUTANTS = (
     ),
     Mutant(
         "a stop leaves the threads at work",
-        "A stop finishes what is at hand, and begins nothing new.",
+        "After a stop, running handlers finish and no new ones start.",
         LANE,
         "            while not self.stopping and self._cycle(run):\n",
         "            while self._cycle(run):\n",
@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pause keeps the messages",
-        "While nothing can be handled, a queue's messages are given back.",
+        "While nothing can be handled, messages are returned to their queue.",
         LANE,
         "            self._consumer.give_back()\n",
         "            pass\n",
@@ -125,7 +125,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pause that ends at once",
-        "A queue pauses until what was missing is there again.",
+        "A queue pauses until the outage is over.",
         LANE,
         "            if not self.stopping and self.work.is_possible(outcome):\n",
         "            if not self.stopping:\n",

@@ -17,7 +17,7 @@ MUTANTS = (
     ),
     Mutant(
         "a channel is renewed under those who wait",
-        "Another channel is tried once nobody waits on this one.",
+        "Another channel is opened once no message waits on this one.",
         "transport/rabbitmq/dispatcher.py",
         "        if waited_for or self.flow.suspects:\n",
         "        if self.flow.suspects:\n",
@@ -27,7 +27,7 @@ MUTANTS = (
     ),
     Mutant(
         "now tells no signal",
-        "A message sent within the call is told by a signal.",
+        "A signal is sent for a message that is sent within the call.",
         "transport/delivery.py",
         "    tell(using, envelope, error, will_retry=False)\n",
         "",
@@ -35,7 +35,7 @@ MUTANTS = (
     ),
     Mutant(
         "apublish tells no signal",
-        "A message that is awaited is told by a signal.",
+        "A signal is sent for a message that is awaited.",
         "transport/delivery.py",
         "    await atell(using, envelope, delivery.error)\n",
         "",
@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "a question to a thread that dies is never answered",
-        "Who asks about topology is told when the I/O thread dies.",
+        "A caller that waits for topology gets an error when the I/O thread dies.",
         "transport/rabbitmq/io_thread.py",
         "        while self._requests:\n"
         "            self._requests.popleft().answer([], (LOST, reason))\n",
@@ -144,7 +144,7 @@ MUTANTS = (
     ),
     Mutant(
         "a timeout does not say that the broker blocks",
-        "A message that is given up under an alarm says so.",
+        "The error of a message that is given up during an alarm names the alarm.",
         "transport/base.py",
         '    state = f"blocked: {status.blocked}" if status.blocked else status.state\n',
         "    state = status.state\n",
@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "what nobody waits for is declared again",
-        "What came back and was given up has nothing declared.",
+        "Nothing is declared for a returned message that was given up.",
         "transport/rabbitmq/topology_repair.py",
         "        if message.delivery.claimed:\n",
         "        if False:\n",

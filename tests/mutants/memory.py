@@ -12,7 +12,7 @@ TOPICS = "amqp/topic_keys.py"
 MUTANTS = (
     Mutant(
         "a star is any word or none",
-        "`*` stands for exactly one word of a topic.",
+        "`*` matches exactly one word of a topic.",
         TOPICS,
         "            reached = {n + 1 for n in reached if n < len(words) and part in",
         "            reached = {n + (part != '*') for n in reached if n < len(words) and part in",
@@ -20,7 +20,7 @@ MUTANTS = (
     ),
     Mutant(
         "a hash is one word or more",
-        "`#` stands for any number of words, even none.",
+        "`#` matches any number of words, even none.",
         TOPICS,
         "set(range(min(reached), len(words) + 1))",
         "set(range(min(reached) + 1, len(words) + 1))",
@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant(
         "attempts begin anew among the dead letters",
-        "Attempts of the queue where a message died are counted on in memory, as RabbitMQ 4.3 does.",
+        "As in RabbitMQ 4.3, a dead letter keeps the attempts of the queue where it died.",
         "transport/memory/dead_lettering.py",
         "message.body, values, message.attempts)",
         "message.body, values)",
@@ -164,7 +164,7 @@ MUTANTS = (
     ),
     Mutant(
         "the debug page shows a body",
-        "No body stands on Django's debug page.",
+        "Django's debug page shows no body.",
         "messages/envelope.py",
         "    __traceback_hide__ = True  # as in compose()\n"
         "    try:\n"
@@ -174,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "memory brokers are empty",
-        "With memory:// each process declares the project's topology by itself.",
+        "With memory://, each process declares the project's topology itself.",
         "transport/memory/transport.py",
         "        if self._declared == epoch:\n",
         "        if True:\n",

@@ -15,7 +15,7 @@ DETAIL = "modeladmin/change_view.py"
 MUTANTS = (
     Mutant(
         "a failed retry is only a warning",
-        "A retry of which nothing was sent is told as an error.",
+        "A retry that sent nothing is shown as an error.",
         OPERATIONS,
         "        return messages.ERROR\n",
         "        return messages.WARNING\n",
@@ -127,7 +127,7 @@ MUTANTS = (
     ),
     Mutant(
         "whoever looks may cancel",
-        "Cancelling messages has a permission of its own.",
+        "Cancelling messages needs its own permission.",
         "modeladmin/pending_page.py",
         'permissions=["cancel"], ',
         "",
@@ -143,7 +143,7 @@ MUTANTS = (
     ),
     Mutant(
         "nobody hears of what a person cancels",
-        "`message_cancelled` is sent for what is cancelled in the admin.",
+        "`message_cancelled` is sent for messages that are cancelled in the admin.",
         "publisher/scheduling.py",
         "            tell_cancelled(message_id, database)\n",
         "            pass\n",
@@ -175,7 +175,7 @@ MUTANTS = (
     ),
     Mutant(
         "the chart of tasks counts without end",
-        "The chart counts the latest finished tasks only, and says so.",
+        "The chart counts only the latest finished tasks, and shows that.",
         "contrib/django_tasks/modeladmin/dashboard.py",
         "    return buckets, len(found) < CHARTED_MAX\n",
         "    return buckets, True\n",
@@ -223,7 +223,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is left is not told",
-        "A relay says at its end what it sent and when the rest is due.",
+        "When it ends, a relay logs what it sent and when the rest is due.",
         "management/commands/rmq_relay.py",
         '            left = f"; {run.relay.left}" if run.relay.left else ""\n',
         '            left = ""\n',

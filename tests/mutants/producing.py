@@ -28,7 +28,7 @@ MUTANTS = (
     ),
     Mutant(
         "everything is accepted",
-        "What is not accepted is not decoded.",
+        "A body that is not accepted is not decoded.",
         SERIALIZATION,
         "    if accept is not None and kind not in accept:\n",
         "    if False:\n",
@@ -78,7 +78,7 @@ MUTANTS = (
     ),
     Mutant(
         "declared once for ever",
-        "maybe_declare() declares anew on another connection.",
+        "maybe_declare() declares again on another connection.",
         PRODUCER,
         '        same = status.state == "open" and status.connects == self._declared[0]\n',
         "        same = True\n",
@@ -94,7 +94,7 @@ MUTANTS = (
     ),
     Mutant(
         "a return is not raised",
-        "on_return is told, and the call raises all the same.",
+        "on_return is called, and the call still raises.",
         PRODUCER,
         "sent.body)\n                self.on_return(error, sent.exchange, sent.routing_key, message)\n"
         "            raise\n",

@@ -151,7 +151,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was seen long ago counts",
-        "What was seen ten minutes ago says nothing of now.",
+        "A state that was seen ten minutes ago is not shown as current.",
         "monitoring/broker_status.py",
         "            if age > STALE_SECONDS:\n",
         "            if False:\n",
@@ -199,7 +199,7 @@ MUTANTS = (
     ),
     Mutant(
         "the first error is forgotten",
-        "A message keeps its first error beside its last one.",
+        "A message keeps its first error as well as its last one.",
         "outbox/retry_policy.py",
         '    if before.get("failed_at") is None:\n',
         "    if True:\n",
@@ -239,7 +239,7 @@ MUTANTS = (
     ),
     Mutant(
         "cancelled without a signal",
-        "A cancelled message is told by message_cancelled.",
+        "message_cancelled is sent for a cancelled message.",
         "publisher/scheduling.py",
         "    if deleted:\n        tell_cancelled(message_id, where)\n",
         "",
@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancel that found nothing is told",
-        "message_cancelled is sent only where a message was deleted.",
+        "message_cancelled is sent only if a message was deleted.",
         "publisher/scheduling.py",
         "    if deleted:\n        tell_cancelled(message_id, where)\n",
         "    tell_cancelled(message_id, where)\n",
@@ -263,7 +263,7 @@ MUTANTS = (
     ),
     Mutant(
         "many tell no signal",
-        "Each message of publish_many is told by a signal.",
+        "A signal is sent for each message of publish_many.",
         "publisher/api.py",
         "        tell(using, envelope, error, will_retry=False)\n",
         "        pass\n",
@@ -299,7 +299,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a capture held back leaves later",
-        "What was published inside a capture never leaves.",
+        "A message that was published inside a capture is never sent.",
         "testing/captured.py",
         "            hook.sent = True\n",
         "            pass\n",

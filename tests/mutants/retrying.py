@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "sent back and given up at once",
-        "What was sent back from the dead letters begins anew.",
+        "A message that was sent back from the dead letters starts with its first attempt.",
         HEADERS,
         'return any(death.get("queue") == self._queue for death in _deaths(self._headers))',
         "return False",
@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "crashes are not counted",
-        "A poison that kills its worker ends as crashed.",
+        "A message that kills its workers ends as crashed.",
         RETRIES,
         "        if not self._starts.reason:\n            message.lost_starts",
         "        if False:\n            message.lost_starts",
@@ -187,7 +187,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropped unasked",
-        "Nothing is dropped unless the handler says so.",
+        "No message is dropped unless the handler asks for it.",
         END,
         "        if self._drops:\n",
         "        if True:\n",

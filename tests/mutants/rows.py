@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was not sent is kept",
-        "Rows that were not sent are given back at once.",
+        "Rows that were not sent are released at once.",
         COMPLETER,
         "            transitions.release(self.database, self.unsent)\n",
         "            pass\n",

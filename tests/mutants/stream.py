@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "the end is told from within",
-        "A reset is told later, not from within the write.",
+        "A reset is reported later, not from within the write.",
         WIRE,
         "            self._loop.add_callback(lambda: self._ended(error))\n",
         "            self._ended(error)\n",
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "the bell is mute",
-        "A callback ends the loop's wait, whoever brings it.",
+        "A callback ends the loop's wait, from any thread.",
         LOOP,
         '            self._bell.send(b"!")\n',
         "            pass\n",
@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "trouble is nobody's",
-        "Whoever watches a descriptor learns of its trouble.",
+        "The handler of a descriptor is called if it has an error.",
         LOOP,
         "watched if events & _TROUBLE else events & watched",
         "events & watched",

@@ -88,7 +88,7 @@ MUTANTS = (
     ),
     Mutant(
         "progress counts only without plain publishes",
-        "The timeout of publish_many is one without progress, also beside a plain publish.",
+        "The timeout of publish_many limits the time without progress, even during a plain publish.",
         ON_COMMIT,
         "    extend = any(hook.many for hook in hooks)\n",
         "    extend = all(hook.many for hook in hooks)\n",

@@ -16,7 +16,7 @@ PROJECT_TESTS = ("transport/test_project.py",)
 MUTANTS = (
     Mutant(
         "what is gone stays gone",
-        "A message that came back although its configs say where it goes has them declared anew.",
+        "If a message is returned although its configs have a route for it, they are declared again.",
         "transport/rabbitmq/send_queue.py",
         "        verdict = self._repair.judge(message, answer, now)\n",
         "        verdict = Verdict.FINAL\n",
@@ -24,7 +24,7 @@ MUTANTS = (
     ),
     Mutant(
         "declared anew without end",
-        "Topology is declared anew once a message.",
+        "Topology is declared again only once for each message.",
         REPAIR,
         "        if message.contradicted is not None:\n",
         "        if False:\n",
@@ -32,7 +32,7 @@ MUTANTS = (
     ),
     Mutant(
         "declared anew for each message",
-        "What came back together waits for one declaration.",
+        "Messages that were returned together wait for one declaration.",
         REPAIR,
         "        if self._parking.forget(topology, since=message.written_at or math.inf):\n",
         "        self._parking.forget(topology)\n        if True:\n",
@@ -40,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         "declared anew to no avail, again and again",
-        "A topology that was declared anew to no avail is left alone for a second.",
+        "A topology that was declared again in vain is not declared again for a second.",
         REPAIR,
         "_tells_of_topology(answer) or self._is_futile(message, now):\n",
         "_tells_of_topology(answer):\n",
@@ -48,7 +48,7 @@ MUTANTS = (
     ),
     Mutant(
         "a nack is sent again",
-        "A nacked message goes again only where something of its configs is missing.",
+        "A nacked message is sent again only if something in its configs is missing.",
         REPAIR,
         "        if isinstance(answer, Nacked):\n",
         "        if False:\n",
@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         "a nack says nothing of the topology",
-        "A nacked message whose queue is gone goes again once that is declared anew.",
+        "A nacked message whose queue is gone is sent again once the queue is declared.",
         "transport/rabbitmq/send_queue.py",
         "        missing = error is not None and error[0] == NOT_FOUND\n",
         "        missing = False\n",
@@ -64,7 +64,7 @@ MUTANTS = (
     ),
     Mutant(
         "an exchange that is gone stays gone",
-        "A 404 on an exchange of the message's configs has them declared anew.",
+        "After a 404 on an exchange of the message's configs, they are declared again.",
         "transport/rabbitmq/send_queue.py",
         "        elif verdict is Verdict.FINAL:\n            self",
         "        else:\n            self",
@@ -80,7 +80,7 @@ MUTANTS = (
     ),
     Mutant(
         "the refused declaration is the outcome",
-        "Where topology cannot be declared anew the answer about the message is its outcome.",
+        "If topology cannot be declared again, the broker's answer about the message is its outcome.",
         "transport/rabbitmq/send_queue.py",
         "            message.delivery.resolve(message.contradicted or refusal)\n",
         "            message.delivery.resolve(refusal)\n",
@@ -96,7 +96,7 @@ MUTANTS = (
     ),
     Mutant(
         "declared anew without a word",
-        "That topology is gone and is declared anew is logged.",
+        "It is logged that topology was missing and is declared again.",
         REPAIR,
         "            self._note(\n",
         "            str(\n",
@@ -128,7 +128,7 @@ MUTANTS = (
     ),
     Mutant(
         "in memory what is gone stays gone",
-        "In memory, too, configs are declared anew where a queue of theirs is gone.",
+        "The memory broker, too, declares configs again if a queue of theirs is gone.",
         MEMORY,
         "(topology := self._gone(envelope, known=known, no_exchange=False))",
         "()",
@@ -136,7 +136,7 @@ MUTANTS = (
     ),
     Mutant(
         "in memory an exchange that is gone stays gone",
-        "In memory, too, configs are declared anew where an exchange of theirs is gone.",
+        "The memory broker, too, declares configs again if an exchange of theirs is gone.",
         MEMORY,
         "(topology := self._gone(envelope, known=known, no_exchange=True))",
         "()",
@@ -144,7 +144,7 @@ MUTANTS = (
     ),
     Mutant(
         "only the call's configs are declared anew",
-        "What only the project's configs know is declared anew, too.",
+        "Topology that only the project's configs contain is declared again, too.",
         REPAIR,
         "            topology = with_route(envelope.topology, project, *envelope.destination)\n",
         "            topology = envelope.topology\n",
@@ -160,7 +160,7 @@ MUTANTS = (
     ),
     Mutant(
         "in memory only the call's configs are declared anew",
-        "In memory, too, what only the project's configs know is declared anew.",
+        "The memory broker, too, declares topology again that only the project's configs contain.",
         MEMORY,
         "        topology = with_route(envelope.topology, configs, *envelope.destination)\n",
         "        topology = envelope.topology\n",
@@ -192,7 +192,7 @@ MUTANTS = (
     ),
     Mutant(
         "an old declaration counts at the look-up",
-        "What is missing at the look-up is declared, whatever was declared before.",
+        "Topology that is missing when it is looked up is declared, whatever was declared before.",
         REPAIR,
         "since=message.written_at or math.inf",
         "since=message.written_at",
@@ -232,7 +232,7 @@ MUTANTS = (
     ),
     Mutant(
         "what came back is lost with the connection",
-        "What came back and waits for the project's configs survives a lost connection.",
+        "A returned message that waits for the project's configs survives a lost connection.",
         REPAIR,
         "        self._unsure = [item for item in self._unsure if not",
         "        self._unsure = [item for item in () if not",
@@ -320,7 +320,7 @@ MUTANTS = (
     ),
     Mutant(
         "a forgotten app is not named",
-        "Where the app is not installed an error about what is missing says so.",
+        "If the app is not installed, an error about something missing names that as the cause.",
         "exceptions.py",
         "    if error.reply_code not in (NOT_FOUND, NO_ROUTE):\n",
         "    if error.reply_code != 1:\n",

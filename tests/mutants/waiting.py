@@ -14,7 +14,7 @@ PARKING = "transport/rabbitmq/parking.py"
 MUTANTS = (
     Mutant(
         "never sent again",
-        "What is lost with its connection is sent again, once.",
+        "A message that is lost with its connection is sent again, once.",
         DISPATCH,
         "            elif message.losses > 1:\n",
         "            elif message.losses > 0:\n",
@@ -30,7 +30,7 @@ MUTANTS = (
     ),
     Mutant(
         "sent again last",
-        "What was lost goes to the head of the next connection.",
+        "Lost messages are sent first on the next connection.",
         SEND_QUEUE,
         "        self.pending = in_order(messages, self.pending)\n",
         "        self.pending.extend(in_order(messages))\n",
@@ -38,7 +38,7 @@ MUTANTS = (
     ),
     Mutant(
         "sent again out of order",
-        "What was lost is sent again in its order.",
+        "Lost messages are sent again in their order.",
         PARKING,
         '    return deque(sorted(chain(*groups), key=attrgetter("sequence")))\n',
         "    return deque(list(chain(*groups))[::-1])\n",
@@ -80,7 +80,7 @@ MUTANTS = (
     ),
     Mutant(
         "poison hits everybody",
-        "A message that makes the broker close the channel hurts nobody else.",
+        "A message that makes the broker close the channel does not affect other messages.",
         DISPATCH,
         "        if len(unanswered) == 1:\n",
         "        for culprit in unanswered:\n"
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "poison is never found",
-        "A message alone on a closed channel is the poison.",
+        "A message that is alone on a closed channel is rejected as its cause.",
         DISPATCH,
         "        if len(unanswered) == 1:\n",
         "        if False:\n",
@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sick broker is a sick queue",
-        "A destination is sick only while others are being confirmed.",
+        "A destination is set aside only while others are being confirmed.",
         BREAKERS,
         "            if late and silent and (answered or given_up):\n",
         "            if late and silent:\n",
@@ -178,7 +178,7 @@ MUTANTS = (
     ),
     Mutant(
         "a full silent window stands",
-        "Where the window is full and silent, one message to another destination is tried.",
+        "If the window is full and silent, one message to another destination is tried.",
         DISPATCH,
         "            self._try_another(set(by_destination), now)\n",
         "            pass\n",
@@ -202,7 +202,7 @@ MUTANTS = (
     ),
     Mutant(
         "blocked is refused at once",
-        "An alarm that ends before a deadline costs nobody anything.",
+        "An alarm that ends before a deadline fails no message.",
         DISPATCH,
         '        self.flow.blocked = reason or "no reason given"\n',
         '        self.flow.blocked = reason or "no reason given"\n'
