@@ -90,6 +90,8 @@ def _reached(known: Sequence[Config], exchange: str, key: str) -> Iterator[Confi
         yield from (one for one in known if isinstance(one, QueueConfig) and one.name == key)
         return
     types = {**_PREDECLARED, **_types(known)}
+    exchanges = (one for one in known if isinstance(one, ExchangeConfig))
+    alternates = {one.name: one.x_arguments.get("alternate-exchange") for one in exchanges}
     passed: set[str] = set()
     found = {exchange}
     while found - passed:
@@ -99,6 +101,7 @@ def _reached(known: Sequence[Config], exchange: str, key: str) -> Iterator[Confi
                 yield config
                 if isinstance(config, ExchangeConfig):
                     found.add(config.name)
+        found |= {alternate for name in passed if (alternate := alternates.get(name))}
 
 
 def _needed(names: set[str], exchanges: Mapping[str, ExchangeConfig]) -> set[str]:

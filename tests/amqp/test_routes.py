@@ -23,6 +23,7 @@ def named(source: str, key: str = "a.#") -> Topology:
 
 
 FROM_X = ExchangeConfig("y", "fanout", bindings=[Binding(ExchangeConfig("x", "topic"), "a.*")])
+BESIDE = ExchangeConfig("x", "topic", alternate_exchange="beside")
 OVER_Y = (QueueConfig("q", bindings=[Binding(FROM_X)]),)
 
 CASES: list[tuple[Topology, str, str, bool]] = [
@@ -54,6 +55,10 @@ CASES: list[tuple[Topology, str, str, bool]] = [
     (OVER_Y, "y", "b", True),
     ((QueueConfig("q", bindings=[Binding("y")]), FROM_X), "x", "a.b", True),
     ((FROM_X,), "x", "a.b", False),
+    # What an exchange cannot route goes to its alternate one
+    ((BESIDE, QueueConfig("q", bindings=[Binding("beside")])), "x", "b", True),
+    ((BESIDE, QueueConfig("q", bindings=[Binding("other")])), "x", "b", False),
+    ((BESIDE, QueueConfig("x", bindings=[Binding("beside")])), "x", "b", True),
 ]
 
 

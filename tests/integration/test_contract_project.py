@@ -93,6 +93,18 @@ def test_all_that_lies_between(side: Side, project: Declared) -> None:
     assert len(side.bodies(queue.name, 2)) == 2
 
 
+def test_what_an_exchange_cannot_route(side: Side, project: Declared) -> None:
+    beside = ExchangeConfig(side.unused_exchange(), "fanout")
+    exchange = ExchangeConfig(side.unused_exchange(), "topic", alternate_exchange=beside.name)
+    queue = QueueConfig(side.unused_queue(), bindings=[Binding(beside.name)])
+    project(beside, exchange, queue)
+    side.delete_queue(queue.name)
+    send(exchange=exchange.name, routing_key="a")
+    side.delete_exchange(beside.name)
+    send(exchange=exchange.name, routing_key="a")
+    assert len(side.bodies(queue.name, 2)) == 2
+
+
 def test_an_exchange_that_is_missing_at_the_look_up(side: Side, project: Declared) -> None:
     exchange, queue = bound(side)
     project(queue)

@@ -127,6 +127,14 @@ MUTANTS = (
         ROUTE_TESTS,
     ),
     Mutant(
+        "a route by an alternate exchange is none",
+        "What an exchange cannot route is expected at its alternate exchange.",
+        ROUTES,
+        "        found |= {alternate for name in passed if (alternate := alternates.get(name))}\n",
+        "",
+        ROUTE_TESTS,
+    ),
+    Mutant(
         "in memory what is gone stays gone",
         "The memory broker, too, declares configs again if a queue of theirs is gone.",
         MEMORY,
