@@ -1,4 +1,4 @@
-"""Settings of the example, from the environment or a `.env` file beside manage.py.
+"""Settings of the example, from the environment or a `.env` file next to manage.py.
 
 Nothing needs to be set: it then runs on SQLite, in debug mode, with the memory broker.
 """

@@ -12,7 +12,7 @@ ITEMS = ("tea", "coffee", "sugar", "café crème", "プーアル茶")  # UTF-8 a
 
 
 def place_orders(port: int, count: int) -> dict[str, dict[str, Any]]:
-    """Place them; gives back, by the message's id, what was ordered and the order's number."""
+    """Place orders; returns what was ordered and the order's number, by the message's id."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="customer") as threads:
         shares = [range(first, count, THREADS) for first in range(THREADS)]
         placed: dict[str, dict[str, Any]] = {}

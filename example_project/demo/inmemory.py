@@ -42,7 +42,7 @@ class ServerHere:
         return 0
 
     def last_words(self) -> str:
-        return "It ran in this process: its errors stand above."
+        return "It ran in this process: its errors are shown above."
 
 
 def consume(queue: str) -> list[dict[str, Any]]:

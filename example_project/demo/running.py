@@ -91,7 +91,7 @@ def _find(url: str) -> Broker:
     try:
         return find_broker()
     except NoBrokerError as error:
-        # The ladder was made for the tests and speaks of its own variable.
+        # That code was written for the tests, and its error names their variable.
         why = str(error).replace("RMQ_TEST_URL", "RMQ_URL")
         if os.environ.get("RMQ_TEST_URL"):  # asked for by name
             raise DemoError(why) from error
@@ -151,7 +151,7 @@ def _configure(broker: Broker, directory: Path) -> None:
     import django  # noqa: PLC0415  # only now does it know its settings
 
     django.setup()
-    # What it says of its connection would stand between our lines.
+    # Its log lines about the connection would appear between our lines.
     logging.getLogger("rmq_publisher").setLevel(logging.ERROR)
 
 

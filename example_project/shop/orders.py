@@ -10,11 +10,11 @@ from .models import Order
 
 
 class ImpossibleChangeError(Exception):
-    """The order is too far on its way for this; the text says so to a person."""
+    """The order is too far along for this; the text is for the user."""
 
 
 def place(form: OrderForm) -> tuple[Order, str]:
-    """Save a valid form's order and announce it; gives back the message's id too.
+    """Save a valid form's order and announce it; also returns the message's id.
 
     The message leaves after the commit: one of an order that was rolled back is never sent.
     """

@@ -40,7 +40,7 @@ def retry(page: FailureAdminBase, request: HttpRequest, rows: Rows) -> None:
 
 
 def level_of(results: Sequence[Result]) -> int:
-    """Return the level at which the user is told what was sent."""
+    """Return the level of the message about what was sent."""
     outcomes = {result.outcome for result in results}
     if outcomes == {Outcome.SENT}:
         return messages.SUCCESS

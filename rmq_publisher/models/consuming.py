@@ -90,7 +90,7 @@ class DeadLetter(models.Model):
     message_id = models.CharField(_("message id"), max_length=NAME_MAX, blank=True)
     correlation_id = models.CharField(_("correlation id"), max_length=NAME_MAX, blank=True)
     using = models.CharField(_("connection"), max_length=NAME_MAX)
-    # Where it died, and where it is sent back to; empty if nothing says so.
+    # Where it died, and where it is sent back to; empty if unknown.
     queue = models.CharField(_("queue"), max_length=NAME_MAX, blank=True)
     # Empty if a worker stored it at the end of its attempts.
     dead_letter_queue = models.CharField(_("dead-letter queue"), max_length=NAME_MAX, blank=True)

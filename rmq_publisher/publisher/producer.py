@@ -236,9 +236,9 @@ class Producer:
         self._declared = (connects, known | set(entities))
 
     def revive(self) -> Self:
-        """Declare anew what the producer names, as after somebody deleted it.
+        """Declare again what the producer names, for instance after it was deleted.
 
-        A lost connection needs no call: it comes back by itself, and all is verified on the new one.
+        After a lost connection no call is needed: it is reopened and everything is verified on it.
 
         Raises:
             Rejected, BrokerUnavailable: as `declare`.

@@ -30,7 +30,7 @@ class _Outage:
     level: int = logging.NOTSET
 
     def is_young(self, now: float) -> bool:
-        """Note a failure; return whether it has a line of its own."""
+        """Count a failure; return whether to log it now."""
         if now - self.failed_at > INTERVAL_SECONDS:
             self.began_at = now
         self.failed_at = now
@@ -40,7 +40,7 @@ class _Outage:
         return False
 
     def take_counts(self) -> str:
-        """Return in words what has not been logged yet, and count anew."""
+        """Describe what has not been logged yet, and restart the count."""
         text = (
             f"{_number(self.attempts, 'connection attempt')} failed, "
             f"{_number(self.messages, 'message')} kept for rmq_relay"

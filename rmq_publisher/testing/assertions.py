@@ -35,13 +35,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-_open: list[Published] = []  # the captures of this process; the last one takes the messages
+_open: list[Published] = []  # the captures of this process; the last one gets the messages
 
 
 def capture(
     on_commit: OnCommit = "run", *, route: bool = False, error: PublishError | None = None
 ) -> Capture:
-    """Take what is published in this block instead of sending it.
+    """Capture what is published in this block instead of sending it.
 
     May be nested, and decorate functions, ``async`` ones too. Every message is confirmed, and no queue
     or exchange need exist. What was published inside never leaves, even where its transaction commits
@@ -75,7 +75,7 @@ def _captured(
         _open[-1].send_committed()
     with ExitStack() as stack:
         stack.enter_context(counts_in_memory())
-        outages.forget()  # a test may look for the lines of an outage that it makes up
+        outages.forget()  # a test may expect the log lines of a simulated outage
         if missing := missing_urls():
             stack.enter_context(override_settings(**missing))
         published = Published(on_commit, route=route, error=error)
@@ -90,7 +90,7 @@ def _captured(
 
 
 def missing_urls() -> dict[str, Any]:
-    """Return the settings that name a broker wherever the project's name none."""
+    """Return the project's settings, with a broker wherever they have none."""
     if not loader.aliases():
         return {"RMQ_URL": "memory://"}
     if all(problem.id != NO_URL for problem in loader.problems()):
@@ -124,7 +124,7 @@ def memory_broker(using: str | None = None) -> MemoryBroker:
 
 
 class Criteria(TypedDict, total=False):
-    """What a message must have; what is left out does not matter.
+    """What a message must have; what is left out is not compared.
 
     ``queue`` is the queue that the call named (where messages are routed: one that took it). ``body``
     is bytes, a str, or what the body holds as JSON. ``headers`` are some of the message's. The others
@@ -161,7 +161,7 @@ def assert_published(
     count: int = 1,
     **criteria: Unpack[Criteria],
 ) -> PublishedMessage:
-    """Assert that so many messages fit; give back the first of them.
+    """Assert how many messages match; return the first of them.
 
     Args:
         published: what to look at: a capture, or one of its ``pending`` and ``refused``; the innermost
@@ -189,7 +189,7 @@ def assert_task_sent(
     count: int = 1,
     **criteria: Unpack[Criteria],
 ) -> PublishedMessage:
-    """Assert that so many messages send this task to a Celery worker; give back the first of them.
+    """Assert how many messages send this task to a Celery worker; return the first of them.
 
     A chain is sent as its first task.
 
@@ -219,7 +219,7 @@ def assert_task_sent(
 def _first_of(
     count: int, published: Sequence[PublishedMessage] | None, criteria: Mapping[str, Any]
 ) -> PublishedMessage:
-    """Return the first of the messages that fit, which must be so many."""
+    """Return the first of the matching messages, after checking their number."""
     if count < 1:
         raise ValueError("count must be 1 or more; for none there is assert_not_published()")
     messages = _looked_at(published)
@@ -232,11 +232,11 @@ def _first_of(
 def assert_not_published(
     published: Sequence[PublishedMessage] | None = None, /, **criteria: Unpack[Criteria]
 ) -> None:
-    """Assert that no message fits; without criteria, that there is none at all.
+    """Assert that no message matches; without criteria, that there is none at all.
 
     Args:
         published: as in `assert_published`.
-        criteria: likewise.
+        criteria: as for `assert_published`.
 
     Raises:
         AssertionError: some do; the text says which.

@@ -1,4 +1,4 @@
-"""What `rmq_publisher.testing.capture` takes, and how it takes it."""
+"""The class behind `rmq_publisher.testing.capture`."""
 
 import copy
 import inspect
@@ -44,7 +44,7 @@ class PublishedMessage(BrokerMessage):
 
 
 def _named_queue(envelope: Envelope) -> str:
-    # What a call names as its queue is verified last.
+    # The queue that a call names is verified last.
     last = envelope.topology[-1] if envelope.topology else None
     if isinstance(last, QueueName | QueueConfig):
         return last.name
@@ -68,7 +68,9 @@ class Published(Sequence[PublishedMessage]):
     ) -> None:
         self._confirmed: list[PublishedMessage] = []
         self._refused: list[PublishedMessage] = []
-        self._left: list[PublishedMessage] | None = None  # what still waited at the end
+        self._left: list[PublishedMessage] | None = (
+            None  # messages that were still waiting at the end
+        )
         self._on_commit = on_commit
         self._route = route
         self._error = error
@@ -82,7 +84,7 @@ class Published(Sequence[PublishedMessage]):
     @overload
     def __getitem__(self, index: slice) -> list[PublishedMessage]: ...
     def __getitem__(self, index: int | slice) -> PublishedMessage | list[PublishedMessage]:
-        """Return a message by its place."""
+        """Return a message by its index."""
         self.send_committed()
         return self._confirmed[index]
 
@@ -135,13 +137,13 @@ class Published(Sequence[PublishedMessage]):
         return self._broker(loader.alias_for(using))
 
     def send_committed(self) -> None:
-        """Send what only a TestCase's own transaction holds back; looking does so by itself."""
+        """Send what only a TestCase's own transaction delays; reading the messages does the same."""
         self._send(self._databases.due)
 
     def send_committed_before(self, message_id: str) -> None:
         """Send what this thread committed before it published messages; here is the first of them."""
 
-        # One that a hook sends has its place already: Django calls hooks in their order.
+        # A message that a hook sends is in order already, because Django calls hooks in order.
         def due() -> list[CommitHook]:
             hooks = self._databases.due(own=True)
             return [] if hooks and self._databases.are_sending(message_id) else hooks
@@ -160,13 +162,13 @@ class Published(Sequence[PublishedMessage]):
             self._sending.discard(thread)
 
     def end(self) -> None:
-        """Keep what waits for a commit from ever leaving."""
+        """Make sure that messages that wait for a commit are never sent."""
         self._left = self.pending
         for hook in self._databases.waiting():
             hook.sent = True
 
     def transport(self, settings: ConnectionSettings) -> "_StandIn":
-        """Return what stands in for the connection of an alias."""
+        """Return the replacement for the connection of an alias."""
         transport = self._transports.get(settings.alias)
         if transport is None or transport.settings is not settings:
             broker = self._broker(settings.alias) if self._route else None
@@ -177,15 +179,15 @@ class Published(Sequence[PublishedMessage]):
         if alias not in self._brokers:
             broker = MemoryBroker(alias, before_look=self.send_committed)
             broker.declare(*registry.declaration_order(alias))
-            self._brokers.setdefault(alias, broker)  # another thread may have been faster
+            self._brokers.setdefault(alias, broker)  # another thread may have been first
         return self._brokers[alias]
 
     def note(self, message: PublishedMessage) -> None:
-        """Keep a message that has its outcome."""
+        """Store a message with its outcome."""
         (self._confirmed if message.error is None else self._refused).append(message)
 
     def refusal(self, envelope: Envelope) -> PublishError | None:
-        """Return the error that every message is to have, as one of this message."""
+        """Return the error that all messages must get, for this message."""
         error = copy.copy(self._error)
         if error is not None:
             vars(error).update(envelope.names)
@@ -193,7 +195,7 @@ class Published(Sequence[PublishedMessage]):
 
 
 class _StandIn(MemoryTransport):
-    """Takes messages in the place of a connection; without a broker it confirms them all."""
+    """Replaces a connection; without a broker it confirms all messages."""
 
     def __init__(
         self, settings: ConnectionSettings, published: Published, broker: MemoryBroker | None
@@ -203,13 +205,13 @@ class _StandIn(MemoryTransport):
         self._routes = broker is not None
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
-        """Give every delivery its outcome, in order, after those committed before."""
+        """Give each delivery its outcome, in order, after earlier committed messages."""
         if deliveries:
             self._published.send_committed_before(deliveries[0].envelope.message_id)
         super().submit(deliveries)
 
     def take(self, envelope: Envelope) -> tuple[str, ...]:
-        """Note a message and its outcome.
+        """Record a message and its outcome.
 
         Raises:
             PublishError: the capture's own error, or what the broker answers.
@@ -231,7 +233,7 @@ class _StandIn(MemoryTransport):
         return super().take(envelope) if self._routes else ()
 
     def declare(self, topology: Topology, timeout: float) -> list[Declared]:
-        """Declare or verify; without a broker everything is there.
+        """Declare or verify; without a broker everything exists.
 
         Raises:
             Rejected: as the broker refuses.
@@ -244,7 +246,7 @@ class _StandIn(MemoryTransport):
 
 
 class Capture:
-    """What `capture` returns: it begins with its block, or with each call of what it decorates.
+    """What `capture` returns: it starts with its block, or with each call of the decorated function.
 
     Args:
         make: what begins.

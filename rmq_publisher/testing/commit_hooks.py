@@ -1,4 +1,4 @@
-"""The commit hooks that wait in the transactions of a test."""
+"""The waiting commit hooks in the transactions of a test."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ class WaitingHooks:
     """The commit hooks of this thread's transactions, and of those of the thread that began."""
 
     def __init__(self) -> None:
-        # An async test runs in another thread than its database, and may only look from there.
+        # An async test runs in another thread than its database, and may only read it from there.
         self._known = databases.all()
         self._before = {hook for _, _, hook in self._hooks()}
 
@@ -32,7 +32,7 @@ class WaitingHooks:
         return [hook for _, _, hook in self._hooks() if not (hook.sent or hook in self._before)]
 
     def due(self, *, own: bool = False) -> list[CommitHook]:
-        """Return those of them that only wait for a commit that a TestCase never makes.
+        """Return those that only wait for the commit that a TestCase never makes.
 
         Args:
             own: only those of this thread's transactions.
@@ -55,7 +55,7 @@ class WaitingHooks:
 
 
 def _hangs_on_testcase(database: BaseDatabaseWrapper, sids: set[Any]) -> bool:
-    """Return whether no transaction is open around a hook but those that a TestCase wraps around."""
+    """Return whether the only transactions around a hook are those of a TestCase."""
     blocks = database.atomic_blocks
     if not blocks or not _is_testcases(blocks[0]):
         return False

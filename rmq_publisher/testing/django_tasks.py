@@ -16,20 +16,20 @@ from rmq_publisher.contrib.django_tasks.persistence import Persistence
 from rmq_publisher.db.clock import DatabaseNow
 
 WORKER_ID = "test"
-MOST = 1_000  # runs of one call: a task that enqueues itself would go on for ever
+MOST = 1_000  # runs in one call, because a task that enqueues itself would never end
 
 T = TypeVar("T")
 
 
 class _AtOnce(Persistence):
-    """Raises what the database says."""
+    """Raises the database's errors at once."""
 
     def persist(self, write: Any) -> Any:
         return write()
 
 
 def run_tasks(backend: str = "default", *, deferred: bool = False) -> list[AnyResult]:
-    """Run the tasks that are ready, in this thread, as a worker would; their messages do not matter.
+    """Run the ready tasks in this thread, as a worker would; their messages are ignored.
 
     It sees what the test's own transaction holds. Tasks that a task enqueues are run too, and failed
     ones again until their attempts are used up, without waiting for their next attempt.
@@ -63,7 +63,7 @@ def run_tasks(backend: str = "default", *, deferred: bool = False) -> list[AnyRe
 
 @contextmanager
 def tasks_run_immediately() -> Iterator[None]:
-    """Run each task within the call that enqueues it, with its further attempts.
+    """Run each task within the call that enqueues it, including further attempts.
 
     The result that ``enqueue()`` returns has finished then, as with Django's ImmediateBackend; a task
     with a ``run_after`` to come waits for `run_tasks`.

@@ -1,4 +1,4 @@
-"""Handlers in the tests of projects: run as a worker would, and delivered again to see what it does."""
+"""Handlers in the tests of projects: run as a worker would, also with duplicates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ from rmq_publisher.serialization import accepted
 from rmq_publisher.testing.assertions import memory_broker
 from rmq_publisher.transport.consuming import Delivered
 
-PATIENCE = 5.0  # seconds; a message of the memory broker comes at once
+PATIENCE = 5.0  # seconds; the memory broker delivers at once
 
 Handler = Callable[..., Any]
 
@@ -87,7 +87,7 @@ def assert_idempotent(
     *,
     neighbour: Any = None,
 ) -> None:
-    """Deliver a message more than once, on the memory broker, and fail if that can be told afterwards.
+    """Deliver a message more than once, on the memory broker, and fail if that makes a difference.
 
     Each time it begins with the same database, which it leaves as it was: the message is delivered twice,
     again after a worker died between the commit and the ack, again after its neighbour, and after its

@@ -1,4 +1,4 @@
-"""Whether a captured message fits, and how a failed assertion shows the others."""
+"""Whether a captured message matches, and how a failed assertion shows the others."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _SHOWN = 120  # characters of a body in the text of an assertion
 
 
 def differences(message: PublishedMessage, criteria: Mapping[str, Any]) -> list[str]:
-    """Return the names of the criteria that a message does not fit."""
+    """Return the names of the criteria that a message does not match."""
     return [name for name, wanted in criteria.items() if not _fits(message, name, wanted)]
 
 
@@ -35,7 +35,7 @@ def _fits(message: PublishedMessage, name: str, wanted: Any) -> bool:
 
 
 def _is_header(has: Any, wanted: Any) -> bool:
-    # Of one type, too: to Python True is 1, to a consumer it is not.
+    # The types must be equal, too: in Python True equals 1, but not for a consumer.
     try:
         return table("a header", {"": _sorted(has)}) == table("a header", {"": _sorted(wanted)})
     except FieldError:
@@ -43,7 +43,7 @@ def _is_header(has: Any, wanted: Any) -> bool:
 
 
 def _sorted(value: Any) -> Any:
-    """Return a value with all mappings inside by their keys: their order does not matter."""
+    """Return a value with all mappings in it sorted by their keys."""
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value, key=str)}
     return list(map(_sorted, value)) if isinstance(value, list | tuple) else value
@@ -55,9 +55,9 @@ def _is_body(message: PublishedMessage, wanted: Any) -> bool:
     try:
         if isinstance(wanted, str) and message.text() == wanted:
             return True
-        # By way of JSON, so that dates and decimals may be given as they are in Python.
+        # Through JSON, so that dates and decimals may be given as Python objects.
         made = json.loads(serialization.encode("json", wanted).body)
-        # As text: to Python True is 1, and 1.0 is.
+        # As text, because in Python 1, 1.0 and True are equal.
         return json.dumps(message.json(), sort_keys=True) == json.dumps(made, sort_keys=True)
     except (TypeError, ValueError):
         return False
@@ -66,7 +66,7 @@ def _is_body(message: PublishedMessage, wanted: Any) -> bool:
 def report(
     messages: Sequence[PublishedMessage], criteria: Mapping[str, Any], fitting: int, wanted: int
 ) -> str:
-    """Return what an assertion says that failed."""
+    """Return the text of a failed assertion."""
     asked = ", ".join(f"{name}={_shortened(repr(value))}" for name, value in criteria.items())
     of = f"{fitting} of {len(messages)} messages" if criteria else f"{fitting} messages"
     lines = [f"{of} fit {asked or 'everything'}; there should be {wanted or 'none'}."]
@@ -81,7 +81,7 @@ def report(
 def _listed(
     title: str, messages: Sequence[PublishedMessage], criteria: Mapping[str, Any]
 ) -> list[str]:
-    """Return lines about messages, those first that come nearest."""
+    """Return lines about messages, the closest matches first."""
     judged = [(differences(message, criteria), message) for message in messages]
     nearest = sorted(judged, key=lambda item: len(item[0]))
     lines = [f"  {_line(message, unlike)}" for unlike, message in nearest]
@@ -107,7 +107,7 @@ def _content(message: PublishedMessage) -> list[str]:
 
 
 def _task(message: PublishedMessage) -> list[str]:
-    """Return what a task is called with, in the place of Celery's headers and body."""
+    """Return the arguments of a task, to show instead of Celery's headers and body."""
     return [f"task {tasks.name_of(message)!r}"] + [
         f"{name} {_shortened(text)}" for name, text in tasks.shown(message)
     ]

@@ -1,4 +1,4 @@
-"""Captured messages that are tasks for Celery workers, whoever sent them."""
+"""Captured messages that are tasks for Celery workers."""
 
 import json
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from rmq_publisher.contrib.celery import encoding
 from rmq_publisher.testing.captured import PublishedMessage
 
 _PLACES = {"args": 0, "kwargs": 1}  # in the body of protocol 2
-_PARTS = 3  # of that body: arguments, keyword arguments, what follows the task
+_PARTS = 3  # of that body: arguments, keyword arguments, and tasks that follow
 
 
 def name_of(message: PublishedMessage) -> str:
-    """Return the name of the task that the message sends; empty where it is no task."""
+    """Return the name of the task in a message; empty if it is not a task."""
     headers = message.headers
     if "task" in headers and "id" in headers:
         return str(headers["task"])
@@ -21,7 +21,7 @@ def name_of(message: PublishedMessage) -> str:
 
 
 def is_called_with(message: PublishedMessage, name: str, wanted: Any) -> bool:
-    """Tell whether ``args`` or ``kwargs`` of a task are these.
+    """Return whether ``args`` or ``kwargs`` of a task have these values.
 
     They are compared as JSON with kombu's type marks, so that dates and decimals may be given as they
     are in Python; a body of another kind (pickle) equals nothing.
@@ -57,5 +57,5 @@ def _part(body: Any, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    # As text: to Python True is 1, and 1.0 is.
+    # As text, because in Python 1, 1.0 and True are equal.
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -138,7 +138,7 @@ class Source(Protocol):
         """Stop consuming; what has been delivered may still be taken and settled."""
 
     def renew(self, timeout: float) -> None:
-        """Give all unsettled messages back to the broker, and take the queues up anew."""
+        """Return all unsettled messages to the broker, and consume again."""
 
     def run(self, steps: Sequence[Step], timeout: float) -> Sequence[Reply]:
         """Run steps of topology in order; raises as `subscribe` does."""

@@ -100,7 +100,7 @@ class ConnectionHandler:
         return iter(loader.aliases())
 
     def close(self) -> None:
-        """Drain and close the connections of this process; the next publish opens one anew."""
+        """Drain and close the connections of this process; the next publish opens one again."""
         for transport in list(self._transports.values()):
             transport.close()
 

@@ -232,7 +232,7 @@ MUTANTS = (
         "outages of other tests",
         "A capture begins without the outages of tests before it, whose lines would be counted together.",
         "testing/assertions.py",
-        "        outages.forget()  # a test may look for the lines of an outage that it makes up\n",
+        "        outages.forget()  # a test may expect the log lines of a simulated outage\n",
         "",
         ("telemetry/test_outages.py",),
     ),

@@ -1,4 +1,4 @@
-"""`AMQP` for an existing Celery app: all the tasks that it sends go through `publish()`.
+"""`AMQP` for an existing Celery app, which sends all its tasks through `publish()`.
 
 Routing, serializing, signals, stamps and results stay Celery's own. Its class for sending is replaced
 where it hands a finished message to kombu's producer; nothing connects through kombu for that.
@@ -27,17 +27,17 @@ from rmq_publisher.contrib.celery.message import DELAY_EXCHANGE
 from rmq_publisher.exceptions import InvalidMessage, PublishError
 from rmq_publisher.publisher.api import publish
 
-# Options of ours that `apply_async` hands on to the producer.
+# Options of this package that `apply_async` passes on to the producer.
 _OWN_OPTIONS = ("database", "delivery", "ordering_key", "schedule")
 _PROPERTIES = ("correlation_id", "reply_to", "type", "user_id", "app_id")
 _CHORD_UNLOCK = "celery.chord_unlock"  # it waits for a second at a time, always in the worker
 
 
 class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
-    """Sends tasks by `publish()`: after the commit, confirmed, and stored when the broker is away."""
+    """Sends tasks by `publish()`: after the commit, confirmed, and stored if the broker is down."""
 
     def __init__(self, app: Any) -> None:
-        """Refuse a process that has no settings of Django.
+        """Raise an error in a process without Django's settings.
 
         Raises:
             ImproperlyConfigured: says what to set.
@@ -57,7 +57,7 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
         super().__init__(app)
 
     def mismatch(self, settings: ConnectionSettings) -> str:
-        """Return how the app's broker and a RabbitMQ alias differ; empty where they mean one broker."""
+        """Return how the app's broker and a RabbitMQ alias differ; empty if they are the same broker."""
         return mismatch(self.app.connection_for_write(), settings)
 
     def _create_task_sender(self) -> Callable[..., Any]:
@@ -70,7 +70,7 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
         return send_task_message
 
     def _is_fanout(self, options: Any) -> bool:
-        """Tell whether the task is for every worker that listens, if any does."""
+        """Return whether the task is broadcast to all workers."""
         queue, exchange = options.get("queue"), options.get("exchange")
         if isinstance(queue, str):
             queue = self.queues[queue]
@@ -81,7 +81,7 @@ class AMQP(celery_amqp.AMQP):  # type: ignore[misc]
 
 
 class _Publisher:
-    """In the place of kombu's producer: its first message is the task, the rest are events."""
+    """Replaces kombu's producer: the first message is the task, all others are events."""
 
     def __init__(self, app: Any, producer: Any, name: str, *, fanout: bool) -> None:
         self._app = app
@@ -94,17 +94,17 @@ class _Publisher:
         return getattr(self._producer, name)
 
     def publish(self, body: Any, **options: Any) -> Any:
-        """Publish the task; hand on the ``task-sent`` event that may follow it."""
+        """Publish the task; pass on the ``task-sent`` event that may follow it."""
         __traceback_hide__ = True  # Django's debug page would show the arguments
         if self._sent:
             return self._producer.publish(body, **options)
         using = loader.alias_for(loader.celery().celery_using)
         check_same_broker(self._producer.connection, loader.connection(using))
         given = {name: options[name] for name in _OWN_OPTIONS if options.get(name) is not None}
-        # Protocol 1 has in the body what is in the headers of protocol 2.
+        # Protocol 1 has these values in the body, protocol 2 in the headers.
         about = body if isinstance(body, dict) else options.get("headers") or {}
         payload, arguments = _message(body, options, about.get("id"))
-        # Celery sends to a fanout exchange whether a worker listens or not.
+        # Celery sends to a fanout exchange even if no worker listens.
         arguments["mandatory"] = not self._fanout
         arguments |= _destination(options) | self._delivery(body, about, options, given)
         try:
@@ -123,10 +123,10 @@ class _Publisher:
     def _delivery(
         self, body: Any, about: Any, options: Any, given: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return how the task is delivered, and what holds it until its time."""
+        """Return the delivery of a task, and where it waits until it is due."""
         if current_task and _goes_on_with(current_task.request, self._name, body, about):
             # A task that retries or replaces itself ends with an exception, which rolls back the
-            # transaction around it: the message must not belong to it.
+            # transaction around it. The message must not be part of that transaction.
             return {"delivery": "now"}
         settings = loader.celery()
         schedule = given.pop("schedule", None) or settings.celery_schedule or "worker"
@@ -144,7 +144,7 @@ class _Publisher:
 
 
 def _goes_on_with(running: Any, name: str, body: Any, about: Any) -> bool:
-    """Tell whether a message retries the task that is running, or is a part of what replaces it.
+    """Return whether a message retries the running task, or is part of what replaces it.
 
     The parts of a chain or a chord have ids of their own, but are nested deeper.
     """

@@ -13,7 +13,7 @@ _LOCAL = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 
 
 class Address(NamedTuple):
-    """Where a broker listens, and whether with TLS: it then has another port for the same messages."""
+    """The address of a broker. With TLS, the same broker has another port."""
 
     host: str
     port: int
@@ -24,7 +24,7 @@ class Address(NamedTuple):
 
 
 def check_same_broker(connection: Any, settings: ConnectionSettings) -> None:
-    """Refuse to send a task to another broker than the one that its caller named.
+    """Raise an error if a task would not be sent to the broker that its caller named.
 
     Args:
         connection: kombu's; it is not opened.
@@ -41,9 +41,9 @@ def check_same_broker(connection: Any, settings: ConnectionSettings) -> None:
 
 
 def mismatch(connection: Any, settings: ConnectionSettings) -> str:
-    """Return how kombu's connection and a RabbitMQ alias differ; empty where they mean one broker."""
+    """Return how kombu's connection and a RabbitMQ alias differ; empty if they are the same broker."""
     if settings.memory:
-        return ""  # tests: nothing leaves the process
+        return ""  # tests: nothing is sent
     if (driver := connection.transport.driver_type) != "amqp":
         return f"Celery's broker_url names a broker of the type {driver!r}, which is not RabbitMQ"
     urls = tuple(connection.alt or ())

@@ -44,7 +44,7 @@ class Signature:
         check_names(self.options)
 
     def set(self, **options: Unpack[TaskOptions]) -> "Signature":
-        """Return a copy with these options, which win over those it has."""
+        """Return a copy with these options, which take precedence over its own."""
         return self._with(options={**self.options, **options})
 
     def clone(self, args: Any = (), kwargs: Any = None) -> "Signature":
@@ -124,7 +124,7 @@ class Signature:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as Celery writes a signature that a worker is to send."""
+        """Return it in Celery's form of a signature that a worker sends."""
         options = for_worker(self.options)
         for name in ("link", "link_error"):
             if links := as_list(self.options.get(name)):
@@ -149,12 +149,12 @@ def send(message: Outgoing) -> str:
 
 
 def new_id() -> str:
-    """Return a task id as Celery makes them."""
+    """Return a new task id in Celery's form."""
     return str(uuid.uuid4())
 
 
 def signature_dict(link: object) -> dict[str, Any]:
-    """Return a linked signature as Celery writes it.
+    """Return a linked signature in Celery's form.
 
     Raises:
         TypeError: it is not a signature.
@@ -182,7 +182,7 @@ class chain:  # noqa: N801 (Celery's name)
     def apply_async(
         self, args: Any = (), kwargs: Any = None, **options: Unpack[TaskOptions]
     ) -> str:
-        """Send the first task, which brings the others along.
+        """Send the first task, whose message contains the others.
 
         Args:
             args, kwargs: further arguments of the first task.
@@ -244,7 +244,7 @@ class chain:  # noqa: N801 (Celery's name)
 
 
 def is_many(value: object) -> bool:
-    """Whether it is an iterable of things, not one thing."""
+    """Whether it is an iterable of tasks, not a single task."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 

@@ -22,12 +22,12 @@ _AMQP = "rmq_publisher.contrib.celery"
 
 
 def register_checks() -> None:
-    """Make the checks known to Django; imports no Celery."""
+    """Register the checks with Django, without importing Celery."""
     checks.register(check_celery, TAG)
 
 
 def check_celery(**_: Any) -> list[checks.CheckMessage]:
-    """Return what in the settings of tasks, and of Celery's apps, cannot work."""
+    """Return the settings of tasks, and of Celery apps, that cannot work."""
     try:
         settings = loader.celery()
     except ImproperlyConfigured:
@@ -45,7 +45,7 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
 
 
 def _apps() -> list[Any]:
-    """Return the Celery apps of this process that send through `AMQP`; none where Celery is not used."""
+    """Return the Celery apps of this process that send through `AMQP`, if any."""
     state = sys.modules.get("celery._state")
     apps = state._get_active_apps() if state is not None else ()
     return [app for app in apps if _is_ours(app.amqp_cls)]
@@ -68,7 +68,7 @@ def _unknown(alias: str | None, known: tuple[str, ...]) -> checks.Error:
 
 
 def _never_waiting(settings: CelerySettings, alias: str) -> Iterator[checks.CheckMessage]:
-    """Yield the settings by which every task with a countdown would be refused."""
+    """Yield settings with which every task with a countdown would be refused."""
     connection = next((read for read in loader.usable() if read.alias == alias), None)
     delivery = settings.celery_delivery or (connection.delivery if connection else None)
     if settings.celery_schedule == "table" and delivery == "now":
@@ -84,7 +84,7 @@ def _never_waiting(settings: CelerySettings, alias: str) -> Iterator[checks.Chec
 
 
 def _other_brokers(apps: list[Any], alias: str) -> Iterator[checks.CheckMessage]:
-    """Yield the apps whose workers would not receive what the app sends."""
+    """Yield apps whose workers would not receive their tasks."""
     try:
         settings = loader.connection(alias)
     except ImproperlyConfigured:

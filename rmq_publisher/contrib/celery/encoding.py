@@ -55,7 +55,7 @@ def dumps(named: Mapping[str, Any]) -> str:
 
 
 class _Encoder(json.JSONEncoder):
-    """Counts the marks that it writes: more of them in the text are the caller's own."""
+    """Counts the marks that it writes; if the text has more, they came from the caller."""
 
     def __init__(self) -> None:
         super().__init__(check_circular=False)
@@ -86,7 +86,7 @@ def _problems(named: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _problems_of(where: str, value: Any, depth: int) -> Iterator[str]:
-    """Yield what cannot be carried, and where it is."""
+    """Yield values that cannot be sent, and where they are."""
     if isinstance(value, Mapping):
         if value.keys() == _MARK:
             yield f"{where} is a dict with the keys __type__ and __value__, which workers take for a mark"

@@ -17,7 +17,7 @@ _NO_CHORD = (
 
 
 class group:  # noqa: N801 (Celery's name)
-    """Tasks and chains that are sent together and run side by side."""
+    """Tasks and chains that are sent together and run in parallel."""
 
     def __init__(self, *tasks: Any) -> None:
         """Make a group of signatures and chains, given one by one or as one iterable.
@@ -31,7 +31,7 @@ class group:  # noqa: N801 (Celery's name)
                 raise TypeError(f"a group takes signatures and chains, not {type(task).__name__}")
 
     def apply_async(self, **options: Unpack[TaskOptions]) -> list[str]:
-        """Send all of them; return the ids of the tasks, of a chain that of its last task.
+        """Send all of them; return the ids of the tasks, and for a chain that of its last task.
 
         Unless the delivery is ``"now"`` they leave together, in one transaction.
 
@@ -84,6 +84,6 @@ def _publish(messages: Iterable[Outgoing]) -> None:
 
 
 def _database(messages: Iterable[Outgoing]) -> str:
-    """Return the database whose transaction counts, where the caller names none."""
+    """Return the database whose transaction counts if the caller names none."""
     named = {message.options["database"] for message in messages} - {None}
     return next(iter(named), DEFAULT_DB_ALIAS)

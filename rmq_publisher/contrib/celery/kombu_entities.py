@@ -1,4 +1,4 @@
-"""kombu's queues and exchanges as our configs, so that what is declared equals what a worker declares."""
+"""kombu's queues and exchanges as configs that declare the same as a Celery worker does."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from rmq_publisher.amqp.validation import TopologyError
 
 Declared = tuple[tuple[QueueConfig | ExchangeConfig, ...], str]
 
-_MOST = 1000  # objects remembered; an app has a few, a caller may make one for each call
-# By id, with the object itself, so that its id is not given to another one.
+_MOST = 1000  # remembered objects: an app has a few, but a caller may create one for each call
+# By id; the object is kept, so that its id is not reused.
 _known: dict[int, tuple[Any, Declared]] = {}
 
 
@@ -73,7 +73,7 @@ def _binding(exchange: Any, routing_key: str | None, arguments: Any) -> Binding:
 
 
 def _exchange(exchange: Any) -> ExchangeConfig | None:
-    """Return its config; None for what is never declared."""
+    """Return its config, or None if it is never declared."""
     name = exchange.name
     if not name or name.startswith("amq.") or exchange.no_declare or exchange.passive:
         return None

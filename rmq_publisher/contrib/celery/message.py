@@ -27,7 +27,7 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = 128
 
 
 def check_arguments(args: object, kwargs: object) -> None:
-    """Refuse what cannot be the arguments of a task.
+    """Raise an error if these cannot be the arguments of a task.
 
     Raises:
         TypeError: ``args`` is no list or tuple, or ``kwargs`` no mapping of str keys.
@@ -81,7 +81,7 @@ def task_headers(
     group: str | None = None,
     group_index: int | None = None,
 ) -> dict[str, Any]:
-    """Return the headers; the worker dies of a message without ``task`` and ``id``."""
+    """Return the headers; a message without ``task`` and ``id`` would crash the worker."""
     __traceback_hide__ = True
     return {
         "lang": "py",
@@ -107,7 +107,7 @@ def task_headers(
 
 
 def _short(value: object) -> str:
-    # What UTF-8 cannot encode no header can carry.
+    # A header cannot contain text that UTF-8 cannot encode.
     return _repr.repr(value)[:_REPR_MAX].encode(errors="backslashreplace").decode()
 
 

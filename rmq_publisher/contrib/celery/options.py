@@ -10,7 +10,7 @@ Delay = float | timedelta
 
 
 class TaskOptions(TypedDict, total=False):
-    """Where, when and how a task is sent; as Celery's ``apply_async`` has it where names agree.
+    """Where, when and how a task is sent; names that Celery's ``apply_async`` has mean the same.
 
     ``link`` and ``link_error`` are signatures, or lists of them. ``schedule`` is ``"table"``,
     ``"worker"`` or ``"broker"``: who holds a task with ``countdown`` or ``eta``.
@@ -40,12 +40,12 @@ class TaskOptions(TypedDict, total=False):
 
 
 NAMES = frozenset(TaskOptions.__annotations__)
-# Of no use to a worker that sends a linked or chained task itself.
+# These have no effect on a linked or chained task, which a worker sends.
 _OURS = frozenset({"schedule", "using", "database", "delivery", "ordering_key"})
 
 
 def check_names(options: Mapping[str, Any]) -> None:
-    """Refuse an option that does not exist.
+    """Raise an error for an unknown option.
 
     Raises:
         TypeError: names it.

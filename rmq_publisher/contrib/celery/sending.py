@@ -1,4 +1,4 @@
-"""One task handed to `publish()`: its message, its destination, and who holds it until its time."""
+"""Publishes a task: its message, its destination, and where it waits until it is due."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def outgoing(
         group=group[0] if group else None,
         group_index=group[1] if group else None,
     )
-    # As kombu sends them: without one, a quorum queue of RabbitMQ 4.3 would prefer it to a 3.
+    # As kombu does: a quorum queue of RabbitMQ 4.3 treats a message without a priority as a 4.
     priority = options.get("priority")
     publishing: dict[str, Any] = {
         **_destination(options, when.pop("delayed", None)),
@@ -106,7 +106,7 @@ def outgoing(
 
 
 def _times(options: Mapping[str, Any], schedule: str) -> tuple[datetime | None, dict[str, Any]]:
-    """Return the eta that the worker is told, and the options of `publish` that delay the message."""
+    """Return the eta for the worker, and the options of `publish` that delay the message."""
     if schedule not in SCHEDULES:
         raise InvalidMessage(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
     countdown, asked = options.get("countdown"), options.get("eta")
@@ -118,7 +118,7 @@ def _times(options: Mapping[str, Any], schedule: str) -> tuple[datetime | None, 
     if eta is None or (seconds := (eta - timezone.now()).total_seconds()) <= 0:
         return asked, {}
     if schedule == "table":
-        # A countdown needs no eta: the worker gets the message when its time has come.
+        # The message needs no eta, because the worker receives it when it is due.
         return asked, {"countdown": countdown} if asked is None else {"eta": asked}
     if schedule == "broker" and seconds >= 1:
         return eta, {"delayed": seconds}

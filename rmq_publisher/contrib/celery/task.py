@@ -11,7 +11,7 @@ from rmq_publisher.contrib.celery.options import TaskOptions, check_names
 
 
 class CeleryTask:
-    """A task by its name: `delay` and `apply_async` as Celery has them.
+    """A task by its name, with `delay` and `apply_async` as in Celery.
 
     Its message goes through `publish()`: after the commit, persistent, confirmed, and stored when the
     broker cannot be reached. It needs neither Celery nor the task's code in this process.
@@ -89,7 +89,7 @@ class CeleryTask:
         return self._signature(args, kwargs, immutable=True)
 
     def set(self, **options: Unpack[TaskOptions]) -> "CeleryTask":
-        """Return a copy with these defaults, which win over those it has."""
+        """Return a copy with these defaults, which take precedence over its own."""
         copy = CeleryTask(self.name)
         copy.defaults = {**self.defaults, **options}
         check_names(copy.defaults)

@@ -1,4 +1,4 @@
-"""What becomes of a message that dies: its headers, its keys, and the circles it must not run in.
+"""Dead-letters a message: its headers, its routing keys, and cycles that must end.
 
 As RabbitMQ does it: one entry in ``x-death`` for each queue and reason, the latest first.
 """

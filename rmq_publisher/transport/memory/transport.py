@@ -2,7 +2,7 @@
 
 Each RabbitMQ alias has a broker of its own. It outlives the closing of its connection and ends with
 the process; another process (a worker, xdist's, ``test --parallel``'s) has others. So no command can
-declare the project's topology there: each process does it by itself, on first use.
+declare the project's topology there: each process does so itself, on first use.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ class MemoryTransport:
     def take(self, envelope: Envelope) -> tuple[str, ...]:
         """Verify the topology of a message, once per connection, and route it.
 
-        Where its configs say that there is a route and there is none, they are declared anew, once.
+        If its configs have a route that does not exist, they are declared again, once.
 
         Returns:
             The queues that took it.
@@ -89,7 +89,7 @@ class MemoryTransport:
         except BrokerUnavailable as busy:
             raise BrokerUnavailable(busy.reason, **envelope.names) from None
         except Rejected as error:
-            # What is gone may be declared anew by the next message.
+            # The next message may declare what is missing.
             self._verified.discard((self.broker.epoch, envelope.topology))
             raise Rejected(error.reply_code, error.reply_text, **envelope.names) from None
         if routed.refused:
@@ -146,7 +146,7 @@ class MemoryTransport:
             raise
 
     def _gone(self, envelope: Envelope, *, known: bool, no_exchange: bool) -> Topology:
-        """Return the topology to declare anew: the message's, and the project's with it."""
+        """Return the topology to declare again: the message's, with the project's."""
         configs = () if self._is_foreign else project.configs(self.settings.alias)
         topology = with_route(envelope.topology, configs, *envelope.destination)
         is_gone = contradicts(topology, *envelope.destination, no_exchange=no_exchange)

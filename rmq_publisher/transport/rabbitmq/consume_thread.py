@@ -60,7 +60,7 @@ class ConsumeThread:
         self._settled: deque[tuple[int, int, int]] = deque()
         self._awake = False
         self._news = False
-        self._ended = ""  # why nothing comes any more
+        self._ended = ""  # why the thread has ended
         self._left = False  # by a fork
         self._close_seconds: float | None = None
         self._connection = RobustConsumeConnection(
@@ -122,7 +122,7 @@ class ConsumeThread:
         self._ask(partial(self._connection.cancel, tag), timeout)
 
     def renew(self, timeout: float) -> None:
-        """Give all unsettled messages back to the broker, and take the queues up anew."""
+        """Return all unsettled messages to the broker, and consume again."""
         self._ask(self._connection.renew, timeout)
 
     def run(self, steps: Sequence[Step], timeout: float) -> list[Declared]:
@@ -161,11 +161,11 @@ class ConsumeThread:
         return self._connection.product
 
     def wake(self) -> None:
-        """Have all who are in `take` look at their ``over()`` again."""
+        """Have all threads in `take` call ``over()`` again."""
         self._buffer.wake()
 
     def close(self, timeout: float) -> None:
-        """Send what was settled, give the rest back, and close."""
+        """Send the acks, return unsettled messages, and close."""
         if self._pid != os.getpid():
             return
         self._close_seconds = timeout

@@ -16,7 +16,7 @@ class OutgoingMessage:
         written_at: the clock's time when it was last written.
         losses: connections lost while it was unconfirmed.
         returned: the broker's basic.return, until the ack that follows.
-        contradicted: the answer over which its topology was verified anew.
+        contradicted: the answer that made its topology be verified again.
     """
 
     __slots__ = (

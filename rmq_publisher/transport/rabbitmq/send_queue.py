@@ -102,13 +102,13 @@ class SendQueue:
         return True
 
     def refused(self, message: OutgoingMessage, now: float) -> None:
-        """A message came back or was nacked: that is its outcome, or its topology is declared anew."""
+        """A message was returned or nacked: that is its outcome, or its topology is declared again."""
         answer = message.returned or nacked(message.envelope)
         verdict = self._repair.judge(message, answer, now)
         if verdict is Verdict.FINAL:
             message.delivery.resolve(answer)
         elif verdict is Verdict.AGAIN and self._topology.admits(message):
-            self.put_back((message,))  # its topology was declared anew while it was on the wire
+            self.put_back((message,))  # its topology was declared again while it was on the wire
 
     def _found(self, project: Sequence[Config]) -> None:
         """What was answered may go again by the project's configs; else the answer is its outcome."""
@@ -161,7 +161,7 @@ class SendQueue:
     def condemn(self, culprit: OutgoingMessage, code: int, text: str, now: float) -> None:
         """Reject the message over which the broker closed the channel.
 
-        Where that is because an exchange of its configs is gone, it is declared anew, once.
+        If an exchange of its configs is missing, it is declared again, once.
         """
         answer = Rejected(code, text, **culprit.envelope.names)
         verdict = self._repair.judge(culprit, answer, now)

@@ -24,7 +24,7 @@ OnVerified = Callable[[Replies, Refusal | None], None]
 P = ParamSpec("P")
 
 LOST = 0  # the code of a refusal that is none: the connection was lost
-NO_CHANNEL = -1  # likewise: no channel could be opened to ask on
+NO_CHANNEL = -1  # not a reply code: no channel could be opened for the request
 
 MOST_CHANNELS = 2047  # of a connection, where the broker names no limit
 CHANNELS_MAX = 32  # at once; more wait
@@ -82,7 +82,7 @@ class TopologyChannel:
             self._finish((LOST, "the connection was lost"))
             return
         self._opened = False
-        # Told at once, since the broker may refuse to open it.
+        # Before it opens, because the broker may refuse to open it.
         self._connection.channel(self.number, self._on_open).add_on_close_callback(self._on_close)
 
     @guarded

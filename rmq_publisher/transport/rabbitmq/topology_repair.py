@@ -1,4 +1,4 @@
-"""Answers that contradict what configs say: the topology of a message is declared anew, once. No I/O.
+"""If an answer contradicts a message's configs, they are declared again, once. No I/O.
 
 A queue expires, an operator deletes an exchange, a binding is removed by hand: the connection has
 verified all of it before, and only the broker's answer about a message shows that it is gone. The
@@ -164,7 +164,7 @@ class TopologyRepair:
         return when is not None and now - when < FUTILE_SECONDS
 
     def was_futile(self, message: OutgoingMessage, now: float) -> None:
-        """Note that to declare anew was to no avail, or that there is nothing to declare."""
+        """Note that declaring again did not help, or that there is nothing to declare."""
         if len(self._futile) >= FUTILE_MAX:
             self._futile.clear()
         self._futile[_asked_for(message)] = now

@@ -80,7 +80,7 @@ class AmqpTransport:
             thread.abandoned()
 
     def declare(self, topology: Topology, timeout: float) -> list[Declared]:
-        """Declare or verify on a channel of its own, in order; stop at the first refusal.
+        """Declare or verify on a separate channel, in order; stop at the first refusal.
 
         Args:
             topology: what to declare (configs) or verify (names).
@@ -136,7 +136,7 @@ class AmqpTransport:
     def close(self, timeout: float | None = None) -> None:
         """Drain what is in flight for at most ``timeout`` seconds, then close.
 
-        The next publish opens a connection anew. ``timeout`` defaults to RMQ_PUBLISH_TIMEOUT.
+        The next publish opens a connection again. ``timeout`` defaults to RMQ_PUBLISH_TIMEOUT.
 
         Raises:
             TypeError, ValueError: ``timeout`` is no number of seconds; nothing is closed.
