@@ -30,6 +30,18 @@ def read_properties(header: bytes) -> dict[str, Any]:
     return values
 
 
+def read_property(header: bytes, wanted: str) -> Any:
+    """Return one property of a content header, or None; its headers are skipped, not decoded."""
+    flags = int.from_bytes(header[:2])
+    place, at = PROPERTIES.index(wanted), 2
+    if not flags & 1 << (15 - place):
+        return None
+    for index, name in enumerate(PROPERTIES[:place]):
+        if flags & 1 << (15 - index):
+            _, at = _sized(header, at) if name == "headers" else _property(name, header, at)
+    return _property(wanted, header, at)[0]
+
+
 def read_table(data: bytes) -> dict[str, Any]:
     """Return a field table, with its length in front, as a dict.
 

@@ -52,8 +52,23 @@ def table(what: str, value: Mapping[str, Any], depth: int = 0) -> bytes:
 
 def _fields(what: str, value: Mapping[str, Any], depth: int) -> Iterator[bytes]:
     for key, item in value.items():
-        yield shortstr(f"a key of {what}", key)
-        yield _value(f"{what}[{key!r}]", item, depth)
+        # Places are put into words only where an error may need them: that would cost more than encoding.
+        if type(key) is str and key.isascii() and len(key) <= SHORTSTR_MAX:
+            yield len(key).to_bytes(1) + key.encode()
+        else:
+            yield shortstr(f"a key of {what}", key)
+        yield _plain(item) or _value(f"{what}[{key!r}]", item, depth)
+
+
+def _plain(value: Any) -> bytes | None:
+    """Return a value that needs no check, None for another: the common ones, without an error's words."""
+    if value is None:
+        return b"V"
+    if type(value) is str and value.isascii():
+        return b"S" + len(value).to_bytes(4) + value.encode()
+    if type(value) is bool:
+        return b"t\x01" if value else b"t\x00"
+    return None
 
 
 def _sized(what: str, pieces: Iterable[bytes]) -> bytes:
@@ -139,7 +154,11 @@ def _sequence(what: str, value: Sequence[Any], depth: int) -> bytes:
     if depth > _DEPTH_MAX:
         raise FieldError(f"{what} is nested more than {_DEPTH_MAX} deep")
     return b"A" + _sized(
-        what, (_value(f"{what}[{place}]", item, depth + 1) for place, item in enumerate(value))
+        what,
+        (
+            _plain(item) or _value(f"{what}[{place}]", item, depth + 1)
+            for place, item in enumerate(value)
+        ),
     )
 
 

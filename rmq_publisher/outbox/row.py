@@ -9,8 +9,8 @@ from enum import Enum
 from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
-from rmq_publisher.amqp.decoding import read_properties, read_table
-from rmq_publisher.amqp.encoding import PROPERTIES, FieldError, table
+from rmq_publisher.amqp.decoding import read_property, read_table
+from rmq_publisher.amqp.encoding import FieldError, table
 from rmq_publisher.amqp.entities import (
     Binding,
     Entity,
@@ -30,7 +30,6 @@ _SPOILT = (
     struct.error, LookupError, ValueError, TypeError, OverflowError, OSError, RecursionError,
 )  # fmt: skip
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # as in `unicodedata.category`
-_HAS_CORRELATION_ID = 1 << (15 - PROPERTIES.index("correlation_id"))
 
 
 @dataclass(slots=True)
@@ -123,9 +122,7 @@ def without_content(row: Sequence[Any], *, token: int) -> OutboxRow:
 
 def correlation_id(envelope: Envelope) -> str:
     """Return the message's correlation id, by which people look for it; empty where it has none."""
-    if not int.from_bytes(envelope.header[:2]) & _HAS_CORRELATION_ID:
-        return ""
-    return str(read_properties(envelope.header)["correlation_id"])
+    return str(read_property(envelope.header, "correlation_id") or "")
 
 
 def check_storable(envelope: Envelope, using: str) -> None:

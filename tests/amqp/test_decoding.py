@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmq_publisher.amqp.decoding import BrokerMessage, read_properties
+from rmq_publisher.amqp.decoding import BrokerMessage, read_properties, read_property
+from rmq_publisher.amqp.encoding import PROPERTIES as NAMES
 from rmq_publisher.amqp.encoding import basic_properties
 
 SCALARS = st.one_of(
@@ -49,6 +50,15 @@ def test_what_is_written_is_read(values: dict[str, Any]) -> None:
         "-0.0", "0.0"
     )
     assert basic_properties(read) == basic_properties(values)
+
+
+@given(PROPERTIES)
+def test_one_property_is_read_without_the_others(values: dict[str, Any]) -> None:
+    header = basic_properties(values)
+    assert {name: read_property(header, name) for name in NAMES} == {
+        **dict.fromkeys(NAMES),
+        **values,
+    }
 
 
 def test_content_without_anything() -> None:

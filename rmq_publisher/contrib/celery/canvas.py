@@ -79,7 +79,10 @@ class Signature:
             PublishError: with ``delivery="now"``, as `publish`.
         """
         __traceback_hide__ = True  # Django's debug page would show the arguments
-        return send(self.set(**options).clone(args, kwargs).messages()[-1])
+        signature = self.set(**options) if options else self
+        if args != () or kwargs is not None:
+            signature = signature.clone(args, kwargs)
+        return send(signature.messages()[-1])
 
     async def adelay(self, *args: Any, **kwargs: Any) -> str:
         """`delay` for coroutines."""
