@@ -70,7 +70,7 @@ class DeadLetterPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, De
         if row.state != row.State.WAITING:
             return buttons
         if self.has_send_back_permission(request):
-            why = "" if row.queue else _("Nothing says in which queue it died.")
+            why = "" if row.queue else _("The queue in which it died is unknown.")
             buttons.append(self.button(request, row, "send_back", _("Send back"), why))
         if self.has_discard_permission(request):
             buttons.append(self.button(request, row, "discard", _("Discard"), "", final=True))

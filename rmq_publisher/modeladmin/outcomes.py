@@ -114,8 +114,8 @@ class Outcome(Words):
     )
     HOMELESS = (
         "homeless",
-        gettext_lazy("nothing says in which queue it died"),
-        gettext_lazy("Skipped %d: nothing says in which queue they died."),
+        gettext_lazy("the queue in which it died is unknown"),
+        gettext_lazy("Skipped %d: the queues in which they died are unknown."),
     )
     DECIDED = (
         "decided",

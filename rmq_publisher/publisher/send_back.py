@@ -34,7 +34,7 @@ class SentBack:
     Attributes:
         sent: stored in the outbox, and sent once the transaction has committed.
         closed: sent back or discarded already, or gone.
-        unknown: nothing says in which queue they died.
+        unknown: the queue in which they died is unknown.
         refused: cannot be published as they are.
     """
 

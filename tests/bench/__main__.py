@@ -62,7 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="tell where the time goes for every figure, not only where one falls short of its aim",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="a page whose marked part is made anew"
+        "--output", type=Path, metavar="FILE", help="a page whose marked part is replaced"
     )
     parser.add_argument(
         "--beside", type=Path, metavar="DIR", help="another checkout of the library, measured too"

@@ -23,7 +23,7 @@ _QUOTA = 10**9
 
 
 class ActorError(RuntimeError):
-    """A process did not do what it was told."""
+    """A process did not do what it was asked to do."""
 
 
 class Actor:

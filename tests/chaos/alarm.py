@@ -61,7 +61,7 @@ def alarm(stage: Stage) -> Result:
     stories = [story for worker in workers for story in worker.stories(read_direct)]
     arrived = stage.arrived(queue)
     committed = store.committed()
-    # Calls with "now" that were told that nothing is known may have arrived.
+    # Messages of calls with "now" whose outcome is unknown may have arrived.
     own = {one for story in stories for one in story.attempted}
     stored = arrived._replace(ids=[one for one in arrived.ids if one not in own])
     most = WINDOW * (len(workers) + 2)
@@ -121,7 +121,7 @@ def _calls(result: Result, stories: list[Story], size: Size) -> None:
     ended = ", ".join(f"{outcomes[letter]:,} {word}" for letter, word in words.items())
     result.rows.append(['calls with "now"', ended])
     if not told:
-        result.promise("alarm", "threads told how long their calls took", False, "none did")
+        result.promise("alarm", "threads reported how long their calls took", False, "none did")
         return
     half = max(float(one[1]) for one in told)
     p99 = max(float(one[2]) for one in told)

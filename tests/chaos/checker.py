@@ -1,4 +1,4 @@
-"""What must hold of what was committed, what was told and what arrived; pure, and tested by itself."""
+"""Compares what was committed, what calls reported and what arrived. No I/O; it has its own tests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def told(
     most_duplicates: int,
     lost: Collection[str] = (),
 ) -> list[Broken]:
-    """Compare what calls were told with what arrived.
+    """Compare the outcomes of calls with the messages that arrived.
 
     Args:
         stories: of all processes.
@@ -131,7 +131,7 @@ def stored(
 
 
 def kept_word(stories: Sequence[Story], committed: Collection[str]) -> list[Broken]:
-    """Whether the database kept what it told: else nothing else can be judged."""
+    """Whether the database kept what it confirmed; otherwise nothing else can be judged."""
     first = {
         one
         for story in stories

@@ -122,9 +122,9 @@ def _judge(
         broken,
         {
             "missing": "all that was confirmed is there, but for the queue that was deleted",
-            "untold": "every call ended, but those of killed processes",
+            "untold": "every call ended, except in killed processes",
             "outcome": "every call ended with an outcome of the contract",
-            "ghost": "nothing is there that was told as not sent",
+            "ghost": "no message that was reported as not sent is there",
             "stranger": "each duplicate has its first one's id",
         },
     )

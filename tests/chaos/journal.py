@@ -128,7 +128,7 @@ class Story:
     """What one process said, from its start to its end.
 
     Attributes:
-        attempted: ids, as far as they are told; direct calls tell a range.
+        attempted: ids, as far as they were written down; direct calls write a range.
         told: outcome of each id, for calls that returned.
         untold: ids of calls that never returned.
         notes: other lines.
@@ -142,7 +142,7 @@ class Story:
     notes: list[str] = field(default_factory=list)
 
     def outcomes(self) -> Counter[str]:
-        """How often each outcome was told."""
+        """How often each outcome occurred."""
         return Counter(self.told.values())
 
 

@@ -14,7 +14,7 @@ import django
 
 
 def publishes_before_commit() -> None:
-    """The message leaves when publish() is called, whatever becomes of the transaction."""
+    """The message is sent when publish() is called, even if the transaction is rolled back."""
     from rmq_publisher.publisher import api  # noqa: PLC0415 (after django.setup(), in all of these)
     from rmq_publisher.transport.delivery import deliver  # noqa: PLC0415
 

@@ -171,7 +171,7 @@ LIES: dict[str, Lie] = {
 
 
 def lies(stage: Stage) -> Result:
-    """Each is told, and the honest package is not called a liar on the same stage."""
+    """Each lie is detected, and the same checks report nothing for the unchanged package."""
     result = Result("Liars", ["lie", "reported as", "evidence"])
     for name, lie in LIES.items():
         honest = lie.shows(stage, "")

@@ -1,4 +1,4 @@
-"""Django for the processes of the harness; what differs between them stands in the environment."""
+"""Django settings for the processes of the harness; the environment has what differs between them."""
 
 import json
 import os

@@ -42,7 +42,7 @@ class Store:
         self.query("CREATE TABLE chaos_key (id INTEGER PRIMARY KEY, seq INTEGER NOT NULL)")
 
     def empty(self, keys: int = 0) -> None:
-        """Begin anew."""
+        """Start again with an empty database."""
         for table in (TABLE, "chaos_business", "chaos_key"):
             self.query(f"DELETE FROM {table}")
         if keys:

@@ -1,4 +1,4 @@
-"""The faults of the direct scenario: each waits until messages flow, strikes, and mends what it broke."""
+"""The faults of the direct scenario: each waits until messages flow, strikes, and repairs the damage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Storm:
             "broker: closes all connections": self._close_all,
             "broker: closes a channel over a poison message": self._poison,
             "broker: binding removed": self._unbind,
-            "broker: queue deleted and made anew": self._delete,
+            "broker: queue deleted and declared again": self._delete,
             "network: reset": lambda: self._cut(reset=True),
             "network: closed (FIN)": lambda: self._cut(reset=False),
             "network: cut before a publish": self._cut_before,

@@ -18,7 +18,7 @@ from .journal import CONFIRMED, LETTERS, OTHER, Journal
 from .process import Process
 
 POISON, FORK, GO = 1, 2, 3  # orders
-PAUSE = 0.02  # seconds after a broker was told to be away
+PAUSE = 0.02  # seconds after a broker was reported as unavailable
 
 
 def body(message_id: str, size: int = 120) -> bytes:
@@ -114,7 +114,7 @@ class Undo(Exception):
 
 
 class Sending:
-    """A transaction's messages, each with a row of business beside it: what is true."""
+    """A transaction's messages, each with a business row that records what is true."""
 
     def __init__(self, process: Process, stem: str) -> None:
         self._options = process.options["publish"]

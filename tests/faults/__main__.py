@@ -71,7 +71,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--output",
         type=Path,
         metavar="FILE",
-        help="a page whose marked part is made anew; a full run writes that of the documentation",
+        help="a page whose marked part is replaced; a full run writes that of the documentation",
     )
     return parser.parse_args(arguments)
 

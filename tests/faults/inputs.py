@@ -23,7 +23,7 @@ from .ledger import Ledger, Load, Reading
 from .result import Result
 from .stage import PATIENCE, Stage
 
-THREADS = 4  # that publish beside the inputs, so that tags have something to diverge from
+THREADS = 4  # that publish at the same time, so that mixed-up tags would be noticed
 PAUSE = 0.002
 SECONDS = 10  # of a call: none comes near it
 _WHAT = "inputs"
@@ -40,7 +40,7 @@ class Recorder(Closes):
     def __init__(self, own: set[str]) -> None:
         super().__init__()
         self.frames = 0
-        self._own = own  # routing keys of what is published beside the inputs
+        self._own = own  # routing keys of the messages that are published at the same time
         self._is_own = False
 
     def from_client(self, link: Link, frame: Frame, step: Step) -> Verdict:
@@ -111,7 +111,7 @@ class Tally:
 
 def inputs(stage: Stage) -> Result:
     """Some thousands of calls, one at a time, while other threads publish."""
-    result = Result("Inputs", ["inputs", "what became of them", "published beside"])
+    result = Result("Inputs", ["inputs", "outcomes", "published meanwhile"])
     tally, queue, beside = Tally(), stage.name("inputs"), stage.name("beside")
     amqp = Amqp(stage.node.url())
     # What expires is kept as well: all that was confirmed is looked for.
@@ -143,10 +143,10 @@ def inputs(stage: Stage) -> Result:
     result.promise(_WHAT, "the I/O thread lives, and its connection", lives and made == 1, told)
     _judge(result, tally, received, len(recorder.closed_over))
     ledger.forget_others()
-    result.one_outcome_each("published beside", ledger, came_back)
+    result.one_outcome_each("published meanwhile", ledger, came_back)
     hurt = len(ledger.attempts) - len(ledger.confirms)
-    result.promise("published beside", "all are confirmed", not hurt, f"{hurt} not confirmed")
-    result.read_back("published beside", Reading.of(ledger.attempts, others))
+    result.promise("published meanwhile", "all are confirmed", not hurt, f"{hurt} not confirmed")
+    result.read_back("published meanwhile", Reading.of(ledger.attempts, others))
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.outcomes.most_common())
     result.rows.append([f"{tally.outcomes.total():,}", kinds, f"{len(ledger.confirms):,}"])
     return result

@@ -1,4 +1,4 @@
-"""Who published what, what each was told, and whether the queues agree."""
+"""Who published what, with which outcome, and whether the queues agree."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Ledger:
             self.confirms.append(attempt)
         return attempt
 
-    # -- what was told ------------------------------------------------------------------------
+    # -- outcomes ------------------------------------------------------------------------
 
     def during(self, begun: float, ended: float = math.inf) -> list[Attempt]:
         """The calls that were under way at any time between two moments."""
@@ -98,7 +98,7 @@ class Ledger:
         return sum(isinstance(one.error, ConfirmTimeout) for one in self.spanning(moment))
 
     def forget_others(self) -> None:
-        """Leave out what was told of calls that were made past the ledger."""
+        """Leave out the outcomes of calls that were not made through the ledger."""
         own = {attempt.message_id for attempt in self.attempts}
         self._signals = [told for told in self._signals if told[0] in own]
 
@@ -128,16 +128,16 @@ def median(attempts: Sequence[Attempt]) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read back, beside what was told."""
+    """What was read back, compared with the outcomes."""
 
     missing: int  # confirmed, and in no queue
     strangers: int  # an id that nobody gave, or another body's
-    lies: int  # in a queue, though told that it was not sent or was rejected
+    lies: int  # in a queue, though reported as not sent or rejected
     duplicates: int
 
     @classmethod
     def of(cls, attempts: Iterable[Attempt], received: Iterable[Received]) -> Reading:
-        """Compare the ids that were told with those that arrived."""
+        """Compare the ids of the calls with those that arrived."""
         arrived: Counter[str] = Counter()
         strangers = 0
         known = {attempt.message_id: attempt for attempt in attempts}

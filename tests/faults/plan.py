@@ -24,7 +24,7 @@ class Size:
     cuts: int
     messages: int  # of each kind of poison
     one_in: int
-    rounds: int  # of the queue beside a forbidden exchange
+    rounds: int  # of the queue next to a forbidden exchange
     round_seconds: float
     inputs: int
     pieces: int  # messages over a torn stream

@@ -152,7 +152,7 @@ def _judge(
 
 def _neighbour(stage: Stage, result: Result) -> None:
     """A view keeps publishing where it may not; rounds with it and without it take turns."""
-    size, what = stage.size, "beside a forbidden exchange"
+    size, what = stage.size, "next to a forbidden exchange"
     queue = QueueConfig(stage.name("neighbour"))
     rates: dict[bool, list[float]] = {False: [], True: []}
     refused: list[Attempt] = []
@@ -199,7 +199,7 @@ def _neighbour(stage: Stage, result: Result) -> None:
         what,
         f"another queue keeps {least:.2f} of its rate",
         slowed >= least * alone,
-        f"{slowed / alone:.2f} ({alone:,.0f}/s alone, {slowed:,.0f}/s beside it)",
+        f"{slowed / alone:.2f} ({alone:,.0f}/s alone, {slowed:,.0f}/s next to it)",
     )
     stage.node.delete_queue(queue.name)
 

@@ -69,7 +69,7 @@ class Result:
             what,
             "nothing else is there, each under its own id",
             not untrue,
-            f"{reading.lies} told as not sent, {reading.strangers} strangers",
+            f"{reading.lies} reported as not sent, {reading.strangers} strangers",
         )
         if most is not None:
             self.promise(

@@ -99,7 +99,7 @@ def test_nothing_else_can_be_asked() -> None:
 def test_an_empty_list_says_what_fills_it() -> None:
     assert "rmq_consume --dead-letters" in shown()
     dead_letter(state="discarded")
-    assert "No dead letter waits for a decision" in shown()
+    assert "No dead letter needs a decision" in shown()
 
 
 def test_one_letter_shows_its_deaths_and_its_content() -> None:
@@ -171,11 +171,11 @@ def test_what_cannot_be_sent_back_waits_and_is_explained() -> None:
     (message,) = told(act_on(undertaker(), "send_back_selected", homeless, gone, done))
     assert "Cannot be sent back: 1." in message
     assert "nowhere" in message
-    assert "nothing says in which queue it died" in message
+    assert "the queue in which it died is unknown" in message
     assert "already sent back or discarded" in message
     assert [state(row) for row in (homeless, gone, done)] == ["waiting", "waiting", "discarded"]
     page = text(undertaker().get(letters_url("change", homeless.pk)))
-    assert "Nothing says in which queue it died." in page
+    assert "The queue in which it died is unknown." in page
     assert 'disabled aria-describedby="rmq-why-send_back"' in page
 
 

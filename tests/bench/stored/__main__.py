@@ -140,7 +140,7 @@ def run(
     parser = argparse.ArgumentParser(prog=f"python -m tests.bench.{section}")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
     parser.add_argument("--only", action="append", choices=parts, help="this part; repeatable")
-    parser.add_argument("--output", type=Path, help="a page whose marked part is made anew")
+    parser.add_argument("--output", type=Path, help="a page whose marked part is replaced")
     options = parser.parse_args(arguments)
     size = sizes.quick() if options.quick else sizes.full()
     with contextlib.ExitStack() as stack:
