@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from rmq_publisher.contrib.django_tasks import records, results
+from rmq_publisher.contrib.django_tasks.celery_format import celery_body, celery_properties
 from rmq_publisher.contrib.django_tasks.configured import ConfiguredBackend
 from rmq_publisher.contrib.django_tasks.framework import (
     AnyResult,
@@ -21,7 +22,7 @@ from rmq_publisher.contrib.django_tasks.framework import (
     normalize_json,
     task_enqueued,
 )
-from rmq_publisher.contrib.django_tasks.message import TYPE, NewTask, body, dumps
+from rmq_publisher.contrib.django_tasks.message import PUT_BACK, TYPE, NewTask, body, dumps
 from rmq_publisher.contrib.django_tasks.options import rabbitmq_alias
 from rmq_publisher.contrib.django_tasks.task import RabbitMQTask
 from rmq_publisher.contrib.django_tasks.topology import message_priority
@@ -85,24 +86,43 @@ class RabbitMQBackend(ConfiguredBackend):
             task_enqueued.send(type(self), task_result=result)
         return result
 
-    def send(self, task: NewTask, *, delivery: str | None = None) -> None:
+    def send(
+        self,
+        task: NewTask,
+        *,
+        delivery: str | None = None,
+        countdown: float | None = None,
+        put_back: bool = False,
+    ) -> None:
         """Publish the message of a task; see `ConfiguredBackend.send`."""
         __traceback_hide__ = True  # the arguments
         options = self.configured
         alias = rabbitmq_alias(options)
         product = connections[alias].status().product
+        text, properties = self._message(task, put_back)
         publish(
-            body(task),
+            text,
             queue=self.queue(task.queue_name),
             using=alias,
             database=options.database,
             delivery=delivery or options.delivery,  # type: ignore[arg-type]
             message_id=task.id,
-            type=TYPE,
             content_type="application/json",
             priority=message_priority(task.priority, options, product),
-            eta=task.run_after,
+            eta=task.run_after if countdown is None else None,
+            countdown=countdown,
+            **properties,
         )
+
+    def _message(self, task: NewTask, put_back: bool) -> tuple[str, dict[str, Any]]:
+        """Return the body, and what else `publish` must be told of it."""
+        if self.configured.format == "json":
+            headers = {PUT_BACK: True} if put_back else None
+            return body(task), {"type": TYPE, "headers": headers}
+        timeout = self.configured.of(
+            task.task_path, results.own_options_at(task.task_path)
+        ).timeout
+        return celery_body(task, put_back=put_back), celery_properties(task, timeout)
 
     def get_result(self, result_id: str) -> AnyResult:
         """Return the result of a task of this alias.

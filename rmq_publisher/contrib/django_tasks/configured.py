@@ -45,12 +45,21 @@ class ConfiguredBackend(BaseTaskBackend):
         """The options, with defaults in the place of those that are wrong."""
         return self._options
 
-    def send(self, task: NewTask, *, delivery: str | None = None) -> None:
+    def send(
+        self,
+        task: NewTask,
+        *,
+        delivery: str | None = None,
+        countdown: float | None = None,
+        put_back: bool = False,
+    ) -> None:
         """Publish the message of a task: after the commit, and once its time has come.
 
         Args:
             task: what its row says.
             delivery: instead of the backend's.
+            countdown: seconds to wait, instead of the task's own time.
+            put_back: whether the task may be running, so that what comes again is no duplicate.
 
         Raises:
             InvalidMessage: it is over a limit.

@@ -56,6 +56,7 @@ class BackendOptions:
         prefix: of the broker's queues: it precedes the name of the task's queue.
         queue_type: ``"quorum"`` or ``"classic"``.
         max_priority: of a classic queue.
+        format: of the messages: ``"json"`` for `rmq_worker`, ``"celery"`` for Celery workers.
         result_retention_days: how long finished results are kept.
         defaults: how tasks are run.
         tasks: what differs from that, by the path of a task.
@@ -67,6 +68,7 @@ class BackendOptions:
     prefix: str = "tasks."
     queue_type: str = "quorum"
     max_priority: int | None = None
+    format: str = "json"
     result_retention_days: int = 7
     defaults: TaskOptions = TaskOptions()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -117,6 +119,7 @@ _RULES: Mapping[str, Callable[[object], Any]] = {
     "prefix": _text,
     "queue_type": choice("quorum", "classic"),
     "max_priority": _or_none(integer(1, 255)),
+    "format": choice("json", "celery"),
     "result_retention_days": integer(1, MOST_DAYS),
 }
 

@@ -15,6 +15,7 @@ from rmq_publisher.contrib.django_tasks.framework import (
     TaskResultStatus,
 )
 from rmq_publisher.contrib.django_tasks.models import TaskRecord
+from rmq_publisher.contrib.django_tasks.task import own_options
 
 
 def find_task(path: str) -> AnyTask:
@@ -27,6 +28,14 @@ def find_task(path: str) -> AnyTask:
     if not isinstance(found, Task):
         raise ImportError(f"{path} is not a task: decorate it with @task")
     return found
+
+
+def own_options_at(path: str) -> dict[str, Any]:
+    """Return what the decorator of a task says of how it is run; nothing where there is no such task."""
+    try:
+        return own_options(find_task(path))
+    except Exception:  # noqa: BLE001 (a module of the project may raise anything; the worker tells it)
+        return {}
 
 
 def result_of(row: TaskRecord) -> AnyResult:

@@ -53,10 +53,14 @@ def retry_levels(options: BackendOptions, queue: QueueConfig) -> RetryLevels:
 def all_queues(options: BackendOptions, queue_name: str) -> tuple[QueueConfig, ...]:
     """Return a task queue's queue at the broker, and its retry queues.
 
+    A Celery worker has tasks wait in the table, and needs no levels.
+
     Raises:
         TopologyError: a name is longer than AMQP allows.
     """
     queue = broker_queue(options, queue_name)
+    if options.format == "celery":
+        return (queue,)
     return (queue, *retry_levels(options, queue).configs(options.using))
 
 
