@@ -23,6 +23,7 @@ from rmq_publisher.transport.rabbitmq.topology_channels import LOST, Refusal, Re
 
 logger = logging.getLogger("rmq_publisher.transport")
 
+LINGER = 0.001  # seconds in which more may be settled without waking the thread
 CLOSE_SECONDS = 1.0  # beyond what a close was given, for the thread to end
 
 _living: "weakref.WeakSet[ConsumeThread]" = weakref.WeakSet()
@@ -60,6 +61,7 @@ class ConsumeThread:
         self._settled: deque[tuple[int, int, int]] = deque()
         self._awake = False
         self._news = False
+        self._flushed = False  # in the last cycle
         self._ended = ""  # why the thread has ended
         self._left = False  # by a fork
         self._close_seconds: float | None = None
@@ -137,6 +139,8 @@ class ConsumeThread:
         """
         item = self._buffer.get()
         if item is None and not self._ended:
+            if self._settled:  # the broker may send nothing before it has these
+                self._loop.wake()
             item = self._buffer.wait(timeout, lambda: bool(self._ended) or over())
         if item is None and self._ended and not over():
             raise BrokerUnavailable(f"the consumer's thread has ended: {self._ended}")
@@ -189,9 +193,13 @@ class ConsumeThread:
         try:
             self._connection.connect()
             while not self._connection.over:
-                self._awake = False
-                self._loop.turn(wait=not self._news)
-                self._awake = True
+                if self._flushed:
+                    # More are often settled soon, and being woken for each would cost more than that.
+                    self._loop.turn(wait=not self._news, longest=LINGER)
+                else:
+                    self._awake = False
+                    self._loop.turn(wait=not self._news)
+                    self._awake = True
                 if self._left:
                     threading.Event().wait()  # as in `io_thread.IOThread`
                 self._cycle()
@@ -212,17 +220,18 @@ class ConsumeThread:
         self._news = False
         # Read before the flush: what was settled before the close must be sent before it.
         close_seconds = self._close_seconds
-        self._flush()
+        self._flushed = self._flush()
         while self._questions:
             question = self._questions.popleft()
             question.begin(question.answer)
         if close_seconds is not None and not self._connection.closing:
             self._connection.close(close_seconds)
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Write what was settled; return whether there was anything."""
         settled = self._settled
         if not settled:
-            return
+            return False
         current = self._sessions.current
         items = []
         while settled:
@@ -231,6 +240,7 @@ class ConsumeThread:
                 items.append((tag, verdict))
         if items:
             self._connection.settle(items)
+        return True
 
     def _end(self, reason: str) -> None:
         self._ended = reason

@@ -169,9 +169,14 @@ class Loop(AbstractSelectorIOLoop):
             logger.debug("%s: closing the connection: %s", alias, type(error).__name__)
         self.close()
 
-    def turn(self, *, wait: bool) -> None:
-        """Deal with all that is due; without ``wait`` only with what is due now."""
-        for fd, events in self._poll.poll(self._patience() if wait else 0):
+    def turn(self, *, wait: bool, longest: float = LONGEST_WAIT) -> None:
+        """Deal with all that is due; without ``wait`` only with what is due now.
+
+        Args:
+            wait: until something is due.
+            longest: seconds of that wait.
+        """
+        for fd, events in self._poll.poll(self._patience(longest) if wait else 0):
             watched = self._watched.get(fd, 0)  # an earlier handler may have removed it
             # Whoever reads or writes learns what the trouble is.
             due = watched if events & _TROUBLE else events & watched
@@ -184,11 +189,11 @@ class Loop(AbstractSelectorIOLoop):
 
     # Inside
 
-    def _patience(self) -> float:
+    def _patience(self, longest: float) -> float:
         """Milliseconds until something is due."""
         if not self._timers:
-            return LONGEST_WAIT * 1000
-        return min(LONGEST_WAIT, max(0.0, self._timers[0][0] - monotonic())) * 1000
+            return longest * 1000
+        return min(longest, max(0.0, self._timers[0][0] - monotonic())) * 1000
 
     def _call_due(self) -> None:
         now = monotonic()
