@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 def tidy(*, idle: bool) -> None:
     """Close the connections of this thread that are unusable or older than CONN_MAX_AGE.
 
-    One in a transaction is its caller's: a handler runs in that of a `TestCase`, too.
+    A connection in a transaction is left open: in a `TestCase`, handlers run in its transaction.
 
     Args:
         idle: whether the thread waits for messages; a CONN_MAX_AGE of 0 counts only then.
@@ -37,10 +37,10 @@ def close_all() -> None:
 
 
 def unusable_database() -> str | None:
-    """Return the alias of a database that this thread can no longer use; None if there is none.
+    """Return the alias of a database that this thread cannot use any more, or None.
 
-    Every open connection is asked: a rollback on a lost one succeeds, and clears Django's note of an
-    error. A lost connection counts although another one may be had: the message is not to blame.
+    Every open connection is checked, because a rollback on a lost one succeeds and resets Django's error
+    flag. A lost connection counts even if reconnecting is possible: it was not the message's fault.
     """
     for connection in databases.all(initialized_only=True):
         is_in_doubt = connection.connection is not None or connection.errors_occurred

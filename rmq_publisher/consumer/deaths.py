@@ -11,8 +11,8 @@ from typing import Any
 from rmq_publisher.consumer.retry_headers import ORIGINAL, X_DEATH, is_level
 from rmq_publisher.db.schema import NAME_MAX
 
-DEATHS_MAX = 100  # that are kept of one message
-KEYS_MAX = 20  # routing keys that are kept of one death
+DEATHS_MAX = 100  # deaths that are kept for one message
+KEYS_MAX = 20  # routing keys that are kept for one death
 _INT_MAX = 2**31 - 1
 
 
@@ -23,10 +23,10 @@ class Death:
     Attributes:
         queue: where it died.
         reason: "rejected", "expired", "maxlen" or "delivery_limit".
-        exchange: where it had been published to.
-        routing_keys: with which it had been published, those of CC included.
+        exchange: where it was published.
+        routing_keys: those it was published with, including CC.
         count: how often it died there for this reason.
-        time: when it did so first, by the broker's clock, in seconds; None if unknown.
+        time: when it first did so, by the broker's clock, in seconds; None if unknown.
     """
 
     queue: str
@@ -56,8 +56,8 @@ class Death:
 def deaths(headers: Mapping[str, Any]) -> list[Death]:
     """Return a message's deaths, the last one first.
 
-    The broker's list comes first, then what was kept of it at the last hand-over: RabbitMQ 4 keeps only
-    its last round.
+    The broker's list comes first, then the entries that the last retry kept, because RabbitMQ 4 keeps
+    only the last round.
     """
     found = list(_deaths(headers.get(X_DEATH)))
     original = headers.get(ORIGINAL)
@@ -72,7 +72,7 @@ def last_death(found: list[Death]) -> Death | None:
 
 
 def clean_text(value: object, longest: int = NAME_MAX) -> str:
-    """Return a value as text that every database can store, of so many characters at most."""
+    """Return a value as text that every database can store, shortened to a maximum length."""
     if isinstance(value, bytes):
         value = value[: 4 * longest].decode(errors="replace")
     text = value if isinstance(value, str) else ""

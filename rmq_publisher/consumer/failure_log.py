@@ -1,4 +1,4 @@
-"""What is logged of a failed handler: the error's class and its places. Its text may hold values."""
+"""Logs a failed handler: the error's class and lines of code, but not its text, which may have values."""
 
 import logging
 import traceback
@@ -15,7 +15,7 @@ OWN_FRAMES = Path(__file__).parent.as_posix()
 
 
 def log_failure(options: HandlerOptions, message: ReceivedMessage, outcome: Outcome) -> None:
-    """Log how a handler failed; what it said itself (`Retry`, `Reject`) without a traceback."""
+    """Log how a handler failed; `Retry` and `Reject` without a traceback."""
     error = outcome.error
     level = logging.INFO if isinstance(error, Retry | Reject) else logging.ERROR
     if not logger.isEnabledFor(level):

@@ -1,4 +1,4 @@
-"""What a received message needs to know of the consumer that received it."""
+"""What a received message needs from its consumer."""
 
 from collections.abc import Callable, Collection
 
@@ -6,10 +6,10 @@ from rmq_publisher.transport.consuming import Delivered
 
 
 class Origin:
-    """What a message needs to know of the consumer that received it.
+    """What a message needs from its consumer.
 
     Args:
-        settle: sends a verdict; returns False where the channel is lost.
+        settle: sends a verdict; returns False if the channel is lost.
         is_current: returns whether the channel is open.
         accept: content types that are decoded, as `serialization.accepted` returns them.
         limit: bytes that a body may have.

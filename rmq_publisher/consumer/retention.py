@@ -1,4 +1,4 @@
-"""Deletes what consumers remembered long enough: the inbox, lost starts, and finished dead letters."""
+"""Deletes old rows of consumers: the inbox, lost starts, and finished dead letters."""
 
 import logging
 from collections.abc import Iterable
@@ -33,13 +33,13 @@ def prune_inbox(
 ) -> int:
     """Delete messages that were handled long ago; if one of them is sent again, it is handled again.
 
-    Starts of handlers that never ended, and whose message nobody saw again, are deleted too.
+    Starts that never ended and whose message did not come back are deleted too.
 
     Args:
         database: Django alias.
         older_than: since a message was handled.
         batch: rows that are deleted at once.
-        most: about so many rows at the most; all if None.
+        most: approximate limit of rows; None for all.
         dry_run: only count.
 
     Returns:
@@ -84,7 +84,7 @@ class RetentionPruner:
         self._due_at = monotonic() + FIRST_SECONDS
 
     def prune_if_due(self) -> None:
-        """Delete what is old, if it is time to; never raises for a database that cannot be used."""
+        """Delete old rows, if it is time; a database that cannot be used raises nothing."""
         if monotonic() < self._due_at:
             return
         self._due_at = monotonic() + PRUNE_SECONDS

@@ -7,10 +7,10 @@ from rmq_publisher.transport.consuming import ACK_MULTIPLE, Delivered
 
 
 class UnsettledCount:
-    """Counts while there is a bound; AMQP's own global count is not to be had on RabbitMQ 4.3.
+    """Counts if there is a limit; RabbitMQ 4.3 does not support AMQP's own global count.
 
     Attributes:
-        most: the bound; None for none.
+        most: the limit; None for none.
     """
 
     def __init__(self) -> None:
@@ -36,13 +36,13 @@ class UnsettledCount:
             self._room.notify_all()
 
     def lost(self) -> None:
-        """All that was handed out has gone back to the broker."""
+        """All messages that were handed out have returned to the broker."""
         with self._room:
             self._messages.clear()
             self._room.notify_all()
 
     def wake(self) -> None:
-        """Have all who wait for room look again."""
+        """Wake all threads that wait for room."""
         with self._room:
             self._room.notify_all()
 

@@ -1,4 +1,4 @@
-"""One queue, a handler's retries, and messages that are handled one by one as a test says."""
+"""One queue, a handler's retries, and messages that a test handles one by one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,12 +43,12 @@ class Desk:
         self.consumer = Consumer([self.options.queue_name], prefetch_count=20).consume()
 
     def close(self) -> None:
-        """It ends in order."""
+        """The worker ends in an orderly way."""
         self.retries.close()
         self.consumer.close()
 
     def die(self) -> None:
-        """It dies: the broker takes back what it holds, and nothing that it knew is left."""
+        """The worker dies: the broker requeues its messages, and its state is lost."""
         self.consumer.close()
         self.retries.close()
 

@@ -1,4 +1,4 @@
-"""Calls on threads of their own, whose outcomes a test awaits; and waiting for what tells nobody."""
+"""Calls on other threads, whose outcomes a test awaits; and waiting for states without events."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ AT_ONCE = 5.0
 
 
 class Call:
-    """Something done on a thread: `outcome()` gives back what it returned or the error it raised."""
+    """A call on another thread; `outcome()` returns its result or the error that it raised."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
         self._action = action
@@ -63,7 +63,7 @@ def now(body: Any = b"x", **options: Any) -> str:
 
 
 def calling(body: Any = b"x", **options: Any) -> Call:
-    """The same on a thread."""
+    """The same on another thread."""
     return Call(lambda: now(body, **options))
 
 

@@ -7,7 +7,7 @@ from django.conf import settings as django_settings
 
 
 def configurer(settings: Any) -> Callable[..., None]:
-    """Make what sets RMQ_ settings by pytest-django's ``settings``; those of the suite are gone."""
+    """Return a function that sets RMQ_ settings; those of the test suite are removed."""
 
     def configure(**raw: object) -> None:
         for name in [name for name in dir(django_settings) if name.startswith("RMQ_")]:

@@ -1,4 +1,4 @@
-"""Deliveries without a broker behind them, for the tests of what does no I/O."""
+"""Deliveries without a broker, for tests of code without I/O."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from rmq_publisher.transport.rabbitmq.outgoing import OutgoingMessage
 
 
 class Told(Delivery):
-    """Counts how often its outcome was told."""
+    """Counts how often it got an outcome."""
 
     def __init__(
         self,
@@ -32,12 +32,12 @@ class Told(Delivery):
 
 
 def told(count: int, **options: object) -> list[Told]:
-    """So many of them, with ids of their own."""
+    """Several deliveries, each with its own id."""
     return [Told(f"m{number}", **options) for number in range(count)]  # type: ignore[arg-type]
 
 
 def needing(queue: str, delivery: Told) -> Told:
-    """The same one, when the queue must be verified first."""
+    """A delivery whose queue must be verified first."""
     envelope = delivery.envelope._replace(topology=(QueueName(queue),))
     delivery.envelope = delivery.message.envelope = envelope
     return delivery

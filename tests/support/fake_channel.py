@@ -14,7 +14,7 @@ WINDOW = 4
 
 
 class Channel:
-    """A confirming channel of a broker that answers when it is told to."""
+    """A channel in confirm mode, whose broker answers when the test asks it to."""
 
     def __init__(self, window: int = WINDOW) -> None:
         self.now = 100.0
@@ -41,17 +41,17 @@ class Channel:
         self.log += ids(messages)
 
     def open(self, *, warm: bool = True, frame_max: int = FRAME_MAX) -> "Channel":
-        """Connect; warm: the first answer has come, so that the window is open."""
+        """Connect. ``warm``: the first answer has arrived, so the window is open."""
         self.new_channel()
         self.dispatcher.opened(frame_max)
         if warm:
             self.send(Told("warm"))
             self.ack("warm")
-            self.later(0)  # "answered lately" is forgotten
+            self.later(0)  # so that the last answer is not recent
         return self
 
     def send(self, *deliveries: Told) -> list[str]:
-        """Take them in and pump; return what was written."""
+        """Add messages and pump; return what was written."""
         self.dispatcher.add([delivery.message for delivery in deliveries])
         return self.pump()
 
@@ -100,7 +100,7 @@ class Channel:
         return self.pump()
 
     def later(self, seconds: float) -> list[str]:
-        """Time passes, and the clock ticks once."""
+        """Advance the time, and tick once."""
         self.now += seconds
         before = len(self.log)
         self.dispatcher.tick()

@@ -27,14 +27,14 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The file that it stands for, empty where it is none."""
+        """The file whose contents it is; empty if it is not a file."""
         found = re.match(
             r"# (?:at the end of )?([\w/]+\.(?:py|ini))$", self.text.partition("\n")[0]
         )
         return found[1] if found else ""
 
     def code(self, names: dict[str, str] | None = None) -> types.CodeType:
-        """Compiled; string literals that are one of ``names`` are exchanged."""
+        """The compiled code, with the string literals in ``names`` replaced."""
         # Empty lines in front, so that an error names the page's own line.
         text = "\n" * self.line + renamed(self.text, names or {})
         return compile(text, str(ROOT / self.page), "exec")
@@ -64,7 +64,7 @@ def blocks(page: str, language: str) -> list[Block]:
 
 
 class Shop:
-    """Runs the blocks of a page in a shop of its own."""
+    """Runs the blocks of a page in a separate shop."""
 
     def __init__(self, names: dict[str, str], amqp: Amqp, monkeypatch) -> None:
         self.names = names
@@ -108,10 +108,10 @@ class Shop:
             assert settings.password == secret or "RMQ_PASSWORD" not in raw
 
     def _write_module(self, block: Block) -> None:
-        """Add a block to its module; shop/queues.py is written anew each time."""
+        """Add a block to its module; shop/queues.py is replaced each time."""
         name = block.file.removesuffix(".py").replace("/", ".")
         if name not in self._modules or name == "shop.queues":
-            # By this name Django sees which app a model belongs to.
+            # Django finds a model's app by this name.
             self._modules[name] = types.ModuleType(f"example_project.{name}")
             self._monkeypatch.setitem(sys.modules, name, self._modules[name])
         exec(block.code(self.names), vars(self._modules[name]))

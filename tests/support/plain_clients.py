@@ -15,7 +15,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 @contextmanager
 def client(url: str, **options: object) -> Iterator[pika.BlockingConnection]:
-    """Fails at the first lost connection: what a test sees is what one connection saw."""
+    """Fails at the first lost connection, so that a test sees one connection only."""
     parameters = pika.URLParameters(url)
     parameters.heartbeat = 0
     for name, value in options.items():
@@ -41,7 +41,7 @@ def publish(channel: BlockingChannel, queue: str, *bodies: bytes) -> None:
 
 @contextmanager
 def beside(*actions: Callable[[], object]) -> Iterator[None]:
-    """Do this on a thread meanwhile: pika's blocking client does nothing else while it waits."""
+    """Run this on a thread meanwhile, because pika's blocking client does nothing while it waits."""
     thread = threading.Thread(target=lambda: [action() for action in actions])
     thread.start()
     yield

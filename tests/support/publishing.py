@@ -9,7 +9,7 @@ LONG = 60.0  # "does not hang": far above what is measured, far below what a han
 
 
 def taken(amqp, queue):
-    """All that is in a queue now. What was confirmed is there: there is nothing to wait for."""
+    """All messages in a queue. Confirmed messages are there already, so this does not wait."""
     messages = []
     while (message := amqp.channel.basic_get(queue, auto_ack=True))[0] is not None:
         messages.append(Received(*message))
@@ -30,7 +30,7 @@ def now(body="x", **options):
 
 
 class HoldAnswers(Fault):
-    """Keeps acks back until so many publishes went by: only what leaves as one pipeline gets any."""
+    """Holds acks back until a number of publishes has passed, so only a pipeline gets any."""
 
     def __init__(self, publishes):
         super().__init__()

@@ -19,7 +19,7 @@ def received(
     size: int | None = None,
     **properties: Any,
 ) -> ReceivedMessage:
-    """A message as a consumer hands it out; settling it does nothing."""
+    """A message as a consumer returns it; settling it has no effect."""
     if header is None:
         header = basic_properties(properties)
     size = len(body) if size is None else size

@@ -1,4 +1,4 @@
-"""Stored messages for tests: made due, looked at, and Django told of other processes' databases."""
+"""Stored messages for tests, and Django aliases for databases of other processes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def store_rows(
     body: bytes = b"x",
     **columns: Any,
 ) -> list[int]:
-    """Write pending rows that are due and nobody's; returns their ids."""
+    """Write pending rows that are due and unclaimed; return their ids."""
     settings = connection(using)
     place: dict[str, Any] = (
         {"queue": queue} if isinstance(queue, QueueConfig) else {"routing_key": queue}

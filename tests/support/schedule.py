@@ -19,7 +19,7 @@ GROUPS = {
     "chaos": ("tests/chaos/",),
     "browser": ("tests/browser/",),
 }
-# Alone, and soon: each takes long, or waits for much.
+# Each alone and early, because it takes long.
 LONG = (
     "tests/support/test_databases.py",
     "tests/support/test_rig.py",
@@ -34,7 +34,7 @@ LONG = (
 
 
 def scope(nodeid: str) -> str:
-    """The name of what is given to a worker in one piece."""
+    """The name of the group that is given to one worker."""
     path = nodeid.split("::", 1)[0]
     for name, beginnings in GROUPS.items():
         if path.startswith(beginnings):
@@ -43,7 +43,7 @@ def scope(nodeid: str) -> str:
 
 
 def rank(nodeid: str) -> int:
-    """The smaller, the sooner."""
+    """The sort key: smaller groups run sooner."""
     names = [*GROUPS, *LONG]
     found = scope(nodeid)
     return next((n for n, name in enumerate(names) if found.startswith(name)), len(names))
@@ -58,13 +58,13 @@ class Scheduler(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """More than cores, for many tests wait; each has its own node, so not many more."""
+    """More than there are cores, because many tests wait; not many more, as each has its own node."""
     return (os.cpu_count() or 1) + 2
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    config.option.loadscopereorder = False  # that would put the most tests first
+    config.option.loadscopereorder = False  # it would put the groups with the most tests first
     return Scheduler(config, log)
 
 

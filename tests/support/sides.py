@@ -1,4 +1,4 @@
-"""The memory broker and RabbitMQ behind one interface, for tests that hold them to each other."""
+"""The memory broker and RabbitMQ behind one interface, for tests that compare them."""
 
 import time
 from typing import Any, Protocol
@@ -21,8 +21,8 @@ from tests.support.rig import PATIENCE
 from tests.support.rig.amqp import Amqp, Names
 from tests.support.rig.ladder import Broker
 
-SOON = PATIENCE  # what a broker does by itself must be seen within these seconds
-WHILE = 0.3  # and what it must not do, not within these
+SOON = PATIENCE  # seconds within which the broker must have done something
+WHILE = 0.3  # seconds within which the broker must not do something
 
 
 class Taken(Protocol):
@@ -132,7 +132,7 @@ class Rabbit:
 
 
 class Side:
-    """One of the two brokers, and what a test says to it."""
+    """One of the two brokers, as a test uses it."""
 
     def __init__(self, outside: Memory | Rabbit) -> None:
         self._outside = outside
@@ -144,13 +144,13 @@ class Side:
         self._names = outside.names
 
     def queue(self, **options: Any) -> QueueConfig:
-        """Declare a queue of its own."""
+        """Declare a queue for this test."""
         queue = QueueConfig(self._names.queue(), **options)
         self.declare(queue)
         return queue
 
     def exchange(self, kind: str = "direct", **options: Any) -> ExchangeConfig:
-        """Declare an exchange of its own."""
+        """Declare an exchange for this test."""
         exchange = ExchangeConfig(self._names.exchange(), kind, **options)
         self.declare(exchange)
         return exchange
@@ -178,7 +178,7 @@ class Side:
         return message
 
     def bodies(self, queue: str, count: int) -> list[bytes]:
-        """So many messages, in order, and no more."""
+        """Exactly this many messages, in order."""
         taken = [self.take(queue) for _ in range(count)]
         for message in taken:
             message.ack()
@@ -195,7 +195,7 @@ def send(body: bytes = b"x", **options: Any) -> str:
 
 
 def words(error: Rejected, *names: str) -> str:
-    """The broker's words, the names of the test's things taken out."""
+    """The broker's error message, without the names from the test."""
     text = error.reply_text
     for place, name in enumerate(names, start=1):
         text = text.replace(name, f"NAME{place}")
@@ -203,7 +203,7 @@ def words(error: Rejected, *names: str) -> str:
 
 
 def fill(queue: str, *bodies: bytes, **options: Any) -> list[str]:
-    """Publish one by one; tell what became of each."""
+    """Publish one by one; return the outcomes."""
     outcomes = []
     for body in bodies:
         try:

@@ -37,7 +37,7 @@ def drained(*queues: str, limit: int | None = None, **options: Any) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is true, which no event tells."""
+    """Wait until something without an event is true."""
     pause = threading.Event()
     for _ in range(int(PATIENCE * 50)):
         if condition():

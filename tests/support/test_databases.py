@@ -1,4 +1,4 @@
-"""The rig's databases keep their word."""
+"""Tests of the test rig's databases."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def place(alias: str, item: str = "tea") -> Order:
 
 
 def elsewhere(action: Callable[[], Any]) -> Any:
-    """Do this on a thread, so on another connection."""
+    """Run this on a thread, and so on another connection."""
     results: list[Any] = []
 
     def work() -> None:
@@ -73,7 +73,7 @@ def elsewhere(action: Callable[[], Any]) -> Any:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that says nothing of databases."""
+    """An environment without variables about databases."""
     for name in [name for name in os.environ if name.startswith("RMQ_TEST_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv(DIRECTORY, raising=False)
@@ -135,7 +135,7 @@ def test_a_missing_driver_is_an_error(bare: pytest.MonkeyPatch, kind: str) -> No
 
 @pytest.mark.thorough
 def test_a_container(bare: pytest.MonkeyPatch, private: PrivateServer) -> None:
-    """The Docker rung, on a container that is none."""
+    """The Docker rung, with a fake container."""
     calls: list[object] = []
 
     class Container:
@@ -224,7 +224,7 @@ def test_a_server_at_a_url_gives_a_database_of_our_own(
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_of_a_run_share_one_server(bare: pytest.MonkeyPatch, kind: str) -> None:
-    """Each has a database of its own on it, and it ends with the last of them."""
+    """Each has its own database on the server, which ends with the last of them."""
     bare.setenv("RMQ_TEST_DB_RUNG", "local")
     end = share_servers()
     try:
@@ -259,7 +259,7 @@ def test_the_header_names_them_and_a_test_without_one_fails(
     bare.setenv("RMQ_TEST_URL", broker.url)
     bare.setenv("RMQ_TEST_POSTGRES_URL", f"postgres://u:p@127.0.0.1:{closed_port()}/")
     bare.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{closed_port()}")
-    bare.delenv("_RMQ_TEST_DATABASES")  # or it would make our SQLite databases anew
+    bare.delenv("_RMQ_TEST_DATABASES")  # or it would recreate our SQLite databases
     done = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""The rig keeps its word, tried with plain pika."""
+"""Tests of the test rig, with plain pika."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_kill_and_restart_keep_durable_messages(node: PrivateNode, names: Names)
 
 
 def depth_of(node: PrivateNode, queue: str) -> int | None:
-    """None where there is no such queue, or not yet."""
+    """None if there is no such queue (yet)."""
     with client(node.url()) as connection:
         try:
             declared = connection.channel().queue_declare(queue, passive=True)

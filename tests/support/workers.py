@@ -1,4 +1,4 @@
-"""Workers in a thread of the test, and work that does what a test says."""
+"""Workers in a thread of the test, and work that a test defines."""
 
 import threading
 from collections import Counter
@@ -17,7 +17,7 @@ Handle = Callable[[ReceivedMessage], Any]
 
 
 class TestWork:
-    """Acknowledges what ``handle`` returns for; `NotMine` gives back, other errors are rejected."""
+    """Acknowledges when ``handle`` returns, requeues on `NotMine`, and rejects on other errors."""
 
     __test__ = False
 
@@ -67,7 +67,7 @@ class TestWork:
 
 
 class NotMine(Exception):
-    """A failure that is not the message's own."""
+    """A failure that the message did not cause."""
 
 
 class Running:
@@ -118,7 +118,7 @@ def handle_all(*handlers: Callable[..., Any], threads: int | None = None) -> Wor
 
 
 def ran(worker: Worker) -> Counter[Ended]:
-    """How runs of handlers ended; without messages that only passed through, on their way to the end."""
+    """How runs of handlers ended, without messages whose handler did not run."""
     return Counter(
         {ended: count for ended, count in worker.counts.items() if ended is not Ended.PASSED}
     )

@@ -64,7 +64,7 @@ class RabbitMQBackend(ConfiguredBackend):
         self.validate_task(task)
         args_json = dumps(normalize_json(list(args)))
         kwargs_json = dumps(normalize_json(dict(kwargs)))
-        # From JSON, as get_result() will read them: its keys are strings.
+        # Through JSON, as get_result() will read them, so that keys are strings.
         result = results.new_result(
             task, uuid.uuid4().hex, json.loads(args_json), json.loads(kwargs_json)
         )
@@ -80,7 +80,7 @@ class RabbitMQBackend(ConfiguredBackend):
             kwargs=kwargs_json,
         )
         with self._transaction():
-            # First: what cannot be sent is refused before anything is written.
+            # First, so that a task that cannot be sent fails before anything is written.
             self.send(new)
             results.change(result, enqueued_at=records.insert(options.database, new))
             task_enqueued.send(type(self), task_result=result)
@@ -137,7 +137,7 @@ class RabbitMQBackend(ConfiguredBackend):
         return results.result_of(row)
 
     def _transaction(self) -> AbstractContextManager[Any]:
-        """Begin a transaction where none is open; in one, a savepoint would cost two statements."""
+        """Open a transaction if none is open; a savepoint would cost two statements."""
         database = self.configured.database
         if databases[database].in_atomic_block:
             return nullcontext()
@@ -157,7 +157,7 @@ class RabbitMQBackend(ConfiguredBackend):
 
 
 def _storable(task: AnyTask) -> AnyTask:
-    """Return a task whose time the database can keep."""
+    """Return the task with a run_after that the database can store."""
     run_after = task.run_after
     if run_after is not None and not settings.USE_TZ and timezone.is_aware(run_after):
         return task.using(run_after=timezone.make_naive(run_after))

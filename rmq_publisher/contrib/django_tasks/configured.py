@@ -15,9 +15,9 @@ from rmq_publisher.contrib.django_tasks.topology import broker_queue
 
 
 class ConfiguredBackend(BaseTaskBackend):
-    """What the backend, its worker and the checks know of ``TASKS[alias]``.
+    """The configuration of ``TASKS[alias]``, for the backend, its worker and the checks.
 
-    Wrong options raise nothing here: `check` tells them, and so does the first call that needs one.
+    Invalid options raise no error here; `check` reports them, and so does the first call that needs one.
     """
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ class ConfiguredBackend(BaseTaskBackend):
         self._options, self._problems = read(alias, params.get("OPTIONS", {}))
 
     def check(self, **_: Any) -> list[Any]:
-        """Return what is wrong with ``OPTIONS``, without connecting to anything."""
+        """Return the problems of ``OPTIONS``, without connecting to anything."""
         found = checks.check_backend(self.alias, self.queues, self._options)
         return checks.messages([*self._problems, *found])
 
@@ -42,7 +42,7 @@ class ConfiguredBackend(BaseTaskBackend):
 
     @property
     def usable_options(self) -> BackendOptions:
-        """The options, with defaults in the place of those that are wrong."""
+        """The options, with defaults instead of invalid ones."""
         return self._options
 
     def send(
@@ -53,7 +53,7 @@ class ConfiguredBackend(BaseTaskBackend):
         countdown: float | None = None,
         put_back: bool = False,
     ) -> None:
-        """Publish the message of a task: after the commit, and once its time has come.
+        """Publish the message of a task: after the commit, and once it is due.
 
         Args:
             task: what its row says.
@@ -78,6 +78,6 @@ def backends() -> Iterator[ConfiguredBackend]:
         try:
             backend = task_backends[alias]
         except ImproperlyConfigured:
-            continue  # Django's own check says so
+            continue  # Django's own check reports it
         if isinstance(backend, ConfiguredBackend):
             yield backend

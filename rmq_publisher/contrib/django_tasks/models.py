@@ -42,10 +42,10 @@ class TaskRecord(models.Model):
     started_at = models.DateTimeField(_("started at"), null=True)
     last_attempted_at = models.DateTimeField(_("last attempted at"), null=True)
     finished_at = models.DateTimeField(_("finished at"), null=True)
-    # Of a task that is ready again after a failed run: not before this.
+    # A task that is ready again after a failed run does not run before this.
     retry_at = models.DateTimeField(_("next attempt at"), null=True)
-    # The number of runs, each of which has its worker's id in worker_ids. The last one alone may write
-    # its outcome.
+    # The number of runs; worker_ids has the worker of each. Only the latest run may write its
+    # outcome.
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     worker_ids = models.TextField(_("workers"), default="[]")
     failures = models.PositiveIntegerField(_("failed runs"), default=0)
@@ -82,16 +82,16 @@ class TaskRecord(models.Model):
 
 
 class TaskWorker(models.Model):
-    """A process that runs tasks. It says every few seconds that it is alive."""
+    """A process that runs tasks, and updates its row every few seconds."""
 
     id = models.CharField(_("worker"), max_length=ID_MAX, primary_key=True)
     started_at = models.DateTimeField(_("started at"))
     seen_at = models.DateTimeField(_("last seen at"))
-    # The broker that it is connected to, such as "RabbitMQ 4.3.6": levels of priority hang on it.
+    # The broker that it is connected to, such as "RabbitMQ 4.3.6": the priority levels depend on it.
     product = models.CharField(_("broker"), max_length=NAME_MAX, blank=True)
 
     class Meta:
-        """One row a process; those that are long gone are deleted."""
+        """One row for each process; old ones are deleted."""
 
         verbose_name = _("task worker")
         verbose_name_plural = _("task workers")

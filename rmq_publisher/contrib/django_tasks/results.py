@@ -1,4 +1,4 @@
-"""Rows as Django's `TaskResult`, and paths as its tasks."""
+"""Converts rows to Django's `TaskResult`, and dotted paths to tasks."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ def own_options_at(path: str) -> dict[str, Any]:
 
 
 def result_of(row: TaskRecord) -> AnyResult:
-    """Return a row as Django shows it.
+    """Return a row as a `TaskResult`.
 
     Raises:
         ImportError: its task is not in the project any more.
@@ -73,7 +73,7 @@ def result_of(row: TaskRecord) -> AnyResult:
 def new_result(
     task: AnyTask, id: str, args: list[Any], kwargs: dict[str, Any], **known: Any
 ) -> AnyResult:
-    """Return a `TaskResult` of a task that has not begun, but for what is known of it."""
+    """Return the `TaskResult` of a task that has not begun, apart from the given values."""
     values: dict[str, Any] = {
         "status": TaskResultStatus.READY, "enqueued_at": None, "started_at": None,
         "finished_at": None, "last_attempted_at": None, "errors": [], "worker_ids": [],
@@ -83,16 +83,16 @@ def new_result(
 
 
 def change(result: AnyResult, **values: Any) -> None:
-    """Change a result, whose class is frozen: as Django's own backends do."""
+    """Change a result, whose class is frozen, as Django's own backends do."""
     for name, value in values.items():
         object.__setattr__(result, name, value)
 
 
 def loads(text: str) -> Any:
-    """Return what JSON of a row says."""
+    """Decode JSON from a row."""
     return json.loads(text)
 
 
 def take_over(result: AnyResult, newer: AnyResult) -> None:
-    """Have a result say what a newer one of the same task says."""
+    """Update a result from a newer one of the same task."""
     change(result, **{name: getattr(newer, name) for name in TASK_REFRESH_ATTRS})

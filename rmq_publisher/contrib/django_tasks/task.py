@@ -1,4 +1,4 @@
-"""The class of tasks: Django's, with what a worker may be told by the decorator."""
+"""Django's class of tasks, with options in the decorator for how a worker runs them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,7 @@ class RabbitMQTask(Task):  # type: ignore[type-arg]
 
 
 def own_options(task: object) -> dict[str, Any]:
-    """Return what a task's decorator says of how it is run.
+    """Return the options in a task's decorator.
 
     Raises:
         ValueError: names the keyword.
