@@ -217,13 +217,13 @@ def test_one_bad_item_refuses_all_and_nothing_is_sent(rmq, proxy, delivery, bad)
 def test_one_body_in_the_place_of_many_is_a_type_error(rmq, bodies):
     """Else each letter of it would be a message."""
     rmq.RMQ_SERIALIZER = "json"
-    with pytest.raises(TypeError, match="bodies must be a list"):
+    with pytest.raises(TypeError, match="bodies must be an iterable of bodies"):
         many(bodies, queue="q")
 
 
 @pytest.mark.parametrize("bodies", [None, 5, Message("x")])
 def test_what_is_no_iterable_is_a_type_error(rmq, bodies):
-    with pytest.raises(TypeError, match="bodies must be a list"):
+    with pytest.raises(TypeError, match="bodies must be an iterable of bodies"):
         many(bodies, queue="q")
 
 
