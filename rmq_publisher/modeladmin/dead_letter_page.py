@@ -12,18 +12,17 @@ from django.utils.translation import gettext_lazy
 
 from rmq_publisher.modeladmin import confirmation, export, formatting, operations, reporting
 from rmq_publisher.modeladmin.base import TEMPLATES
+from rmq_publisher.modeladmin.confirmed_actions import ConfirmedActionsMixin
 from rmq_publisher.modeladmin.dead_letter_list import REASONS, DeadLetterListMixin, reason, state
 from rmq_publisher.modeladmin.guards import or_unavailable
 from rmq_publisher.modeladmin.message_view import MessageViewMixin
 from rmq_publisher.modeladmin.outcomes import Outcome, Result
-from rmq_publisher.modeladmin.row_selection import RowSelectionMixin, confirmed, is_across
-from rmq_publisher.modeladmin.row_views import RowViewsMixin
 from rmq_publisher.publisher.send_back import SentBack, discard, send_back
 
 Rows = Sequence[Any]
 
 
-class DeadLetterPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, DeadLetterListMixin):
+class DeadLetterPageMixin(ConfirmedActionsMixin, MessageViewMixin, DeadLetterListMixin):
     """The list's actions, one dead letter's page and its buttons."""
 
     detail_template = f"{TEMPLATES}/deadletter/detail.html"
@@ -88,15 +87,7 @@ class DeadLetterPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, De
     @or_unavailable
     def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Discard one message, once the user has confirmed it."""
-
-        def give_up(rows: Rows) -> HttpResponseBase | None:
-            if not confirmed(request):
-                back = self.with_filters(request, self.address("change", rows[0].pk))
-                return self._ask(request, rows, back)
-            self._discard(request, rows)
-            return None
-
-        return self.do(request, object_id, self.has_discard_permission, give_up)
+        return self.do_confirmed(request, object_id, self.has_discard_permission, self._discard)
 
     # ---- the list's actions ----
 
@@ -106,24 +97,14 @@ class DeadLetterPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, De
     def send_back_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Publish them to the queues where they died, through the outbox."""
         rows = self.selected(request, queryset)
-        if len(rows) > operations.SENT_MAX:
-            text = _("This action takes at most %(most)d messages. Nothing was changed.")
-            self.message_user(request, text % {"most": operations.SENT_MAX}, messages.ERROR)
-        elif rows:
-            self._send_back(request, rows)
+        operations.act_on_few(self, request, rows, self._send_back)
 
     @admin.action(permissions=["discard"], description=gettext_lazy("Discard selected messages"))
     def discard_selected(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> TemplateResponse | None:
         """Discard them, once the user has confirmed it."""
-        rows = self.selected(request, queryset)
-        if rows and (is_across(request) or not confirmed(request)):
-            form = confirmation.repeated(request)
-            return self._ask(request, rows, request.get_full_path(), form)
-        if rows:
-            self._discard(request, rows)
-        return None
+        return self.act_confirmed(request, queryset, self._discard)
 
     @admin.action(
         permissions=["export"], description=gettext_lazy("Export selected messages as JSON")
@@ -150,7 +131,7 @@ class DeadLetterPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, De
         level = messages.SUCCESS if len(done) == len(rows) else messages.WARNING
         reporting.finish(self, request, rows, results, level)
 
-    def _ask(
+    def ask(
         self, request: HttpRequest, rows: Rows, back: str, form: confirmation.Form = ()
     ) -> TemplateResponse | None:
         """Return the page that asks before messages are discarded, counting those that wait."""

@@ -1,6 +1,7 @@
 """Retrying, discarding and making due: each changes rows, logs it, and tells the user the outcomes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -164,3 +165,14 @@ def tell_made_due(
     if warning:
         told, level = f"{told} {warning}", messages.WARNING
     page.message_user(request, told, level)
+
+
+def act_on_few(
+    page: Any, request: HttpRequest, rows: Sequence[Any], act: Callable[..., None]
+) -> None:
+    """Run an action that sends messages from this process, unless too many are selected."""
+    if len(rows) > SENT_MAX:
+        text = _("This action takes at most %(most)d messages. Nothing was changed.")
+        page.message_user(request, text % {"most": SENT_MAX}, messages.ERROR)
+    elif rows:
+        act(request, rows)

@@ -11,20 +11,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from rmq_publisher.modeladmin import confirmation, formatting, operations, reporting
+from rmq_publisher.modeladmin.confirmed_actions import ConfirmedActionsMixin
 from rmq_publisher.modeladmin.guards import or_unavailable
 from rmq_publisher.modeladmin.message_view import MessageViewMixin
 from rmq_publisher.modeladmin.outcomes import Outcome, Result, of_sending
 from rmq_publisher.modeladmin.pending_holds import Holds
 from rmq_publisher.modeladmin.pending_list import PendingListMixin, scheduled
-from rmq_publisher.modeladmin.row_selection import RowSelectionMixin, confirmed, is_across
-from rmq_publisher.modeladmin.row_views import RowViewsMixin
 from rmq_publisher.outbox.manual_retry import resend
 from rmq_publisher.publisher.scheduling import cancel_rows
 
 Rows = Sequence[Any]
 
 
-class PendingPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, PendingListMixin):
+class PendingPageMixin(ConfirmedActionsMixin, MessageViewMixin, PendingListMixin):
     """The list's actions, one message's page and its buttons."""
 
     actions = ("send_selected", "cancel_selected")
@@ -85,15 +84,7 @@ class PendingPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, Pendi
     @or_unavailable
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Cancel one message, once the user has confirmed it."""
-
-        def cancel(rows: Rows) -> HttpResponseBase | None:
-            if not confirmed(request):
-                back = self.with_filters(request, self.address("change", rows[0].pk))
-                return self._ask(request, rows, back)
-            self._cancel(request, rows)
-            return None
-
-        return self.do(request, object_id, self.has_cancel_permission, cancel)
+        return self.do_confirmed(request, object_id, self.has_cancel_permission, self._cancel)
 
     # ---- the list's actions ----
 
@@ -101,24 +92,14 @@ class PendingPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, Pendi
     def send_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Send them from this process, whether or not they are due."""
         rows = self.selected(request, queryset)
-        if len(rows) > operations.SENT_MAX:
-            text = _("This action takes at most %(most)d messages. Nothing was changed.")
-            self.message_user(request, text % {"most": operations.SENT_MAX}, messages.ERROR)
-        elif rows:
-            self._send(request, rows)
+        operations.act_on_few(self, request, rows, self._send)
 
     @admin.action(permissions=["cancel"], description=gettext_lazy("Cancel selected messages"))
     def cancel_selected(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> TemplateResponse | None:
         """Cancel them, once the user has confirmed it."""
-        rows = self.selected(request, queryset)
-        if rows and (is_across(request) or not confirmed(request)):
-            form = confirmation.repeated(request)
-            return self._ask(request, rows, request.get_full_path(), form)
-        if rows:
-            self._cancel(request, rows)
-        return None
+        return self.act_confirmed(request, queryset, self._cancel)
 
     def _send(self, request: HttpRequest, rows: Rows) -> None:
         ids = [row.pk for row in rows]
@@ -135,7 +116,7 @@ class PendingPageMixin(RowViewsMixin, MessageViewMixin, RowSelectionMixin, Pendi
         level = messages.WARNING if left else messages.SUCCESS
         reporting.finish(self, request, rows, results, level)
 
-    def _ask(
+    def ask(
         self, request: HttpRequest, rows: Rows, back: str, form: confirmation.Form = ()
     ) -> TemplateResponse | None:
         """Return the page that asks before messages are cancelled, counting those that can be."""

@@ -120,7 +120,7 @@ MUTANTS = (
     Mutant(
         "messages are cancelled without a question",
         "The page asks before selected messages are cancelled.",
-        "modeladmin/pending_page.py",
+        "modeladmin/confirmed_actions.py",
         "        if rows and (is_across(request) or not confirmed(request)):\n",
         "        if False:\n",
         PENDING,
@@ -168,7 +168,7 @@ MUTANTS = (
     Mutant(
         "tasks are deleted without a question",
         "The page asks before selected tasks are deleted.",
-        "contrib/django_tasks/modeladmin/task_page.py",
+        "modeladmin/confirmed_actions.py",
         "        if rows and (is_across(request) or not confirmed(request)):\n",
         "        if False:\n",
         TASKS,

@@ -19,9 +19,8 @@ from rmq_publisher.contrib.django_tasks.modeladmin.columns import duration, stat
 from rmq_publisher.contrib.django_tasks.modeladmin.outcomes import DONE, TaskOutcome, TaskResult
 from rmq_publisher.contrib.django_tasks.models import ID_MAX, TaskRecord
 from rmq_publisher.modeladmin import confirmation, formatting, payload, reporting
+from rmq_publisher.modeladmin.confirmed_actions import ConfirmedActionsMixin
 from rmq_publisher.modeladmin.guards import or_unavailable, outside_transactions
-from rmq_publisher.modeladmin.row_selection import RowSelectionMixin, confirmed, is_across
-from rmq_publisher.modeladmin.row_views import RowViewsMixin
 
 TEMPLATES = "admin/rmq_publisher_tasks/taskrecord"
 READY, FAILED = TaskRecord.Status.READY, TaskRecord.Status.FAILED
@@ -31,7 +30,7 @@ Rows = Sequence[Any]
 Operation = Callable[[ConfiguredBackend, str], bool]
 
 
-class TaskPageMixin(RowViewsMixin, RowSelectionMixin, TaskPageBase):
+class TaskPageMixin(ConfirmedActionsMixin, TaskPageBase):
     """The list's actions, one task's page and its buttons."""
 
     actions = ("retry_selected", "cancel_selected", "remove_selected")
@@ -150,15 +149,7 @@ class TaskPageMixin(RowViewsMixin, RowSelectionMixin, TaskPageBase):
     @or_unavailable
     def remove_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Delete one finished task, once the user has confirmed it."""
-
-        def remove(rows: Rows) -> HttpResponseBase | None:
-            if not confirmed(request):
-                back = self.with_filters(request, self.address("change", rows[0].pk))
-                return self._ask(request, rows, back)
-            self._remove(request, rows)
-            return None
-
-        return self.do(request, object_id, self.has_remove_permission, remove)
+        return self.do_confirmed(request, object_id, self.has_remove_permission, self._remove)
 
     # ---- the list's actions ----
 
@@ -181,13 +172,7 @@ class TaskPageMixin(RowViewsMixin, RowSelectionMixin, TaskPageBase):
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> TemplateResponse | None:
         """Delete those that have finished, once the user has confirmed it."""
-        rows = self.selected(request, queryset)
-        if rows and (is_across(request) or not confirmed(request)):
-            form = confirmation.repeated(request)
-            return self._ask(request, rows, request.get_full_path(), form)
-        if rows:
-            self._remove(request, rows)
-        return None
+        return self.act_confirmed(request, queryset, self._remove)
 
     def _retry(self, request: HttpRequest, rows: Rows) -> None:
         outcomes = (TaskOutcome.QUEUED, TaskOutcome.NOT_FAILED)
@@ -223,7 +208,7 @@ class TaskPageMixin(RowViewsMixin, RowSelectionMixin, TaskPageBase):
         level = messages.SUCCESS if done else messages.WARNING
         reporting.finish(self, request, rows, results, level)
 
-    def _ask(
+    def ask(
         self, request: HttpRequest, rows: Rows, back: str, form: confirmation.Form = ()
     ) -> TemplateResponse | None:
         """Return the page that asks before tasks are deleted, counting those that can be."""
