@@ -62,6 +62,19 @@ class Actor:
         """Begin a life."""
         life = f"{self.name}i{len(self.lives) + 1}"
         self.lives.append((life, False))
+        with (self.stage.place / f"{life}.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "ignore::DeprecationWarning", *self._command()],
+                env=self.environment(life),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def environment(self, life: str) -> dict[str, str]:
+        """What a process of this name is told."""
         told = {
             "name": life,
             "seed": self.stage.seed,
@@ -71,23 +84,13 @@ class Actor:
             "rmq": self.rmq,
             **self._told(),
         }
-        environment = {
+        return {
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "CHAOS": json.dumps(told),
             "CHAOS_LIAR": self.liar,
         }
-        with (self.stage.place / f"{life}.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-W", "ignore::DeprecationWarning", *self._command()],
-                env=environment,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
 
     def kill(self) -> None:
         """SIGKILL, also to what it has forked."""

@@ -38,6 +38,10 @@ class Size:
     # alarm
     attempts: int
     liars: int  # transactions of each
+    # consumers
+    consumed: int  # messages
+    work: float  # seconds of each handler, so that faults find it at work
+    consumer_faults: tuple[int, int, int, int]  # workers, connections, the database, the broker
 
 
 def _times(hold: float, timeout: float) -> dict[str, float]:
@@ -69,6 +73,9 @@ SMALL = Size(
     relay_kills=4,
     attempts=1000,
     liars=40,
+    consumed=280,
+    work=0.15,
+    consumer_faults=(2, 1, 1, 1),
 )
 FULL = Size(
     name="full",
@@ -90,5 +97,8 @@ FULL = Size(
     relay_kills=40,
     attempts=100_000,
     liars=200,
+    consumed=50_000,
+    work=0.04,
+    consumer_faults=(50, 30, 10, 10),
 )
 SIZES = {size.name: size for size in (SMALL, FULL)}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tests.faults.result import Result
 
 from .alarm import alarm
+from .consumed import consumed
 from .direct import direct
 from .lies import lies
 from .order import order
@@ -22,4 +23,5 @@ SCENARIOS: dict[str, Callable[[Stage], Result]] = {
     "order": order,
     "alarm": alarm,
     "lies": lies,
+    "consumed": consumed,
 }

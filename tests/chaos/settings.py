@@ -5,12 +5,17 @@ import os
 import threading
 import time
 
+from rmq_publisher import QueueConfig
+
 _told = json.loads(os.environ["CHAOS"])
 
 SECRET_KEY = "only-for-chaos"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["rmq_publisher"]
+if CHAOS_CONSUMING := _told.get("consuming"):
+    INSTALLED_APPS += ["tests.chaos.handling"]
+    RMQ_QUEUES = [QueueConfig(CHAOS_CONSUMING["queue"], queue_type="quorum")]
 DATABASES = {"default": _told["database"]}
 LOGGING = {
     "version": 1,

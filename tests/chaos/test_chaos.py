@@ -30,7 +30,17 @@ def test_scenario(stage: Stage, name: str) -> None:
 
 
 def test_every_scenario_is_played() -> None:
-    played = {"postgres", "order", "sqlite", "mariadb", "direct", "outage", "alarm", "lies"}
+    played = {
+        "postgres",
+        "order",
+        "sqlite",
+        "mariadb",
+        "direct",
+        "outage",
+        "alarm",
+        "lies",
+        "consumed",
+    }
     assert set(SCENARIOS) == played
 
 
