@@ -99,8 +99,8 @@ class Gauge:
         self._cells[TOKEN] = token
 
     def connected(self, times: int) -> None:
-        """Tell how many connections were made."""
-        self._cells[CONNECTS] = times
+        """Tell how many connections were made; who has closed all of them has made none."""
+        self._cells[CONNECTS] = max(times, self._cells[CONNECTS])
 
     def begin(self, thread: int, count: int) -> None:
         """So many messages are under way."""

@@ -18,7 +18,11 @@ def test_a_liar_is_reported(stage: Stage, name: str) -> None:
     try:
         assert lie.shows(stage, "") == []
         stage.clear()
-        found = {one.kind: one for one in lie.shows(stage, name)}
+        for _ in range(3):  # on a loaded machine a lie may miss the moment in which it shows
+            found = {one.kind: one for one in lie.shows(stage, name)}
+            stage.clear()
+            if lie.kind in found:
+                break
     finally:
         stage.clear()
     print(*found.values(), sep="\n")
