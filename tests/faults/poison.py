@@ -75,7 +75,7 @@ def _one_code(stage: Stage, result: Result, code: int) -> None:
             stage, queue.name, "mayallowed" if code == 404 else "maynot", len(wanted)
         ) as exchanges,
         stage.proxy() as proxy,
-        stage.library(_login(proxy.url), PUBLISH_TIMEOUT=SECONDS),
+        stage.library(_login(proxy.url), PUBLISH_TIMEOUT=SECONDS, CONNECT_TIMEOUT=SECONDS),
         Ledger() as ledger,
     ):
         ledger.publish("first", queue=queue)
@@ -159,9 +159,10 @@ def _neighbour(stage: Stage, result: Result) -> None:
     with (
         _exchanges(stage, queue.name, "maynot", 1 + MORE) as (exchange, *others),
         stage.proxy() as proxy,
-        stage.library(_login(proxy.url), PUBLISH_TIMEOUT=SECONDS),
+        stage.library(_login(proxy.url), PUBLISH_TIMEOUT=SECONDS, CONNECT_TIMEOUT=SECONDS),
         Ledger() as ledger,
     ):
+        ledger.publish("first", queue=queue)  # while nobody connects, calls fail at once
         closes = arm(proxy, Closes())
         for number in range(2 * size.rounds + 1):
             beside = number % 2 == 1
