@@ -257,6 +257,7 @@ class Project:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        assert "WARNINGS:" not in done.stderr, f"{line}\n{done.stderr}"  # of Django's checks
         return done.stdout
 
     def serve(self) -> None:

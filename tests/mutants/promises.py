@@ -346,4 +346,12 @@ MUTANTS = (
         "not is_contention(error)",
         ("db/test_errors.py::test_a_transaction_is_not_repeated",),
     ),
+    Mutant(
+        "migrate warns of itself",
+        "`manage.py migrate` says nothing of the migrations that it is about to apply.",
+        "checks.py",
+        'if sys.argv[1:2] == ["migrate"]:',
+        "if False:",
+        ("test_docs_run.py::test_quick_start",),
+    ),
 )
