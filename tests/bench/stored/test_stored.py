@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.rig.postgres import PrivatePostgres
-
 from . import figures
-from .__main__ import Stage, StompNode, write
-from .figures import Size
-
-TINY = Size(200, 50, 1, 0.2, 5, 1000, 2, 1000)
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    node, postgres = StompNode().start(), PrivatePostgres().start()
-    made = Stage(node, postgres)
-    yield made
-    made.amqp.close()
-    postgres.discard()
-    node.discard()
-
-
-@pytest.mark.thorough
-@pytest.mark.disturbs
-@pytest.mark.parametrize("part", figures.PARTS)
-def test_every_part_has_its_figures(stage: Stage, part: str) -> None:
-    told, text = figures.PARTS[part](stage, TINY)
-    assert text.startswith("### ")
-    assert told
-    for what, measured, _ in told:
-        assert what
-        assert measured
+from .__main__ import write
 
 
 def test_a_figure_that_falls_short_says_so() -> None:
