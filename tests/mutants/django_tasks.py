@@ -130,4 +130,12 @@ MUTANTS = (
         "if False:",
         ("contrib/django_tasks/test_celery_format.py",),
     ),
+    Mutant(
+        "a task is sent before its commit",
+        "A task in a transaction is sent after the commit, or not at all.",
+        "contrib/django_tasks/backend.py",
+        "delivery=delivery or options.delivery,",
+        'delivery="now",',
+        ("contrib/django_tasks/test_transactions.py::test_exactly_the_committed_ones_run",),
+    ),
 )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from os import getpid
 from typing import Any
@@ -10,22 +11,17 @@ from celery.exceptions import Reject
 from kombu import Queue
 
 from rmq_publisher.consumer import databases
-from rmq_publisher.contrib.django_tasks.beats import Beats
 from rmq_publisher.contrib.django_tasks.celery_format import TASK_NAME
 from rmq_publisher.contrib.django_tasks.claims import Meaning
 from rmq_publisher.contrib.django_tasks.configured import ConfiguredBackend, backends
-from rmq_publisher.contrib.django_tasks.execution import Executor
 from rmq_publisher.contrib.django_tasks.message import (
-    NewTask,
     TaskMessage,
     TaskMessageError,
-    dumps,
+    as_new,
     read,
 )
-from rmq_publisher.contrib.django_tasks.options import rabbitmq_alias
-from rmq_publisher.contrib.django_tasks.persistence import Persistence
 from rmq_publisher.contrib.django_tasks.process import new_worker_id
-from rmq_publisher.transport.handler import connections
+from rmq_publisher.contrib.django_tasks.runner import Runner
 
 logger = logging.getLogger("rmq_publisher.tasks")
 
@@ -41,7 +37,8 @@ class Processes:
         self._backends = {
             one.alias: one for one in backends() if one.configured.format == "celery"
         }
-        self._runners: dict[tuple[int, str], Runner] = {}
+        self._runners: dict[tuple[int, str], CeleryRunner] = {}
+        self._lock = threading.Lock()  # of the threads pool
 
     def queues(self, more: Iterable[str]) -> Iterator[Any]:
         """Yield the queues of all backends as workers declare them: as `rmq_declare` does.
@@ -64,9 +61,9 @@ class Processes:
         __traceback_hide__ = True  # the arguments
         try:
             task = self._read(text)
-        except ValueError as error:
-            logger.error("a message of %s is no task: %s", TASK_NAME, error)
-            raise Reject(str(error), requeue=False) from None
+        except (ValueError, RecursionError) as error:
+            logger.error("a message of %s is not a task: %s", TASK_NAME, error)
+            raise Reject(str(error), requeue=False) from None  # whose cause holds the arguments
         try:
             self._runner(task.backend).run(task, redelivered=redelivered)
         finally:
@@ -78,16 +75,17 @@ class Processes:
         task = read(json.loads(text))
         if task.backend not in self._backends:
             raise TaskMessageError(
-                f"it is of backend {task.backend[:60]!r}, which has not the format of Celery here"
+                f'it is of backend {task.backend[:60]!r}, whose format is not "celery" here'
             )
         return task
 
-    def _runner(self, alias: str) -> "Runner":
+    def _runner(self, alias: str) -> "CeleryRunner":
         # A child of a prefork worker inherits this object, but neither its threads nor its name.
         place = getpid(), alias
-        if place not in self._runners:
-            self._runners[place] = Runner(self._backends[alias])
-        return self._runners[place]
+        with self._lock:
+            if place not in self._runners:
+                self._runners[place] = CeleryRunner(self._backends[alias])
+            return self._runners[place]
 
     def end(self, **_: Any) -> None:
         """Say that the workers of this process have ended."""
@@ -95,26 +93,13 @@ class Processes:
             self._runners.pop(place).end()
 
 
-class Runner:
-    """Runs the tasks of a backend, and says that it is alive.
-
-    Args:
-        backend: whose tasks.
-    """
+class CeleryRunner(Runner):
+    """Runs the tasks of a backend, and has those that are to run again wait in the table."""
 
     def __init__(self, backend: ConfiguredBackend) -> None:
-        options = backend.configured
-        worker_id = new_worker_id("", shared=False)
-        alias = rabbitmq_alias(options)
+        super().__init__(backend, new_worker_id("", shared=False))
         self._backend = backend
-        self._persistence = Persistence(options.database)
-        self._executor = Executor(options, type(backend), worker_id, self._persistence)
-        self._beats = Beats(
-            backend.alias, options, worker_id, lambda: connections[alias].status().product,
-            self._executor.judge,
-        )  # fmt: skip
-        self._persistence.persist(self._beats.beat)
-        self._beats.start()
+        self.persistence.persist(self.begin)
 
     def run(self, task: TaskMessage, *, redelivered: bool) -> None:
         """Run a task, if its row says so.
@@ -123,33 +108,18 @@ class Runner:
             Reject: the worker stops before the database was there again.
         """
         __traceback_hide__ = True  # the arguments
-        claim = self._executor.execute(task, redelivered=redelivered)
+        claim = self.executor.execute(task, redelivered=redelivered)
         done: object = claim
         if claim is not None and claim.meaning is Meaning.WAIT:
-            done = self._persistence.persist(
+            done = self.persistence.persist(
                 lambda: self._put_back(task, claim.seconds, redelivered)
             )
         if done is None:
-            raise Reject("the worker stops, and the database is not there", requeue=True)
+            raise Reject("the worker stops, and the database cannot be used", requeue=True)
 
     def _put_back(self, task: TaskMessage, seconds: float, redelivered: bool) -> bool:
         """Have the task come again after a while: its message waits in the table."""
-        again = NewTask(
-            id=task.id,
-            backend=task.backend,
-            task_path=task.task,
-            queue_name=task.queue,
-            priority=task.priority,
-            run_after=task.run_after,
-            args=dumps(task.args),
-            kwargs=dumps(task.kwargs),
+        self._backend.send(
+            as_new(task), delivery="outbox", countdown=seconds, put_back=redelivered
         )
-        self._backend.send(again, delivery="outbox", countdown=seconds, put_back=redelivered)
         return True
-
-    def end(self) -> None:
-        """Say that the worker has ended."""
-        self._persistence.stop()
-        self._beats.stop()
-        self._beats.forget()
-        databases.close_all()

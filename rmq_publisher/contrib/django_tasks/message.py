@@ -100,6 +100,20 @@ def read(payload: object) -> TaskMessage:
     )
 
 
+def as_new(task: TaskMessage) -> NewTask:
+    """Return a task that was read as its row keeps it, so that it can be sent again."""
+    return NewTask(
+        id=task.id,
+        backend=task.backend,
+        task_path=task.task,
+        queue_name=task.queue,
+        priority=task.priority,
+        run_after=task.run_after,
+        args=dumps(task.args),
+        kwargs=dumps(task.kwargs),
+    )
+
+
 def _time(value: object) -> datetime | None:
     if value is None:
         return None

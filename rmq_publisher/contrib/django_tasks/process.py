@@ -11,15 +11,13 @@ from django.db import DatabaseError, InterfaceError
 
 from rmq_publisher.amqp.entities import QueueConfig, QueueName
 from rmq_publisher.amqp.reply_codes import ACCESS_REFUSED
-from rmq_publisher.consumer.databases import close_all
 from rmq_publisher.consumer.worker import HandlerOverran, Worker
 from rmq_publisher.consumer.worker_queue import WorkerQueue
-from rmq_publisher.contrib.django_tasks.beats import Beats
 from rmq_publisher.contrib.django_tasks.configured import ConfiguredBackend
-from rmq_publisher.contrib.django_tasks.execution import Executor, Run
+from rmq_publisher.contrib.django_tasks.execution import Run
 from rmq_publisher.contrib.django_tasks.models import ID_MAX
 from rmq_publisher.contrib.django_tasks.options import rabbitmq_alias
-from rmq_publisher.contrib.django_tasks.persistence import Persistence
+from rmq_publisher.contrib.django_tasks.runner import Runner
 from rmq_publisher.contrib.django_tasks.work import TaskWork
 from rmq_publisher.exceptions import Rejected
 from rmq_publisher.transport.handler import connections
@@ -104,16 +102,13 @@ class TaskProcess:
         self.worker_id = new_worker_id(worker_id, shared=shares_id)
         self._options = options
         self._replaceable = replaceable
-        self._persistence = Persistence(options.database)
-        self._executor = Executor(options, type(backend), self.worker_id, self._persistence)
+        self._runner = Runner(backend, self.worker_id)
+        self._executor = self._runner.executor
         self._work = TaskWork(
-            self._executor, backend.alias, options, queue_names, on_close=self.end
+            self._executor, backend.alias, options, queue_names, on_close=self._runner.end
         )
         self._alias = rabbitmq_alias(options)
         self._threads = threads
-        self._beats = Beats(
-            backend.alias, options, self.worker_id, self._product, self._executor.judge
-        )
 
     def fill(self, worker: Worker) -> None:
         """Have a worker run the tasks, and start the heartbeats.
@@ -121,8 +116,7 @@ class TaskProcess:
         Raises:
             DatabaseError, InterfaceError: Django's; the database cannot be used.
         """
-        self._beats.beat()
-        self._beats.start()
+        self._runner.begin()
         worker.add(TaskQueues(self._work, self._alias, self._threads), self._work, self._threads)
 
     def tick(self, _: Worker) -> None:
@@ -145,27 +139,8 @@ class TaskProcess:
                 self._give_up(run)
                 raise HandlerOverran(run.path)
 
-    def end(self) -> None:
-        """Record that the worker has ended; its unfinished tasks run again, uncounted.
-
-        The worker calls this when it ends.
-        """
-        self._persistence.stop()
-        self._beats.stop()
-        try:
-            self._executor.release_all()
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning(
-                "the running tasks could not be made ready again: %s", type(error).__name__
-            )
-        self._beats.forget()
-        close_all()  # this may not be the main thread
-
     def _give_up(self, run: Run) -> None:
         try:
             self._executor.give_up(run)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("the timeout of a task could not be recorded: %s", type(error).__name__)
-
-    def _product(self) -> str:
-        return connections[self._alias].status().product

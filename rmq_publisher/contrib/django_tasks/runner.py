@@ -32,9 +32,7 @@ class Runner:
         self._alias = rabbitmq_alias(options)
         self.persistence = Persistence(options.database)
         self.executor = Executor(options, type(backend), worker_id, self.persistence)
-        self._beats = Beats(
-            backend.alias, options, worker_id, self._product, self.executor.judge
-        )
+        self._beats = Beats(backend.alias, options, worker_id, self._product, self.executor.judge)
 
     def begin(self) -> None:
         """Say that the worker is alive, from now on.
@@ -46,15 +44,17 @@ class Runner:
         self._beats.start()
 
     def end(self) -> None:
-        """Say that the worker has ended; what it still runs is run again, without counting."""
+        """Record that the worker has ended; its unfinished tasks run again, uncounted."""
         self.persistence.stop()
         self._beats.stop()
         try:
             self.executor.release_all()
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("what still runs is not released: %s", type(error).__name__)
+            logger.warning(
+                "the running tasks could not be made ready again: %s", type(error).__name__
+            )
         self._beats.forget()
-        close_all()  # the thread may be one of its own
+        close_all()  # this may not be the main thread
 
     def _product(self) -> str:
         return connections[self._alias].status().product
