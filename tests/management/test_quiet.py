@@ -67,4 +67,4 @@ def test_declare_says_what_it_did_not_do(settings, capsys):
     settings.RMQ_URL = "memory://"
     settings.RMQ_QUEUES = [QueueConfig("orders")]
     call_command("rmq_declare")
-    assert "memory:// lives inside each process" in capsys.readouterr().out
+    assert "memory:// exists in each process separately" in capsys.readouterr().out

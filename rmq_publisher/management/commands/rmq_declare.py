@@ -74,8 +74,8 @@ class Command(ConnectionsCommand):
             self.line("  nothing to declare: see RMQ_QUEUES and each app's queues.py")
         if loader.connection(alias).memory and rows:
             self.line(
-                "  memory:// lives inside each process, which declares all this by itself: nothing "
-                "outside this command was changed"
+                "  memory:// exists in each process separately, and each declares this on first use: "
+                "nothing outside this command was changed"
             )
         self._tell_what_was_not_compared(rows)
         bad = [f"{count} {state}" for state, count in states.items() if count]

@@ -217,7 +217,7 @@ class TopologyChannels:
     def deciding(self) -> bool:
         """Whether one at a time is under way, and the culprit may be among those to come.
 
-        Not any more once one of them was late: an ill node must not hold up what needs it not.
+        No longer once one of them was late: a slow node must not delay messages that do not need it.
         """
         return not (self._may_overtake or self._late) and bool(self._busy or self._waiting)
 
